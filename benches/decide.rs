@@ -1,0 +1,200 @@
+//! What a decision costs: each leaf and the full stack, over 8 to 10,000 backends, on one and two threads, beside a
+//! hand-written pick of the better of two as the floor.
+//!
+//! `cargo bench --bench decide` prints a table of nanoseconds per decision (the fastest of several rounds, which is
+//! what a noisy machine can tell), the ratios that are promised, and allocations per decision. It exits with 1 when
+//! a ratio is missed.
+
+// A counting allocator cannot be written without it; the crate itself forbids it.
+#![allow(unsafe_code)]
+
+use fallway::backend::{BackendError, backend_fn};
+use fallway::policy::{
+    FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft, round_robin,
+    sticky, weighted,
+};
+use fallway::rng::Rng;
+use fallway::{CallOptions, Facts, Profile, Router};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Counts the allocations of the current thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on to the system allocator unchanged; counting touches a const thread-local only.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's obligations are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's obligations are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const SIZES: [usize; 4] = [8, 64, 1_000, 10_000];
+
+fn router(policy: impl RoutingPolicy + 'static, backends: usize) -> Router<str, ()> {
+    let mut builder = Router::<str, ()>::builder(policy).seed(7);
+    for index in 0..backends {
+        let profile = Profile::new(format!("backend-{index}"))
+            .model("llama-70b@3")
+            .region(["eu", "us", "ap"][index % 3])
+            .concurrency(64)
+            .weight(1.0 + (index % 3) as f64);
+        builder = builder.backend(profile, backend_fn(|_: &str, _: &_| async { Ok::<_, BackendError>(()) }));
+    }
+    let router = builder.build().expect("the bench's fleet is valid");
+    // Let every backend be known, as in a running service.
+    for _ in 0..backends * 4 {
+        drop(futures::executor::block_on(router.call("", options())));
+    }
+    router
+}
+
+fn options() -> CallOptions {
+    CallOptions::within(Duration::from_secs(8)).facts(Facts::model("llama-70b").prompt_tokens(900).session("s-1"))
+}
+
+/// Nanoseconds per call of `decide`, the fastest of several rounds.
+fn nanos(mut decide: impl FnMut()) -> f64 {
+    let mut calls = 64u32;
+    loop {
+        let started = Instant::now();
+        for _ in 0..calls {
+            decide();
+        }
+        if started.elapsed() > Duration::from_millis(4) {
+            break;
+        }
+        calls *= 2;
+    }
+    let round = |_| {
+        let started = Instant::now();
+        for _ in 0..calls {
+            decide();
+        }
+        started.elapsed().as_nanos() as f64 / f64::from(calls)
+    };
+    (0..12).map(round).fold(f64::INFINITY, f64::min)
+}
+
+fn allocations(mut decide: impl FnMut()) -> f64 {
+    decide();
+    let before = ALLOCATIONS.with(Cell::get);
+    for _ in 0..1_000 {
+        decide();
+    }
+    (ALLOCATIONS.with(Cell::get) - before) as f64 / 1_000.0
+}
+
+/// Decisions per second of `threads` threads together, the best of several rounds.
+fn throughput(router: &Router<str, ()>, threads: usize) -> f64 {
+    let round = |_| {
+        let barrier = Barrier::new(threads);
+        let total = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    let options = options();
+                    barrier.wait();
+                    let started = Instant::now();
+                    let mut count = 0u64;
+                    while started.elapsed() < Duration::from_millis(40) {
+                        for _ in 0..256 {
+                            black_box(router.explain(&options));
+                        }
+                        count += 256;
+                    }
+                    let rate = count as f64 / started.elapsed().as_secs_f64();
+                    total.fetch_add(rate as u64, Ordering::Relaxed);
+                });
+            }
+        });
+        total.into_inner() as f64
+    };
+    (0..6).map(round).fold(0.0, f64::max)
+}
+
+/// The least that a pick can be: two distinct draws, two loads, one comparison.
+fn floor() -> f64 {
+    let loads: Vec<AtomicU32> = (0..8).map(AtomicU32::new).collect();
+    let mut rng = Rng::new(7);
+    nanos(|| {
+        let first = rng.below(loads.len());
+        let second = (first + 1 + rng.below(loads.len() - 1)) % loads.len();
+        let (a, b) = (loads[first].load(Ordering::Relaxed), loads[second].load(Ordering::Relaxed));
+        black_box(if a <= b { first } else { second });
+    })
+}
+
+fn main() {
+    let floor = floor();
+    println!("floor: hand-written power of two over 8 backends: {floor:.1} ns\n");
+    println!("| policy | 8 | 64 | 1,000 | 10,000 | 8: x floor | 10,000 / 64 | 2 threads / 1 | allocations |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    type Make = fn() -> Box<dyn RoutingPolicy>;
+    let policies: [(&str, Make); 10] = [
+        ("ordered", || ordered().boxed()),
+        ("round_robin", || round_robin().boxed()),
+        ("weighted", || weighted().boxed()),
+        ("least_loaded", || least_loaded().boxed()),
+        ("power_of_two", || power_of_two().boxed()),
+        ("predicted_ttft", || predicted_ttft().boxed()),
+        ("cheapest", || cheapest().boxed()),
+        ("sticky", || sticky().boxed()),
+        ("full stack", || predicted_ttft().fail_safe(FailSafe::default()).boxed()),
+        ("full stack, boxed twice", || predicted_ttft().boxed().fail_safe(FailSafe::default()).boxed()),
+    ];
+    let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let mut missed = Vec::new();
+    for (name, make) in policies.into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| name.contains(&**only))) {
+        let options = options();
+        let mut costs = Vec::new();
+        let mut allocated = 0f64;
+        let mut scaling = 0.0;
+        for size in SIZES {
+            let router = router(make(), size);
+            let mut kept = router.explain(&options);
+            costs.push(nanos(|| kept = black_box(router.explain(&options))));
+            allocated = allocated.max(allocations(|| kept = black_box(router.explain(&options))));
+            if size == 8 {
+                scaling = throughput(&router, 2) / throughput(&router, 1);
+            }
+        }
+        let (times_floor, growth) = (costs[0] / floor, costs[3] / costs[1]);
+        println!(
+            "| {name} | {:.0} | {:.0} | {:.0} | {:.0} | {times_floor:.1} | {growth:.2} | {scaling:.2} | {allocated:.3} |",
+            costs[0], costs[1], costs[2], costs[3]
+        );
+        let limit = if name == "power_of_two" { 6.0 } else { 20.0 };
+        for (what, bad) in [
+            (format!("{times_floor:.1} x the floor, promised {limit}"), times_floor > limit),
+            (format!("grows {growth:.2} x from 64 to 10,000, promised 3"), growth > 3.0),
+            (format!("{scaling:.2} x with two threads, promised 1.6"), scaling < 1.6),
+            (format!("{allocated} allocations, promised 0"), allocated > 0.0),
+        ] {
+            if bad {
+                missed.push(format!("{name}: {what}"));
+            }
+        }
+    }
+    for miss in &missed {
+        println!("MISSED {miss}");
+    }
+    std::process::exit(i32::from(!missed.is_empty()));
+}

@@ -1,0 +1,4 @@
+//! Adapters to what hosts use; one file and one feature each.
+
+#[cfg(feature = "tokio")]
+pub mod tokio;

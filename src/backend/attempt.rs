@@ -1,0 +1,82 @@
+//! One call to one backend.
+
+use crate::time::Instant;
+use std::fmt;
+use std::time::Duration;
+
+/// Names a backend in one router for as long as anything refers to it.
+///
+/// The slot is dense, so a table indexed by it stays small; it is given to another backend only after the first was
+/// removed and its last lease returned, and then with another epoch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct BackendId {
+    slot: u32,
+    epoch: u32,
+}
+
+impl BackendId {
+    /// The id of `slot` in its `epoch`-th use.
+    pub const fn new(slot: u32, epoch: u32) -> Self {
+        Self { slot, epoch }
+    }
+
+    /// The dense index.
+    pub const fn slot(self) -> usize {
+        self.slot as usize
+    }
+
+    /// How often the slot was given to another backend before.
+    pub const fn epoch(self) -> u32 {
+        self.epoch
+    }
+}
+
+impl fmt::Debug for BackendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}.{}", self.slot, self.epoch)
+    }
+}
+
+/// What a backend is told of the attempt it serves.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    pub(crate) backend: BackendId,
+    pub(crate) number: u32,
+    pub(crate) request: u64,
+    pub(crate) started: Instant,
+    pub(crate) limit: Instant,
+    pub(crate) deadline: Instant,
+}
+
+impl Attempt {
+    /// The backend that is called.
+    pub const fn backend(&self) -> BackendId {
+        self.backend
+    }
+
+    /// 1 for the first attempt of the request.
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// A number that all attempts of one request share: the seed of its first decision.
+    pub const fn request_id(&self) -> u64 {
+        self.request
+    }
+
+    /// How long the router waits for this call to return (a stream: for its first item).
+    pub fn time_limit(&self) -> Duration {
+        self.limit - self.started
+    }
+
+    /// When the whole request ends, whatever happens.
+    pub const fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// What is left of the whole request at the start of this attempt: the value to pass on to the next service.
+    pub fn time_left(&self) -> Duration {
+        self.deadline - self.started
+    }
+}

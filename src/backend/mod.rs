@@ -1,0 +1,67 @@
+//! What serves a request: the [`Backend`] trait, its errors and the failure taxonomy.
+
+mod attempt;
+mod error;
+mod ext;
+mod http;
+mod kind;
+
+pub use attempt::{Attempt, BackendId};
+pub use error::BackendError;
+pub use ext::{BackendExt, CommitOnFirstItem, Committed, FnBackend, MapResponse, backend_fn};
+pub use kind::{Billed, Conduct, Cools, FailureKind, Fault, Replay, Retry};
+
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// Something that can serve a request: a provider's model endpoint, a self-hosted server, an in-process model.
+///
+/// The request is borrowed, so retries never clone it. Classify every failure ([`BackendError::from_http`] does it
+/// for HTTP): the router's conduct depends on the kind.
+///
+/// # Cancel safety
+///
+/// The router drops the future when the attempt's time is over or the caller goes away. Dropping it must abandon
+/// the call and give back what it holds; it must not block.
+///
+/// # Panics
+///
+/// A panic in the future, or in its drop, becomes a [`FailureKind::Panicked`] failure of this attempt.
+///
+/// ```
+/// use fallway::backend::{Attempt, Backend, BackendError};
+///
+/// struct Echo;
+///
+/// #[async_trait::async_trait]
+/// impl Backend<str> for Echo {
+///     type Response = String;
+///     async fn call(&self, request: &str, _: &Attempt) -> Result<String, BackendError> {
+///         Ok(request.to_owned())
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait Backend<Req: ?Sized + Sync>: Send + Sync + 'static {
+    /// The answer; a `Stream<Item = Result<_, BackendError>>` where the backend streams.
+    type Response: Send;
+
+    /// Sends `request` once. `attempt` tells how long the router will wait.
+    async fn call(&self, request: &Req, attempt: &Attempt) -> Result<Self::Response, BackendError>;
+}
+
+#[async_trait]
+impl<Req: ?Sized + Sync, B: Backend<Req> + ?Sized> Backend<Req> for Arc<B> {
+    type Response = B::Response;
+    async fn call(&self, request: &Req, attempt: &Attempt) -> Result<B::Response, BackendError> {
+        (**self).call(request, attempt).await
+    }
+}
+
+#[async_trait]
+impl<Req: ?Sized + Sync, B: Backend<Req> + ?Sized> Backend<Req> for Box<B> {
+    type Response = B::Response;
+    async fn call(&self, request: &Req, attempt: &Attempt) -> Result<B::Response, BackendError> {
+        (**self).call(request, attempt).await
+    }
+}

@@ -1,0 +1,54 @@
+//! Decisions as data (feature `serde`).
+
+use super::{AttemptRecord, Candidate, Decision};
+use crate::facts::Facts;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+impl Serialize for Decision {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Decision", 13)?;
+        out.serialize_field("summary", &format!("{self:#}"))?;
+        out.serialize_field("next", &self.next())?;
+        out.serialize_field("chosen", &self.chosen().map(|candidate| candidate.name()))?;
+        out.serialize_field("generation", &self.generation())?;
+        // As text: JSON readers that keep numbers as doubles would lose its low bits.
+        out.serialize_field("seed", &format!("{:016x}", self.seed()))?;
+        out.serialize_field("time_ns", &self.time())?;
+        out.serialize_field("time_left_ns", &crate::time::nanos(self.deadline() - self.time()))?;
+        out.serialize_field("extra", &self.extra())?;
+        out.serialize_field("panic", &self.panicked())?;
+        out.serialize_field("policy_panicked", &self.policy_panicked())?;
+        out.serialize_field::<Facts>("facts", self.facts())?;
+        out.serialize_field("attempts", self.attempts())?;
+        let mut candidates = self.ranked();
+        candidates.extend(self.candidates().filter(|candidate| candidate.rejected().is_some()));
+        out.serialize_field("candidates", &candidates)?;
+        out.end()
+    }
+}
+
+impl Serialize for AttemptRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Attempt", 4)?;
+        out.serialize_field("backend", self.name())?;
+        out.serialize_field("started_ns", &self.started())?;
+        out.serialize_field("elapsed_ns", &crate::time::nanos(self.elapsed()))?;
+        out.serialize_field("failure", &self.failure())?;
+        out.end()
+    }
+}
+
+impl Serialize for Candidate<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Candidate", 8)?;
+        out.serialize_field("backend", self.name())?;
+        out.serialize_field("model", &self.profile().full_model())?;
+        out.serialize_field("region", &self.profile().region_name())?;
+        out.serialize_field("cost", &self.cost())?;
+        out.serialize_field("rejected", &self.rejected())?;
+        out.serialize_field("note", &self.note())?;
+        out.serialize_field("load", &self.load())?;
+        out.serialize_field("latency", &self.latency())?;
+        out.end()
+    }
+}

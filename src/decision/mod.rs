@@ -1,0 +1,231 @@
+//! [`Decision`]: a choice and its reasons.
+
+mod reason;
+pub(crate) mod record;
+mod recycle;
+mod render;
+#[cfg(feature = "serde")]
+mod json;
+
+pub use reason::{Class, Next, Reason, Refusal};
+pub use record::{AttemptRecord, Extra, Latency, Load};
+
+use crate::backend::BackendId;
+use crate::facts::{Facts, Profile};
+use crate::time::Instant;
+use record::{Entry, Record, Tier, UNRANKED};
+use std::fmt;
+use std::sync::Arc;
+
+/// A choice with everything it was made of: the candidates, what was known of each, why each stands where it does,
+/// and what came before in the same request.
+///
+/// Keeping one is cheap; nothing is rendered until it is printed ([`Display`](fmt::Display), for people) or
+/// serialized (feature `serde`). It carries no payload and no secret, and
+/// [`Router::replay`](crate::Router::replay) comes to the same choice again.
+pub struct Decision {
+    // `None` only inside `drop`.
+    record: Option<Box<Record>>,
+}
+
+/// One backend in a [`Decision`].
+#[derive(Clone, Copy)]
+pub struct Candidate<'a> {
+    record: &'a Record,
+    entry: &'a Entry,
+}
+
+impl Decision {
+    pub(crate) fn blank() -> Self {
+        Self { record: Some(recycle::take()) }
+    }
+
+    pub(crate) fn record(&self) -> &Record {
+        self.record.as_ref().expect("a decision has its record until it is dropped")
+    }
+
+    pub(crate) fn record_mut(&mut self) -> &mut Record {
+        self.record.as_mut().expect("a decision has its record until it is dropped")
+    }
+
+    /// What to do: call the first of [`ranked`](Self::ranked), wait, or refuse.
+    pub fn next(&self) -> Next {
+        self.record().sheet.next.unwrap_or(Next::Refuse { why: Refusal::NothingUsable })
+    }
+
+    /// The candidate to call; `None` when the decision is to wait or to refuse.
+    pub fn chosen(&self) -> Option<Candidate<'_>> {
+        let record = self.record();
+        matches!(self.next(), Next::Call { .. })
+            .then(|| record.sheet.best(record.seed))?
+            .map(|best| Candidate { record, entry: &record.sheet.entries[best] })
+    }
+
+    /// The usable candidates in the order in which they would be tried.
+    pub fn ranked(&self) -> Vec<Candidate<'_>> {
+        let mut ranked: Vec<_> = self.candidates().filter(|candidate| candidate.rejected().is_none()).collect();
+        ranked.sort_by(|a, b| record::order(self.record().seed, a.entry, b.entry));
+        ranked
+    }
+
+    /// Every candidate that was looked at, rejected ones too, in the order of the fleet.
+    pub fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
+        let record = self.record();
+        record.sheet.entries.iter().map(move |entry| Candidate { record, entry })
+    }
+
+    /// What was known of the request.
+    pub fn facts(&self) -> &Facts {
+        &self.record().facts
+    }
+
+    /// When it was made.
+    pub fn time(&self) -> Instant {
+        self.record().now
+    }
+
+    /// When the request ends.
+    pub fn deadline(&self) -> Instant {
+        self.record().deadline
+    }
+
+    /// The seed of its random choices.
+    pub fn seed(&self) -> u64 {
+        self.record().seed
+    }
+
+    /// The fleet generation that it was made in.
+    pub fn generation(&self) -> u64 {
+        self.record().roster.generation
+    }
+
+    /// The request's attempts so far, in order; a successful one is the last.
+    pub fn attempts(&self) -> &[AttemptRecord] {
+        &self.record().attempts
+    }
+
+    /// Whether a shared budget paid for the attempt that this decides.
+    pub fn extra(&self) -> Extra {
+        self.record().extra
+    }
+
+    /// Whether panic mode distrusted the health signals of a tier.
+    pub fn panicked(&self) -> bool {
+        self.record().sheet.tiers.iter().any(|tier| tier.panic)
+    }
+
+    /// Whether the policy itself panicked and the built-in order was used.
+    pub fn policy_panicked(&self) -> bool {
+        self.record().sheet.policy_panicked
+    }
+
+    /// How many candidates were rejected for each reason, most frequent first: "3 at capacity, 1 drained".
+    pub fn rejections(&self) -> Vec<(&'static str, usize)> {
+        let mut counts: Vec<(&'static str, usize)> = Vec::new();
+        for reason in self.candidates().filter_map(|candidate| candidate.rejected()) {
+            match counts.iter_mut().find(|(label, _)| *label == reason.label()) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((reason.label(), 1)),
+            }
+        }
+        counts.sort_by(|a, b| b.1.cmp(&a.1));
+        counts
+    }
+
+    /// The earliest time at which a rejected candidate is expected back.
+    pub fn earliest_return(&self) -> Option<Instant> {
+        self.candidates().filter_map(|candidate| candidate.rejected()?.returns_at()).min()
+    }
+
+    /// Whether both decisions do the same, in the same order, for the same reasons.
+    pub fn same_choice(&self, other: &Self) -> bool {
+        let key = |candidate: Candidate<'_>| {
+            let Entry { id, level, cost, rejected, note, .. } = *candidate.entry;
+            (id, level, cost, rejected, note)
+        };
+        self.next() == other.next()
+            && self.ranked().iter().map(|c| c.id()).eq(other.ranked().iter().map(|c| c.id()))
+            && self.candidates().map(key).eq(other.candidates().map(key))
+    }
+
+    /// The models that were considered, in order; `None` for "any model".
+    pub fn models(&self) -> impl Iterator<Item = Option<&str>> {
+        self.tiers().iter().map(|tier| self.tier_name(tier))
+    }
+
+    fn tier_name(&self, tier: &Tier) -> Option<&str> {
+        tier.model.map(|model| &*self.record().roster.models[model as usize])
+    }
+
+    fn tiers(&self) -> &[Tier] {
+        &self.record().sheet.tiers
+    }
+}
+
+impl Clone for Decision {
+    fn clone(&self) -> Self {
+        Self { record: self.record.clone() }
+    }
+}
+
+impl Drop for Decision {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            recycle::give_back(record);
+        }
+    }
+}
+
+impl fmt::Debug for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Decision({self})")
+    }
+}
+
+impl<'a> Candidate<'a> {
+    /// The backend.
+    pub fn id(&self) -> BackendId {
+        self.entry.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'a str {
+        self.profile().id()
+    }
+
+    /// Its profile.
+    pub fn profile(&self) -> &'a Arc<Profile> {
+        &self.record.roster.seats[self.entry.seat as usize].1
+    }
+
+    /// Why it may not be used; `None` when it may.
+    pub fn rejected(&self) -> Option<Reason> {
+        self.entry.rejected
+    }
+
+    /// What was noted of it beside that.
+    pub fn note(&self) -> Option<Reason> {
+        self.entry.note
+    }
+
+    /// What the ranking policy compared, in that policy's unit; `None` when it was not ranked.
+    pub fn cost(&self) -> Option<u64> {
+        (self.entry.cost != UNRANKED).then_some(self.entry.cost)
+    }
+
+    /// Its load, where a policy read it.
+    pub fn load(&self) -> Option<Load> {
+        (self.entry.known & record::KNOWS_LOAD != 0).then_some(self.entry.load)
+    }
+
+    /// Its learned latency, where a policy read it.
+    pub fn latency(&self) -> Option<Latency> {
+        (self.entry.known & record::KNOWS_LATENCY != 0).then_some(self.entry.latency)
+    }
+}
+
+impl fmt::Debug for Candidate<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.name(), self.entry)
+    }
+}

@@ -1,0 +1,301 @@
+//! Why a candidate stands where it stands.
+
+use crate::backend::FailureKind;
+use crate::facts::Capabilities;
+use crate::time::Instant;
+
+/// Why a candidate was rejected, or what was noted of one that was not. Every reason carries what was measured;
+/// what it was compared with stands in the candidate's profile.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(tag = "code", rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Reason {
+    /// Taken out by hand.
+    Drained,
+    /// Its region is not in the request's residency set.
+    OutsideResidency,
+    /// It does not serve this tenant.
+    TenantForbidden,
+    /// Its model lacks what the request needs.
+    MissingCapabilities {
+        /// What is missing.
+        missing: Capabilities,
+    },
+    /// Prompt and answer do not fit its context window.
+    ContextTooLong {
+        /// Tokens that the window would have to hold.
+        tokens: u64,
+    },
+    /// The attempt could cost more than the request may.
+    OverPriceCap {
+        /// What it would cost, in pico-dollars.
+        cost: u64,
+    },
+    /// The request has a price cap and this backend's price is not known.
+    PriceUnknown,
+    /// The backend answered 429; its quota returns then.
+    RateLimited {
+        /// When.
+        until: Instant,
+    },
+    /// The backend was overloaded and said when to come back.
+    AskedToWait {
+        /// When.
+        until: Instant,
+    },
+    /// Its credential is out of credit or quota.
+    QuotaExhausted {
+        /// When it is tried again.
+        until: Instant,
+    },
+    /// Its credential was refused.
+    Unauthorized {
+        /// When it is tried again.
+        until: Instant,
+    },
+    /// The backend does not have the model.
+    ModelUnavailable {
+        /// When it is tried again.
+        until: Instant,
+    },
+    /// As many calls are in flight as it may take.
+    AtCapacity {
+        /// How many.
+        in_flight: u32,
+    },
+    /// Its quota may be back; a request that finds out is on the way.
+    ProbeInFlight {
+        /// When the probe's permit expires.
+        until: Instant,
+    },
+    /// Ejected after a streak of failures.
+    Ejected {
+        /// When it is probed.
+        until: Instant,
+        /// How many failures in a row.
+        failures: u32,
+    },
+    /// Resting after it said that it is overloaded, or could not be reached.
+    CoolingDown {
+        /// When it is probed.
+        until: Instant,
+        /// How many times in a row.
+        failures: u32,
+    },
+    /// It failed before, and the one request that finds out whether it is well again is on the way.
+    OnProbation {
+        /// When that request's permit expires.
+        until: Instant,
+    },
+    /// A health signal reports it unhealthy.
+    Unhealthy {
+        /// The signal, by its position in the router.
+        signal: u32,
+        /// Its score, of 1000.
+        score: u32,
+    },
+    /// This request already failed there.
+    FailedHere {
+        /// In which attempt.
+        attempt: u32,
+        /// How.
+        kind: FailureKind,
+    },
+    /// The failure before would repeat there: same credential, or no larger context window.
+    WouldRepeat {
+        /// The failure.
+        kind: FailureKind,
+    },
+    /// Another request took its last slot or its probe between the decision and the call.
+    LostRace,
+    /// Note: it is on probation, and this request is its probe.
+    Probe,
+    /// Note: nothing else is left and nobody was tried for a moment; this request finds out whether that still holds.
+    Trial,
+    /// Note: not tried for long; this request refreshes what is known of it.
+    Canary,
+    /// Note: back for a short while; takes a growing share of requests, not this one first.
+    RampingUp {
+        /// Its share now, of 1000.
+        share: u32,
+    },
+    /// Note: a health signal has no fresh reading of it while a peer has a good one.
+    Unproven {
+        /// The signal, by its position in the router.
+        signal: u32,
+    },
+    /// Note: readmitted in panic mode, because too few of its tier look healthy.
+    Readmitted,
+    /// Note: nothing else is left; it is tried again after a back-off.
+    RetriedHere {
+        /// When.
+        at: Instant,
+    },
+    /// Note: more load than its bound of affinity allows; the session spills.
+    OverBound {
+        /// Calls in flight.
+        in_flight: u32,
+    },
+    /// A reason of a custom policy.
+    Custom {
+        /// Its words.
+        text: &'static str,
+    },
+}
+
+/// What a policy may do about a rejection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// A hard line: nothing readmits the candidate for this request.
+    Hard,
+    /// The backend or its limit said no, with authority; it returns by itself.
+    Refused,
+    /// An inference from signals, which may be wrong: panic mode may override it.
+    Soft,
+    /// Not a rejection.
+    Note,
+}
+
+impl Reason {
+    /// What may be done about it.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Drained
+            | Self::OutsideResidency
+            | Self::TenantForbidden
+            | Self::MissingCapabilities { .. }
+            | Self::ContextTooLong { .. }
+            | Self::OverPriceCap { .. }
+            | Self::PriceUnknown
+            | Self::WouldRepeat { .. } => Class::Hard,
+            Self::RateLimited { .. }
+            | Self::AskedToWait { .. }
+            | Self::QuotaExhausted { .. }
+            | Self::Unauthorized { .. }
+            | Self::ModelUnavailable { .. }
+            | Self::AtCapacity { .. }
+            | Self::ProbeInFlight { .. }
+            | Self::LostRace => Class::Refused,
+            Self::Ejected { .. }
+            | Self::CoolingDown { .. }
+            | Self::OnProbation { .. }
+            | Self::Unhealthy { .. }
+            | Self::FailedHere { .. }
+            | Self::Custom { .. } => Class::Soft,
+            Self::Probe
+            | Self::Trial
+            | Self::Canary
+            | Self::RampingUp { .. }
+            | Self::Unproven { .. }
+            | Self::Readmitted
+            | Self::RetriedHere { .. }
+            | Self::OverBound { .. } => Class::Note,
+        }
+    }
+
+    /// When the candidate is expected back, where the reason knows.
+    pub const fn returns_at(&self) -> Option<Instant> {
+        match self {
+            Self::RateLimited { until }
+            | Self::AskedToWait { until }
+            | Self::QuotaExhausted { until }
+            | Self::Unauthorized { until }
+            | Self::ModelUnavailable { until }
+            | Self::ProbeInFlight { until }
+            | Self::OnProbation { until }
+            | Self::Ejected { until, .. }
+            | Self::CoolingDown { until, .. } => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// Two or three words for counts: "3 at capacity".
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::OutsideResidency => "outside residency",
+            Self::TenantForbidden => "closed to the tenant",
+            Self::MissingCapabilities { .. } => "lacking a capability",
+            Self::ContextTooLong { .. } => "context too small",
+            Self::OverPriceCap { .. } => "over the price cap",
+            Self::PriceUnknown => "of unknown price",
+            Self::RateLimited { .. } => "rate limited",
+            Self::AskedToWait { .. } => "asked to wait",
+            Self::QuotaExhausted { .. } => "out of quota",
+            Self::Unauthorized { .. } => "credential refused",
+            Self::ModelUnavailable { .. } => "without the model",
+            Self::AtCapacity { .. } => "at capacity",
+            Self::ProbeInFlight { .. } => "waiting for a probe",
+            Self::Ejected { .. } => "ejected",
+            Self::CoolingDown { .. } => "cooling down",
+            Self::OnProbation { .. } => "on probation",
+            Self::Unhealthy { .. } => "unhealthy",
+            Self::FailedHere { .. } => "failed in this request",
+            Self::WouldRepeat { .. } => "would fail the same way",
+            Self::LostRace => "lost to another request",
+            Self::Probe => "probe",
+            Self::Trial => "trial",
+            Self::Canary => "canary",
+            Self::RampingUp { .. } => "ramping up",
+            Self::Unproven { .. } => "unproven",
+            Self::Readmitted => "readmitted",
+            Self::RetriedHere { .. } => "retried",
+            Self::OverBound { .. } => "over the affinity bound",
+            Self::Custom { text } => text,
+        }
+    }
+}
+
+/// Why a request got no backend.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(tag = "code", rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Candidates there are, but none that may be used; the decision counts the reasons.
+    NothingUsable,
+    /// No backend serves the requested model, and no policy knows it as an alias.
+    UnknownModel,
+    /// Every attempt that the request may make was made.
+    AttemptsExhausted {
+        /// How many.
+        attempts: u32,
+    },
+    /// The shared retry budget is spent: too many requests are being retried already.
+    RetryBudgetEmpty,
+    /// The failure would repeat everywhere, or a repetition could do harm.
+    NotRetryable {
+        /// The failure.
+        kind: FailureKind,
+    },
+    /// The deadline passed.
+    DeadlineExceeded,
+    /// Too many requests wait for capacity already.
+    QueueFull,
+}
+
+/// What the driver does with a decision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(tag = "do", rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Next {
+    /// Call the best candidate, and no earlier than this: later than the decision's time only for a back-off.
+    Call {
+        /// When.
+        at: Instant,
+    },
+    /// Decide again when a slot or a backend returns, at this time at the latest.
+    Wait {
+        /// When.
+        until: Instant,
+    },
+    /// Ask the last resort.
+    LastResort {
+        /// Why nothing better is left.
+        why: Refusal,
+    },
+    /// Answer with an error.
+    Refuse {
+        /// Why.
+        why: Refusal,
+    },
+}

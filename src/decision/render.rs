@@ -1,0 +1,194 @@
+//! Decisions as text, for people.
+
+use super::{Candidate, Class, Decision, Extra, Next, Reason, Refusal};
+use crate::time::Instant;
+use std::fmt;
+use std::time::Duration;
+
+impl fmt::Display for Decision {
+    /// One line for the choice, one for each attempt before it, one for each candidate in order of preference.
+    /// `{:#}` prints the first line only.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.summary(f)?;
+        if f.alternate() {
+            return Ok(());
+        }
+        for (number, attempt) in (1..).zip(self.attempts()) {
+            write!(f, "\n  attempt {number}: {} ", attempt.name())?;
+            match attempt.failure() {
+                Some(kind) => write!(f, "failed with {kind} after {}", Span(attempt.elapsed()))?,
+                None => write!(f, "answered after {}", Span(attempt.elapsed()))?,
+            }
+        }
+        for tier in self.tiers() {
+            if tier.panic {
+                write!(f, "\n  panic: too few of {} look healthy", self.tier_name(tier).unwrap_or("all models"))?;
+            }
+            if tier.passed > 0 {
+                write!(f, "\n  {} of {} were looked at and passed over", tier.passed, tier.total)?;
+            }
+        }
+        let ranked = self.ranked();
+        for (place, candidate) in (1..).zip(&ranked) {
+            write!(f, "\n  {place}. {}", candidate.describe(self.time()))?;
+        }
+        for candidate in self.candidates().filter(|candidate| candidate.rejected().is_some()) {
+            write!(f, "\n   - {}", candidate.describe(self.time()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Decision {
+    fn summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let model = self.facts().requested_model().unwrap_or("any model");
+        match self.next() {
+            Next::Call { at } => {
+                let name = self.chosen().map_or("nobody", |candidate| candidate.name());
+                write!(f, "{model} -> {name}")?;
+                if at > self.time() {
+                    write!(f, " after a back-off of {}", Span(at - self.time()))?;
+                }
+            }
+            Next::Wait { until } => write!(f, "{model} waits, {} at most", Span(until - self.time()))?,
+            Next::LastResort { why } => write!(f, "{model} -> last resort: {}", self.why(why))?,
+            Next::Refuse { why } => write!(f, "{model} refused: {}", self.why(why))?,
+        }
+        write!(
+            f,
+            " ({} left, attempt {}{}, generation {}, seed {:016x})",
+            Span(self.deadline() - self.time()),
+            self.attempts().iter().filter(|attempt| attempt.failure().is_some()).count() + 1,
+            if self.extra() == Extra::Granted { ", paid by the retry budget" } else { "" },
+            self.generation(),
+            self.seed(),
+        )
+    }
+
+    /// The refusal in words, with the counts of what stood in the way.
+    pub(crate) fn why(&self, refusal: Refusal) -> impl fmt::Display + '_ {
+        fmt::from_fn(move |f| {
+            match refusal {
+                Refusal::NothingUsable => {
+                    let total: usize = self.tiers().iter().map(|tier| tier.total).sum();
+                    write!(f, "0 of {total} usable")?;
+                }
+                Refusal::UnknownModel => {
+                    return write!(f, "no backend serves {}", self.facts().requested_model().unwrap_or("this request"));
+                }
+                Refusal::AttemptsExhausted { attempts } => write!(f, "all {attempts} attempts failed")?,
+                Refusal::RetryBudgetEmpty => write!(f, "the shared retry budget is empty")?,
+                Refusal::NotRetryable { kind } => write!(f, "{kind} is not retried")?,
+                Refusal::DeadlineExceeded => write!(f, "the deadline passed")?,
+                Refusal::QueueFull => write!(f, "too many requests wait already")?,
+            }
+            let mut separator = ": ";
+            for (label, count) in self.rejections() {
+                write!(f, "{separator}{count} {label}")?;
+                separator = ", ";
+            }
+            if matches!(refusal, Refusal::NothingUsable)
+                && let Some(at) = self.earliest_return()
+            {
+                write!(f, "; the next returns in {}", Span(at - self.time()))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Candidate<'_> {
+    fn describe(&self, now: Instant) -> impl fmt::Display + '_ {
+        fmt::from_fn(move |f| {
+            f.write_str(self.name())?;
+            if let Some(latency) = self.latency() {
+                match latency.samples {
+                    0 => write!(f, ", latency unknown")?,
+                    _ => write!(
+                        f,
+                        ", first token in {} + {} per 1k tokens",
+                        Span(Duration::from_nanos(latency.base)),
+                        Span(Duration::from_nanos(latency.per_token.saturating_mul(1000) >> 10)),
+                    )?,
+                }
+            }
+            if let Some(load) = self.load() {
+                write!(f, ", {} in flight", load.in_flight)?;
+                if load.waiting_tokens > 0 {
+                    write!(f, " ({} prompt tokens waiting)", load.waiting_tokens)?;
+                }
+            }
+            if let Some(cost) = self.cost() {
+                write!(f, ", cost {cost}")?;
+            }
+            if let Some(reason) = self.rejected() {
+                write!(f, ", rejected: {}", self.explain(reason, now))?;
+            }
+            if let Some(note) = self.note() {
+                write!(f, ", {}", self.explain(note, now))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The reason in words: what was measured and what it was compared with.
+    pub fn explain(&self, reason: Reason, now: Instant) -> impl fmt::Display + '_ {
+        let profile = self.profile();
+        fmt::from_fn(move |f| {
+            f.write_str(reason.label())?;
+            match reason {
+                Reason::OutsideResidency => {
+                    let allowed = self.record.facts.allowed_regions().join(", ");
+                    write!(f, " ({} is not in [{allowed}])", profile.region_name().unwrap_or("no region"))
+                }
+                Reason::MissingCapabilities { missing } => write!(f, " ({missing})"),
+                Reason::ContextTooLong { tokens } => {
+                    write!(f, " ({tokens} tokens, window {})", profile.context_window.unwrap_or(0))
+                }
+                Reason::OverPriceCap { cost } => {
+                    let cap = self.record.facts.max_cost.unwrap_or(0);
+                    write!(f, " (${:.6} over ${:.6})", cost as f64 / 1e12, cap as f64 / 1e12)
+                }
+                Reason::AtCapacity { in_flight } => {
+                    write!(f, " ({in_flight} of {} in flight)", profile.concurrency.unwrap_or(u32::MAX))
+                }
+                Reason::Ejected { failures, .. } | Reason::CoolingDown { failures, .. } => {
+                    write!(f, " ({failures} failures in a row)")
+                }
+                Reason::Unhealthy { signal, score } => {
+                    write!(f, " ({} says {score} of 1000)", self.signal(signal))
+                }
+                Reason::Unproven { signal } => write!(f, " ({} has no fresh reading)", self.signal(signal)),
+                Reason::FailedHere { attempt, kind } => write!(f, " ({kind} in attempt {attempt})"),
+                Reason::WouldRepeat { kind } => write!(f, " ({kind})"),
+                Reason::RampingUp { share } => write!(f, " (share {:.1} %)", f64::from(share) / 10.0),
+                Reason::RetriedHere { at } => write!(f, " (in {})", Span(at - now)),
+                Reason::OverBound { in_flight } => write!(f, " ({in_flight} in flight)"),
+                _ => Ok(()),
+            }?;
+            match reason.returns_at() {
+                Some(at) if reason.class() != Class::Note && at > now => write!(f, ", returns in {}", Span(at - now)),
+                Some(_) if reason.class() != Class::Note => f.write_str(", due"),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn signal(&self, index: u32) -> &str {
+        self.record.roster.signals.get(index as usize).copied().unwrap_or("a signal")
+    }
+}
+
+/// A duration in the unit that people would choose.
+pub(crate) struct Span(pub(crate) Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        match seconds {
+            s if s >= 1.0 => write!(f, "{s:.2} s"),
+            s if s >= 1e-3 => write!(f, "{:.1} ms", s * 1e3),
+            s => write!(f, "{:.1} µs", s * 1e6),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What happens to attempts, and who watches.
+
+use crate::backend::{BackendError, BackendId};
+use crate::decision::{Decision, Reason};
+use crate::facts::Profile;
+use crate::time::Instant;
+use std::fmt;
+use std::time::Duration;
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome<'a> {
+    /// It answered, completely.
+    Success,
+    /// It failed.
+    Failure(&'a BackendError),
+    /// The caller went away, or another attempt won: says nothing about the backend.
+    Cancelled,
+}
+
+/// Something that happened. All borrow: an observer that keeps anything copies it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The policies decided.
+    Decided(&'a Decision),
+    /// A backend is being called.
+    Started {
+        /// Which.
+        backend: BackendId,
+        /// Its profile.
+        profile: &'a Profile,
+        /// 1 for the first attempt of the request.
+        attempt: u32,
+    },
+    /// The first item of a stream arrived, or a whole answer.
+    FirstItem {
+        /// From which backend.
+        backend: BackendId,
+        /// Its profile.
+        profile: &'a Profile,
+        /// Since the call.
+        elapsed: Duration,
+    },
+    /// An attempt ended.
+    Ended {
+        /// At which backend.
+        backend: BackendId,
+        /// Its profile.
+        profile: &'a Profile,
+        /// Since the call.
+        elapsed: Duration,
+        /// How.
+        outcome: Outcome<'a>,
+    },
+    /// A backend left or came back, by itself.
+    Transition {
+        /// Which.
+        backend: BackendId,
+        /// Its profile.
+        profile: &'a Profile,
+        /// Why it is out now; `None` when it is back.
+        out: Option<Reason>,
+    },
+    /// A policy, signal or observer panicked; the panic was contained.
+    Panicked {
+        /// Its name.
+        name: &'a str,
+    },
+}
+
+/// Watches a router. Called inline on the request's path: be brief, hand work over, never block.
+///
+/// A panic is contained and reported to the other observers as [`Event::Panicked`].
+///
+/// ```
+/// use fallway::event::{Event, Observer};
+/// use fallway::time::Instant;
+///
+/// #[derive(Debug)]
+/// struct Log;
+///
+/// impl Observer for Log {
+///     fn on_event(&self, event: &Event<'_>, _now: Instant) {
+///         if let Event::Ended { profile, outcome, elapsed, .. } = event {
+///             println!("{} {outcome:?} after {elapsed:?}", profile.id());
+///         }
+///     }
+/// }
+/// ```
+pub trait Observer: fmt::Debug + Send + Sync + 'static {
+    /// Takes note of `event`.
+    fn on_event(&self, event: &Event<'_>, now: Instant);
+}

@@ -1,0 +1,11 @@
+//! What is known: [`Facts`] of a request, [`Profile`] of a backend.
+
+mod capabilities;
+mod price;
+mod profile;
+mod request;
+
+pub use capabilities::Capabilities;
+pub use price::{InvalidPrice, Price};
+pub use profile::Profile;
+pub use request::{Facts, Priority};

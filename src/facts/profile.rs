@@ -1,0 +1,207 @@
+//! The static facts of a backend.
+
+use super::{Capabilities, Price};
+use std::time::Duration;
+
+/// The static facts of a backend: what it is, where it stands, what it can take.
+///
+/// The setters take anything; [`Builder::build`](crate::router::Builder::build) refuses what makes no sense and
+/// names it.
+///
+/// ```
+/// use fallway::Profile;
+/// let profile = Profile::new("eu-a").model("llama-70b@3").region("eu-west").concurrency(64);
+/// assert_eq!(profile.model_name(), Some("llama-70b"));
+/// assert_eq!(profile.model_version(), Some("3"));
+/// ```
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Profile {
+    pub(crate) id: String,
+    pub(crate) model: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) zone: Option<String>,
+    pub(crate) provider: Option<String>,
+    pub(crate) credential: Option<String>,
+    pub(crate) failure_domain: Option<String>,
+    pub(crate) concurrency: Option<u32>,
+    pub(crate) context_window: Option<u64>,
+    pub(crate) price: Option<Price>,
+    pub(crate) capabilities: Option<Capabilities>,
+    pub(crate) weight: f64,
+    pub(crate) tenants: Vec<String>,
+    pub(crate) attempt_limit: Option<Duration>,
+    pub(crate) drained: bool,
+}
+
+impl Profile {
+    /// A backend's facts; `id` is unique in a fleet and names it in every decision.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            model: None,
+            region: None,
+            zone: None,
+            provider: None,
+            credential: None,
+            failure_domain: None,
+            concurrency: None,
+            context_window: None,
+            price: None,
+            capabilities: None,
+            weight: 1.0,
+            tenants: Vec::new(),
+            attempt_limit: None,
+            drained: false,
+        }
+    }
+
+    /// The model it serves, as `name` or `name@version`.
+    #[must_use]
+    pub fn model(mut self, model: impl Into<String>) -> Self {
+        self.model = Some(model.into());
+        self
+    }
+
+    /// The region it stands in; what residency is checked against.
+    #[must_use]
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// The zone inside the region.
+    #[must_use]
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.zone = Some(zone.into());
+        self
+    }
+
+    /// Who runs it.
+    #[must_use]
+    pub fn provider(mut self, provider: impl Into<String>) -> Self {
+        self.provider = Some(provider.into());
+        self
+    }
+
+    /// A *name* for the credential it is called with, never the secret itself: backends of one credential cool
+    /// down together when it is refused or out of credit.
+    #[must_use]
+    pub fn credential(mut self, name: impl Into<String>) -> Self {
+        self.credential = Some(name.into());
+        self
+    }
+
+    /// What fails together with it; default the region.
+    #[must_use]
+    pub fn failure_domain(mut self, domain: impl Into<String>) -> Self {
+        self.failure_domain = Some(domain.into());
+        self
+    }
+
+    /// The most calls that may be in flight to it from this router; default no limit.
+    #[must_use]
+    pub const fn concurrency(mut self, limit: u32) -> Self {
+        self.concurrency = Some(limit);
+        self
+    }
+
+    /// The tokens that prompt and answer may have together; default no limit.
+    #[must_use]
+    pub const fn context_window(mut self, tokens: u64) -> Self {
+        self.context_window = Some(tokens);
+        self
+    }
+
+    /// What it charges; default unknown, which is never free.
+    #[must_use]
+    pub const fn price(mut self, price: Price) -> Self {
+        self.price = Some(price);
+        self
+    }
+
+    /// What its model can do. Not saying means not known, and no request is refused for it.
+    #[must_use]
+    pub const fn capabilities(mut self, capabilities: Capabilities) -> Self {
+        self.capabilities = Some(capabilities);
+        self
+    }
+
+    /// Its share relative to its peers' in [`weighted`](crate::policy::weighted); default 1.
+    #[must_use]
+    pub const fn weight(mut self, weight: f64) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// The only tenants that it serves; default all.
+    #[must_use]
+    pub fn only_tenants<S: Into<String>>(mut self, tenants: impl IntoIterator<Item = S>) -> Self {
+        self.tenants = tenants.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How long one call may take until it returns (a stream: until its first item); default what the request has.
+    #[must_use]
+    pub const fn attempt_limit(mut self, limit: Duration) -> Self {
+        self.attempt_limit = Some(limit);
+        self
+    }
+
+    /// Takes no new requests; what is in flight finishes.
+    #[must_use]
+    pub const fn drained(mut self, drained: bool) -> Self {
+        self.drained = drained;
+        self
+    }
+
+    /// Its unique name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The model with its version, as it was given.
+    pub fn full_model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// The model without its version.
+    pub fn model_name(&self) -> Option<&str> {
+        self.model.as_deref().map(|model| model.split_once('@').map_or(model, |(name, _)| name))
+    }
+
+    /// The model's version.
+    pub fn model_version(&self) -> Option<&str> {
+        self.model.as_deref().and_then(|model| model.split_once('@')).map(|(_, version)| version)
+    }
+
+    /// Its region.
+    pub fn region_name(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
+    /// Its failure domain, or its region where none was given.
+    pub fn domain(&self) -> Option<&str> {
+        self.failure_domain.as_deref().or(self.region.as_deref())
+    }
+
+    /// The name of its credential.
+    pub fn credential_name(&self) -> Option<&str> {
+        self.credential.as_deref()
+    }
+
+    /// Its price, where known.
+    pub const fn known_price(&self) -> Option<Price> {
+        self.price
+    }
+
+    /// Its weight.
+    pub const fn relative_weight(&self) -> f64 {
+        self.weight
+    }
+
+    /// Its limit of calls in flight.
+    pub const fn concurrency_limit(&self) -> Option<u32> {
+        self.concurrency
+    }
+}

@@ -1,0 +1,285 @@
+//! One generation of everything static, and the live state of each backend behind it.
+//!
+//! A [`Fleet`] never changes. An update builds the next one, which shares the [`Member`]s that stay, and publishes
+//! it by a single swap; a decision works in the generation that it loaded.
+
+use crate::backend::BackendId;
+use crate::decision::record::Roster;
+use crate::facts::{Capabilities, Facts, Profile};
+use crate::limit::Gauge;
+use crate::recover::{Credential, Recovery};
+use crate::rng::hash_str;
+use crate::signal::LatencyModel;
+use crate::time::Instant;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The live state of one backend, shared by every generation that has it.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Member {
+    pub(crate) id: BackendId,
+    pub(crate) gauge: Gauge,
+    pub(crate) recovery: Recovery,
+    pub(crate) latency: LatencyModel,
+    /// When the lease of the canary that is out expires.
+    canary_until: AtomicU64,
+}
+
+/// What a decision compares for every candidate, beside each other in memory.
+#[derive(Debug)]
+pub(crate) struct Berth {
+    pub(crate) member: Arc<Member>,
+    pub(crate) limit: Option<u32>,
+    /// `None` where the profile does not say.
+    pub(crate) capabilities: Option<Capabilities>,
+    pub(crate) context_window: u64,
+    pub(crate) region: RegionIndex,
+    pub(crate) drained: bool,
+    /// The profile restricts tenants; look there.
+    pub(crate) picky: bool,
+}
+
+/// A region by its position in the fleet's table; 0 is "none given".
+pub(crate) type RegionIndex = u16;
+
+/// One immutable generation.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) berths: Vec<Berth>,
+    /// Names of regions by index.
+    regions: Vec<Option<String>>,
+    /// Positions in `pools` by model name, with and without version.
+    by_model: FxHashMap<Box<str>, u32>,
+    pools: Vec<Pool>,
+    everything: Pool,
+}
+
+/// The backends of one model (or one version of it).
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    /// Seats in the order of the fleet.
+    pub(crate) seats: Vec<u32>,
+    /// Seats around a ring by the hash of their names. The order is unrelated to how a host lists its backends,
+    /// and stays when others come and go.
+    ring: Ring,
+    /// The same by region, for requests that are bound to some.
+    regions: Vec<(RegionIndex, Ring)>,
+}
+
+type Ring = Vec<(u64, u32)>;
+
+/// How many regions have a ring of their own. The others share the last; membership is checked per backend anyway.
+const RINGS: usize = 16;
+
+/// Where a window on a large pool begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Start {
+    /// At the first backend of the fleet.
+    First,
+    /// At this point of the ring.
+    At(u64),
+}
+
+impl Member {
+    pub(crate) fn new(id: BackendId, credential: Arc<Credential>) -> Self {
+        Self::with(id, Recovery::new(id.slot(), credential))
+    }
+
+    pub(crate) fn joining(id: BackendId, credential: Arc<Credential>, ramp: Duration, now: Instant) -> Self {
+        Self::with(id, Recovery::joining(id.slot(), credential, ramp, now))
+    }
+
+    fn with(id: BackendId, recovery: Recovery) -> Self {
+        Self {
+            id,
+            gauge: Gauge::default(),
+            recovery,
+            latency: LatencyModel::default(),
+            canary_until: AtomicU64::new(0),
+        }
+    }
+
+    /// Its load now.
+    pub(crate) fn load(&self, now: Instant) -> crate::decision::Load {
+        crate::decision::Load { canary_out: self.canary_out(now), ..self.gauge.read() }
+    }
+
+    /// Whether a canary is on its way.
+    fn canary_out(&self, now: Instant) -> bool {
+        self.canary_until.load(Ordering::Acquire) > now.as_nanos()
+    }
+
+    /// Takes the canary's lease; `false` when another has it.
+    pub(crate) fn claim_canary(&self, now: Instant) -> bool {
+        let until = (now + crate::recover::Ejection::PROBE_LEASE).as_nanos();
+        let claim = |held: u64| (held <= now.as_nanos()).then_some(until);
+        self.canary_until.fetch_update(Ordering::AcqRel, Ordering::Acquire, claim).is_ok()
+    }
+
+    pub(crate) fn return_canary(&self) {
+        self.canary_until.store(0, Ordering::Release);
+    }
+}
+
+impl Fleet {
+    pub(crate) fn new(
+        generation: u64,
+        signals: Vec<&'static str>,
+        members: impl IntoIterator<Item = (Arc<Profile>, Arc<Member>)>,
+    ) -> Self {
+        let mut regions: Vec<Option<String>> = vec![None];
+        let mut seats = Vec::new();
+        let mut berths = Vec::new();
+        for (profile, member) in members {
+            let region = match regions.iter().position(|region| *region == profile.region) {
+                Some(index) => index,
+                None => {
+                    regions.push(profile.region.clone());
+                    regions.len() - 1
+                }
+            };
+            seats.push((member.id, profile.clone()));
+            berths.push(Berth {
+                member,
+                limit: profile.concurrency,
+                capabilities: profile.capabilities,
+                context_window: profile.context_window.unwrap_or(u64::MAX),
+                region: RegionIndex::try_from(region).unwrap_or(RegionIndex::MAX),
+                drained: profile.drained,
+                picky: !profile.tenants.is_empty(),
+            });
+        }
+        let mut by_model: FxHashMap<Box<str>, u32> = FxHashMap::default();
+        let mut models: Vec<Box<str>> = Vec::new();
+        let mut pools: Vec<Pool> = Vec::new();
+        let mut everything = Pool::default();
+        for (seat, (_, profile)) in (0u32..).zip(&seats) {
+            let place = (berths[seat as usize].region, hash_str(profile.id()), seat);
+            everything.add(place);
+            for name in [profile.model_name(), profile.full_model()].into_iter().flatten() {
+                let index = *by_model.entry(name.into()).or_insert_with(|| {
+                    models.push(name.into());
+                    pools.push(Pool::default());
+                    models.len() as u32 - 1
+                });
+                // A model without a version has one name only.
+                if pools[index as usize].seats.last() != Some(&seat) {
+                    pools[index as usize].add(place);
+                }
+            }
+        }
+        for pool in pools.iter_mut().chain([&mut everything]) {
+            pool.sort();
+        }
+        Self {
+            roster: Arc::new(Roster { generation, seats, models, signals }),
+            berths,
+            regions,
+            by_model,
+            pools,
+            everything,
+        }
+    }
+
+    /// The position of a model, by its name with or without version.
+    pub(crate) fn model(&self, name: &str) -> Option<u32> {
+        self.by_model.get(name).copied()
+    }
+
+    /// The backends of a model; of all models for `None`.
+    pub(crate) fn pool(&self, model: Option<u32>) -> &Pool {
+        model.map_or(&self.everything, |model| &self.pools[model as usize])
+    }
+
+    pub(crate) fn profile(&self, seat: u32) -> &Arc<Profile> {
+        &self.roster.seats[seat as usize].1
+    }
+
+    pub(crate) fn has_region(&self, name: &str) -> bool {
+        self.regions.iter().flatten().any(|region| region == name)
+    }
+
+    /// Whether the request may be served in this region.
+    pub(crate) fn may_serve(&self, facts: &Facts, region: RegionIndex) -> bool {
+        facts.residency.is_empty()
+            || self.regions[usize::from(region)].as_ref().is_some_and(|name| facts.residency.contains(name))
+    }
+}
+
+impl Pool {
+    fn add(&mut self, (region, hash, seat): (RegionIndex, u64, u32)) {
+        self.seats.push(seat);
+        self.ring.push((hash, seat));
+        let full = self.regions.len() == RINGS;
+        match self.regions.iter_mut().find(|(index, _)| *index == region) {
+            Some((_, ring)) => ring.push((hash, seat)),
+            None if full => self.regions[RINGS - 1].1.push((hash, seat)),
+            None => self.regions.push((region, vec![(hash, seat)])),
+        }
+    }
+
+    fn sort(&mut self) {
+        self.ring.sort_unstable();
+        for (_, ring) in &mut self.regions {
+            ring.sort_unstable();
+        }
+    }
+
+    /// One full round through the seats of a large pool. Around the ring, regions that `allowed` excludes are left
+    /// out, and those that remain take turns in proportion to their size.
+    pub(crate) fn round(&self, start: Start, allowed: Option<impl Fn(RegionIndex) -> bool>) -> Round<'_> {
+        let Start::At(point) = start else { return Round::List(self.seats.iter()) };
+        let mut cursors = [Cursor { ring: &[], first: 0, taken: 0 }; RINGS];
+        let cursor = |ring: &'_ Ring| ring.partition_point(|(hash, _)| *hash < point);
+        match allowed {
+            None => cursors[0] = Cursor { ring: &self.ring, first: cursor(&self.ring), taken: 0 },
+            Some(allowed) => {
+                let shared = self.regions.len().saturating_sub(1);
+                let rings = self.regions.iter().enumerate();
+                let rings = rings.filter(|(at, (region, _))| allowed(*region) || (*at == shared && shared + 1 == RINGS));
+                for (slot, (_, (_, ring))) in cursors.iter_mut().zip(rings) {
+                    *slot = Cursor { ring, first: cursor(ring), taken: 0 };
+                }
+            }
+        }
+        Round::Rings(cursors)
+    }
+}
+
+/// See [`Pool::round`].
+#[derive(Debug)]
+pub(crate) enum Round<'a> {
+    List(std::slice::Iter<'a, u32>),
+    Rings([Cursor<'a>; RINGS]),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor<'a> {
+    ring: &'a [(u64, u32)],
+    first: usize,
+    taken: usize,
+}
+
+impl Iterator for Round<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        let cursors = match self {
+            Round::List(seats) => return seats.next().copied(),
+            Round::Rings(cursors) => cursors,
+        };
+        // Unused places are at the end and empty.
+        let cursor = cursors
+            .iter_mut()
+            .take_while(|cursor| !cursor.ring.is_empty())
+            .filter(|cursor| cursor.taken < cursor.ring.len())
+            .min_by(|a, b| (a.taken * b.ring.len()).cmp(&(b.taken * a.ring.len())))?;
+        let place = (cursor.first + cursor.taken) % cursor.ring.len();
+        cursor.taken += 1;
+        Some(cursor.ring[place].1)
+    }
+}

@@ -1,0 +1,195 @@
+//! Calls in flight and their work, per backend.
+
+use crate::decision::Load;
+use crate::time::Instant;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Counts what is in flight to one backend. Decisions read it without a lock.
+///
+/// Every [`Ticket`] that [`enter`](Gauge::enter) hands out comes back exactly once, with exactly what it took.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
+    in_flight: AtomicU32,
+    waiting_tokens: AtomicU64,
+    /// When the oldest call without a first item was sent; `NOBODY` when all have theirs.
+    oldest_wait: AtomicU64,
+    last_called: AtomicU64,
+    waiting: Mutex<Waiting>,
+}
+
+/// What a call took of a gauge.
+#[derive(Debug)]
+#[must_use = "a ticket that is not given back stays in flight for ever"]
+pub(crate) struct Ticket {
+    tokens: u64,
+    place: Option<usize>,
+}
+
+/// The calls that wait for their first item, oldest first: a doubly linked list in a slab, so that any of them can
+/// leave in constant time.
+#[derive(Debug, Default)]
+struct Waiting {
+    links: Vec<Link>,
+    free: Vec<usize>,
+    first: Option<usize>,
+    last: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Link {
+    since: Instant,
+    before: Option<usize>,
+    after: Option<usize>,
+}
+
+const NOBODY: u64 = 0;
+
+impl Gauge {
+    /// Takes a slot and puts `tokens` of prefill work on the books, unless `limit` calls are in flight.
+    pub(crate) fn enter(&self, limit: Option<u32>, tokens: u64, now: Instant) -> Option<Ticket> {
+        let limit = limit.unwrap_or(u32::MAX);
+        self.in_flight
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| (count < limit).then(|| count + 1))
+            .ok()?;
+        // The books must balance whatever a host claims: the sum can not wrap below the sum of its parts.
+        let tokens = tokens.min(MAX_TOKENS);
+        let mut waiting = self.waiting.lock();
+        self.waiting_tokens.fetch_add(tokens, Ordering::Relaxed);
+        let place = waiting.push(now);
+        self.publish(&waiting);
+        self.last_called.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        Some(Ticket { tokens, place: Some(place) })
+    }
+
+    /// The first item arrived: the prefill work is done, the slot stays taken.
+    pub(crate) fn first_item(&self, ticket: &mut Ticket) {
+        if let Some(place) = ticket.place.take() {
+            let mut waiting = self.waiting.lock();
+            self.waiting_tokens.fetch_sub(ticket.tokens, Ordering::Relaxed);
+            waiting.remove(place);
+            self.publish(&waiting);
+        }
+    }
+
+    /// The call is over. The slot is free when this returns.
+    pub(crate) fn leave(&self, mut ticket: Ticket) {
+        self.first_item(&mut ticket);
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Calls in flight.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn read(&self) -> Load {
+        let instant = |nanos: u64| (nanos != NOBODY).then(|| Instant::from_nanos(nanos));
+        Load {
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            waiting_tokens: self.waiting_tokens.load(Ordering::Relaxed),
+            oldest_wait: instant(self.oldest_wait.load(Ordering::Relaxed)),
+            last_called: instant(self.last_called.load(Ordering::Relaxed)),
+            canary_out: false,
+        }
+    }
+
+    fn publish(&self, waiting: &Waiting) {
+        let oldest = waiting.first.map_or(NOBODY, |first| waiting.links[first].since.as_nanos().max(1));
+        self.oldest_wait.store(oldest, Ordering::Relaxed);
+    }
+}
+
+/// What one call may claim: 2³² tokens is beyond any context window, and 2³¹ of such calls do not overflow.
+const MAX_TOKENS: u64 = u32::MAX as u64;
+
+impl Waiting {
+    fn push(&mut self, since: Instant) -> usize {
+        let link = Link { since, before: self.last, after: None };
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.links[place] = link;
+                place
+            }
+            None => {
+                self.links.push(link);
+                self.links.len() - 1
+            }
+        };
+        match self.last.replace(place) {
+            Some(last) => self.links[last].after = Some(place),
+            None => self.first = Some(place),
+        }
+        place
+    }
+
+    fn remove(&mut self, place: usize) {
+        let Link { before, after, .. } = self.links[place];
+        match before {
+            Some(before) => self.links[before].after = after,
+            None => self.first = after,
+        }
+        match after {
+            Some(after) => self.links[after].before = before,
+            None => self.last = before,
+        }
+        self.free.push(place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(nanos: u64) -> Instant {
+        Instant::from_nanos(nanos)
+    }
+
+    #[test]
+    fn the_limit_holds_and_zero_is_nothing() {
+        let gauge = Gauge::default();
+        let ticket = gauge.enter(Some(1), 10, at(5)).unwrap();
+        assert!(gauge.enter(Some(1), 10, at(6)).is_none());
+        assert!(gauge.enter(Some(0), 10, at(6)).is_none());
+        gauge.leave(ticket);
+        assert_eq!(gauge.read(), Load { last_called: Some(at(5)), ..Load::default() });
+    }
+
+    proptest! {
+        /// Against a plain list: whatever the order of events, the books show exactly what is in flight.
+        #[test]
+        fn the_books_balance(events in prop::collection::vec((0u8..3, any::<prop::sample::Index>(), any::<u64>()), 1..200)) {
+            let gauge = Gauge::default();
+            let mut flying: Vec<(u64, Ticket, bool)> = Vec::new();
+            for (time, (event, which, tokens)) in (1u64..).zip(events) {
+                match event {
+                    0 => if let Some(ticket) = gauge.enter(Some(20), tokens, at(time)) {
+                        flying.push((time, ticket, true));
+                    },
+                    _ if flying.is_empty() => {}
+                    1 => {
+                        let index = which.index(flying.len());
+                        let (_, ticket, waits) = &mut flying[index];
+                        gauge.first_item(ticket);
+                        *waits = false;
+                    }
+                    _ => {
+                        let index = which.index(flying.len());
+                        gauge.leave(flying.remove(index).1);
+                    }
+                }
+                let load = gauge.read();
+                prop_assert_eq!(load.in_flight as usize, flying.len());
+                let waiting = || flying.iter().filter(|(_, _, waits)| *waits);
+                prop_assert_eq!(load.waiting_tokens, waiting().map(|(_, ticket, _)| ticket.tokens).sum::<u64>());
+                prop_assert_eq!(load.oldest_wait, waiting().map(|(since, _, _)| at(*since)).min());
+            }
+            for (_, ticket, _) in flying {
+                gauge.leave(ticket);
+            }
+            let load = gauge.read();
+            prop_assert_eq!((load.in_flight, load.waiting_tokens, load.oldest_wait), (0, 0, None));
+        }
+    }
+}

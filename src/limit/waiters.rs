@@ -1,0 +1,161 @@
+//! Requests that wait until a backend has room or returns.
+
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::task::{Context, Poll, Waker};
+
+/// A bounded first-come-first-served queue of wakers.
+///
+/// A free slot wakes the oldest waiter, which decides again; should a newcomer have taken the slot, it keeps its
+/// place. A backend's return wakes all.
+#[derive(Debug)]
+pub(crate) struct Waiters {
+    /// Kept beside the lock so that returning a lease costs one load while nobody waits.
+    len: AtomicUsize,
+    bound: usize,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    next: u64,
+    /// By order of arrival.
+    places: BTreeMap<u64, Place>,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// Its owner is deciding.
+    Awake,
+    /// Its owner sleeps.
+    Asleep(Waker),
+    /// Something was freed for it since its owner decided last.
+    Called,
+}
+
+/// A place in the queue, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct WaitTurn<'a> {
+    waiters: &'a Waiters,
+    place: u64,
+}
+
+impl Waiters {
+    pub(crate) fn new(bound: usize) -> Self {
+        Self { len: AtomicUsize::new(0), bound, queue: Mutex::default() }
+    }
+
+    /// A place at the end; `None` when the queue is full. Take it *before* looking for room: whatever is freed
+    /// after this call is announced to the place.
+    pub(crate) fn join(&self) -> Option<WaitTurn<'_>> {
+        let mut queue = self.queue.lock();
+        if queue.places.len() >= self.bound {
+            return None;
+        }
+        let place = queue.next;
+        queue.next += 1;
+        queue.places.insert(place, Place::Awake);
+        self.len.store(queue.places.len(), Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        Some(WaitTurn { waiters: self, place })
+    }
+
+    /// Calls the oldest that was not called yet: one slot is free.
+    pub(crate) fn wake_one(&self) {
+        self.wake(1);
+    }
+
+    /// Calls all: the situation changed.
+    pub(crate) fn wake_all(&self) {
+        self.wake(usize::MAX);
+    }
+
+    fn wake(&self, most: usize) {
+        // Pairs with the fence in `join`: either this sees the waiter, or the waiter sees what was freed before.
+        fence(Ordering::SeqCst);
+        if self.len.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let places: Vec<Place> = {
+            let mut queue = self.queue.lock();
+            let uncalled = queue.places.values_mut().filter(|place| !matches!(place, Place::Called));
+            uncalled.take(most).map(|place| std::mem::replace(place, Place::Called)).collect()
+        };
+        // Outside the lock: a waker may run anything.
+        for place in places {
+            if let Place::Asleep(waker) = place {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl WaitTurn<'_> {
+    /// Sleeps until something was freed since this was last ready; keeps the place.
+    pub(crate) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut queue = self.waiters.queue.lock();
+        match queue.places.get_mut(&self.place) {
+            Some(place @ Place::Called) => {
+                *place = Place::Awake;
+                Poll::Ready(())
+            }
+            Some(Place::Asleep(waker)) if waker.will_wake(cx.waker()) => Poll::Pending,
+            Some(place) => {
+                *place = Place::Asleep(cx.waker().clone());
+                Poll::Pending
+            }
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+impl Drop for WaitTurn<'_> {
+    fn drop(&mut self) {
+        let place = {
+            let mut queue = self.waiters.queue.lock();
+            let place = queue.places.remove(&self.place);
+            self.waiters.len.store(queue.places.len(), Ordering::SeqCst);
+            place
+        };
+        // Called and gone without looking: what was freed for it is the next one's.
+        if matches!(place, Some(Place::Called)) {
+            self.waiters.wake_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::task::noop_waker;
+
+    fn called(turn: &mut WaitTurn<'_>) -> bool {
+        turn.poll_called(&mut Context::from_waker(&noop_waker())).is_ready()
+    }
+
+    #[test]
+    fn oldest_first_and_a_call_between_look_and_sleep_is_kept() {
+        let waiters = Waiters::new(2);
+        let mut first = waiters.join().unwrap();
+        let mut second = waiters.join().unwrap();
+        assert!(waiters.join().is_none());
+        waiters.wake_one();
+        assert!(called(&mut first) && !called(&mut first));
+        assert!(!called(&mut second));
+        waiters.wake_one();
+        assert!(called(&mut first) && !called(&mut second));
+    }
+
+    #[test]
+    fn a_call_to_one_who_left_passes_to_the_next() {
+        let waiters = Waiters::new(2);
+        let first = waiters.join().unwrap();
+        let mut second = waiters.join().unwrap();
+        waiters.wake_one();
+        drop(first);
+        assert!(called(&mut second));
+        waiters.wake_all();
+        assert!(called(&mut second));
+    }
+}

@@ -1,0 +1,37 @@
+//! `cheapest`: the backend where this request costs least.
+//!
+//! Use it where any backend is good enough and money decides. It fills the cheapest until that has a limit or
+//! fails: give the profiles a [`concurrency`](crate::Profile::concurrency).
+
+use super::{PlanContext, RoutingPolicy, Slate};
+
+/// See [`cheapest`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cheapest;
+
+/// A leaf that ranks by the price of prompt and expected answer, in pico-dollars. A backend of unknown price comes
+/// last: unknown is not free.
+///
+/// ```
+/// let policy = fallway::policy::cheapest();
+/// ```
+pub const fn cheapest() -> Cheapest {
+    Cheapest
+}
+
+/// Behind every known price, and still a rank.
+const UNKNOWN: u64 = u64::MAX - 1;
+
+impl RoutingPolicy for Cheapest {
+    fn name(&self) -> &'static str {
+        "cheapest"
+    }
+
+    fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+        let (input, output) = (cx.facts().input_tokens(), cx.facts().expected_output_tokens());
+        slate.rank(|candidate| match candidate.profile().known_price() {
+            Some(price) => price.of(input, output).min(UNKNOWN - 1),
+            None => UNKNOWN,
+        });
+    }
+}

@@ -1,0 +1,42 @@
+//! What `build` and `update` ask of a policy.
+
+use crate::fleet::Fleet;
+
+/// A mistake in a policy's configuration.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{policy}: {problem}")]
+pub struct PolicyError {
+    policy: &'static str,
+    problem: String,
+}
+
+impl PolicyError {
+    /// The policy that is configured wrongly.
+    pub const fn policy(&self) -> &'static str {
+        self.policy
+    }
+}
+
+/// The fleet as a policy's [`check`](super::RoutingPolicy::check) sees it, and where it reports.
+#[derive(Debug)]
+pub struct Check<'a> {
+    pub(crate) fleet: &'a Fleet,
+    pub(crate) errors: Vec<PolicyError>,
+}
+
+impl Check<'_> {
+    /// Reports a mistake; name the offender in `problem`.
+    pub fn error(&mut self, policy: &'static str, problem: impl Into<String>) {
+        self.errors.push(PolicyError { policy, problem: problem.into() });
+    }
+
+    /// Whether a backend serves this model (`name` or `name@version`).
+    pub fn has_model(&self, model: &str) -> bool {
+        self.fleet.model(model).is_some()
+    }
+
+    /// Whether a backend stands in this region.
+    pub fn has_region(&self, region: &str) -> bool {
+        self.fleet.has_region(region)
+    }
+}

@@ -1,0 +1,56 @@
+//! [`PlanContext`].
+
+use crate::decision::{AttemptRecord, Extra};
+use crate::facts::Facts;
+use crate::rng::Rng;
+use crate::time::Instant;
+
+/// What a policy knows beside the candidates.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanContext<'a> {
+    pub(crate) facts: &'a Facts,
+    pub(crate) now: Instant,
+    pub(crate) deadline: Instant,
+    pub(crate) seed: u64,
+    pub(crate) attempts: &'a [AttemptRecord],
+    pub(crate) extra: Extra,
+    pub(crate) last_resort: bool,
+}
+
+impl<'a> PlanContext<'a> {
+    /// The request.
+    pub const fn facts(&self) -> &'a Facts {
+        self.facts
+    }
+
+    /// The time of the decision.
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// When the request ends.
+    pub const fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// The request's failed attempts so far.
+    pub const fn attempts(&self) -> &'a [AttemptRecord] {
+        self.attempts
+    }
+
+    /// Whether the shared retry budget pays for another attempt.
+    pub const fn extra(&self) -> Extra {
+        self.extra
+    }
+
+    /// Whether the host gave the router a last resort.
+    pub const fn has_last_resort(&self) -> bool {
+        self.last_resort
+    }
+
+    /// A random generator for this decision. Two purposes take two different `stream`s, so that neither disturbs
+    /// the other.
+    pub const fn rng(&self, stream: u64) -> Rng {
+        Rng::new(crate::rng::mix(self.seed, stream))
+    }
+}

@@ -1,0 +1,196 @@
+//! The configuration of `fail_safe`.
+
+use crate::budget::Backoff;
+use crate::policy::Check;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How requests degrade when the best backend is not available. Wrap a policy with
+/// [`PolicyExt::fail_safe`](crate::policy::PolicyExt::fail_safe).
+///
+/// ```
+/// use fallway::policy::{FailSafe, PolicyExt, predicted_ttft};
+/// let policy = predicted_ttft().fail_safe(
+///     FailSafe::default()
+///         .tiers("chat", ["llama-70b", "llama-8b"])
+///         .on_context_too_long("chat", ["llama-70b-128k"])
+///         .attempts(3),
+/// );
+/// ```
+#[derive(Clone, Debug)]
+pub struct FailSafe {
+    pub(super) attempts: u32,
+    pub(super) panic_threshold: f64,
+    pub(super) backoff: Backoff,
+    pub(super) attempt_limit: Option<Duration>,
+    pub(super) chains: BTreeMap<String, Chains>,
+    pub(super) fallback: Vec<String>,
+}
+
+/// The tiers of one alias, by the failure that leads to them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Chains {
+    pub(super) general: Vec<String>,
+    pub(super) larger_window: Vec<String>,
+    pub(super) rejected_content: Vec<String>,
+}
+
+impl FailSafe {
+    /// Attempts of one request, across tiers, the first included.
+    pub const ATTEMPTS: u32 = 3;
+    /// Below this share of healthy candidates a tier doubts its signals: Envoy's default.
+    pub const PANIC_THRESHOLD: f64 = 0.5;
+    /// How often a request tries a backend while all of them rest after failures.
+    pub const TRIAL_INTERVAL: Duration = Duration::from_millis(350);
+    /// What an attempt leaves for each that could follow it, at most.
+    pub const RESERVE: Duration = Duration::from_secs(1);
+
+    /// The models that serve `alias`, best first. A tier is a model (`name` or `name@version`) or another alias.
+    /// An alias may be a model's own name.
+    #[must_use]
+    pub fn tiers<S: Into<String>>(mut self, alias: impl Into<String>, models: impl IntoIterator<Item = S>) -> Self {
+        self.chain(alias).general = models.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Where a request for `alias` goes after its prompt was too long; backends of larger window in its own tiers
+    /// come first.
+    #[must_use]
+    pub fn on_context_too_long<S: Into<String>>(
+        mut self,
+        alias: impl Into<String>,
+        models: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.chain(alias).larger_window = models.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Where a request for `alias` goes after a content policy refused it; without this, nowhere.
+    #[must_use]
+    pub fn on_content_rejected<S: Into<String>>(
+        mut self,
+        alias: impl Into<String>,
+        models: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.chain(alias).rejected_content = models.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Tiers behind those of every model and alias.
+    #[must_use]
+    pub fn fallback<S: Into<String>>(mut self, models: impl IntoIterator<Item = S>) -> Self {
+        self.fallback = models.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How many attempts a request may make, the first included; default 3.
+    #[must_use]
+    pub const fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    /// The share of healthy candidates below which panic mode begins; 0 turns it off. Default 0.5.
+    #[must_use]
+    pub const fn panic_threshold(mut self, share: f64) -> Self {
+        self.panic_threshold = share;
+        self
+    }
+
+    /// The back-off before the same backend is tried again; another one is tried at once.
+    #[must_use]
+    pub const fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// The longest that one attempt may take until it answers (a stream: until its first item). Default what the
+    /// deadline leaves, less a reserve for the attempts that could follow.
+    #[must_use]
+    pub const fn attempt_limit(mut self, limit: Duration) -> Self {
+        self.attempt_limit = Some(limit);
+        self
+    }
+
+    fn chain(&mut self, alias: impl Into<String>) -> &mut Chains {
+        self.chains.entry(alias.into()).or_default()
+    }
+
+    pub(super) fn check(&self, check: &mut Check<'_>) {
+        const NAME: &str = "fail_safe";
+        if self.attempts == 0 {
+            check.error(NAME, "0 attempts would refuse every request");
+        }
+        if !(0.0..=1.0).contains(&self.panic_threshold) {
+            check.error(NAME, format!("a panic threshold of {} is not in 0..=1", self.panic_threshold));
+        }
+        if self.attempt_limit.is_some_and(|limit| limit.is_zero()) {
+            check.error(NAME, "an attempt limit of zero would time out every attempt");
+        }
+        for model in &self.fallback {
+            if !check.has_model(model) {
+                check.error(NAME, format!("the fallback names {model:?}, which no backend serves"));
+            }
+        }
+        for (alias, chains) in &self.chains {
+            if chains.general.is_empty() && !check.has_model(alias) {
+                check.error(NAME, format!("alias {alias:?} has no tiers"));
+            }
+            for tier in chains.general.iter().chain(&chains.larger_window).chain(&chains.rejected_content) {
+                if !check.has_model(tier) && !self.chains.contains_key(tier) {
+                    check.error(NAME, format!("alias {alias:?} names {tier:?}, which no backend serves"));
+                }
+            }
+            if let Some(path) = self.cycle(alias, check) {
+                check.error(NAME, format!("cyclic fallback: {}", path.join(" -> ")));
+            }
+        }
+    }
+
+    /// A path from `alias` back to it through aliases that are no models themselves.
+    fn cycle<'a>(&'a self, alias: &'a str, check: &Check<'_>) -> Option<Vec<&'a str>> {
+        let mut path = vec![alias];
+        let mut seen = Vec::new();
+        self.find(alias, alias, check, &mut path, &mut seen).then_some(path)
+    }
+
+    fn find<'a>(
+        &'a self,
+        from: &'a str,
+        to: &str,
+        check: &Check<'_>,
+        path: &mut Vec<&'a str>,
+        seen: &mut Vec<&'a str>,
+    ) -> bool {
+        if seen.contains(&from) {
+            return false;
+        }
+        seen.push(from);
+        let Some(chains) = self.chains.get(from) else { return false };
+        for next in chains.general.iter().chain(&chains.larger_window).chain(&chains.rejected_content) {
+            // A model is served, not resolved further: it ends the path even if it is an alias too.
+            if check.has_model(next) {
+                continue;
+            }
+            path.push(next);
+            if next == to || self.find(next, to, check, path, seen) {
+                return true;
+            }
+            path.pop();
+        }
+        false
+    }
+}
+
+impl Default for FailSafe {
+    fn default() -> Self {
+        Self {
+            attempts: Self::ATTEMPTS,
+            panic_threshold: Self::PANIC_THRESHOLD,
+            backoff: Backoff::FAILURE,
+            attempt_limit: None,
+            chains: BTreeMap::new(),
+            fallback: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! `fail_safe`: what to do when the best is not good enough.
+//!
+//! The outermost wrapper. It picks the model tier and lets the inner policies rank it; when they leave nothing, it
+//! goes down a fixed list, so that degradation has an order:
+//!
+//! 1. another backend of the same tier, at once;
+//! 2. in a tier where most look unhealthy: those too, behind the healthy ones (panic mode);
+//! 3. the next tier;
+//! 4. the same backend again, after a back-off;
+//! 5. where everything rests after failures: one request every [`FailSafe::TRIAL_INTERVAL`] tries anyway;
+//! 6. waiting, when a backend promised to return, or a slot will be free, before the deadline;
+//! 7. the last resort of the host, marked degraded;
+//! 8. an error, at once.
+//!
+//! It also decides about retries: it is the one owner of them, so nothing multiplies.
+
+mod chains;
+mod config;
+
+pub use config::FailSafe;
+
+use super::{Check, PlanContext, RoutingPolicy, Slate, Window};
+use crate::backend::{FailureKind, Replay, Retry};
+use crate::budget::Backoff;
+use crate::decision::record::KNOWS_LATENCY;
+use crate::decision::{Class, Extra, Next, Reason, Refusal};
+use crate::time::Instant;
+use std::time::Duration;
+
+/// A policy wrapped in [`FailSafe`]; made by [`PolicyExt::fail_safe`](super::PolicyExt::fail_safe).
+#[derive(Clone, Debug)]
+pub struct FailSafePolicy<P> {
+    config: FailSafe,
+    inner: P,
+}
+
+impl FailSafe {
+    /// Wraps `inner`.
+    pub const fn around<P: RoutingPolicy>(self, inner: P) -> FailSafePolicy<P> {
+        FailSafePolicy { config: self, inner }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<P: RoutingPolicy> RoutingPolicy for FailSafePolicy<P> {
+    fn name(&self) -> &'static str {
+        "fail_safe"
+    }
+
+    fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+        slate.allow_attempts(self.config.attempts);
+        if let Some(next) = self.end(cx) {
+            // Nothing is planned any more; the candidates are looked at for the explanation only.
+            self.config.each_tier(cx, slate, &mut |slate| {
+                self.set_aside_failed(cx, slate);
+                false
+            });
+            return slate.conclude(next);
+        }
+        let mut found = false;
+        self.config.each_tier(cx, slate, &mut |slate| {
+            self.plan_tier(cx, slate);
+            found = slate.is_usable();
+            found
+        });
+        if found {
+            self.limit_attempt(cx, slate);
+        } else {
+            let next = self.when_nothing_is_left(cx, slate);
+            slate.conclude(next);
+        }
+    }
+
+    fn inner(&self) -> Option<&dyn RoutingPolicy> {
+        Some(&self.inner)
+    }
+
+    fn window(&self) -> Window {
+        self.inner.window()
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        self.config.check(check);
+        let mut inner = self.inner.inner();
+        let mut name = self.inner.name();
+        loop {
+            if name == self.name() {
+                check.error(self.name(), "wraps another fail_safe: two owners of retries multiply attempts");
+                break;
+            }
+            let Some(policy) = inner else { break };
+            name = policy.name();
+            inner = policy.inner();
+        }
+        self.inner.check(check);
+    }
+}
+
+impl<P: RoutingPolicy> FailSafePolicy<P> {
+    /// Whether the failures so far end the request.
+    fn end(&self, cx: &PlanContext<'_>) -> Option<Next> {
+        let kind = last_failure(cx)?;
+        let attempts = cx.attempts().len() as u32;
+        let conduct = kind.conduct();
+        let unsafe_replay = conduct.replay == Replay::Uncertain && !cx.facts().is_replay_safe();
+        if conduct.retry == Retry::Never || unsafe_replay {
+            Some(Next::Refuse { why: Refusal::NotRetryable { kind } })
+        } else if attempts >= self.config.attempts {
+            Some(give_up(cx, Refusal::AttemptsExhausted { attempts }))
+        } else if cx.extra() == Extra::Denied {
+            Some(give_up(cx, Refusal::RetryBudgetEmpty))
+        } else {
+            None
+        }
+    }
+
+    /// Has the inner policies rank the current tier.
+    fn plan_tier(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+        self.set_aside_failed(cx, slate);
+        self.panic(slate);
+        self.inner.plan(cx, slate);
+        // The inner policies may have rejected, softly, all that was left.
+        if !slate.is_usable() {
+            let mut readmitted = false;
+            slate.each_rejected(|candidate| {
+                let own = matches!(candidate.rejected(), Some(Reason::Custom { .. } | Reason::Unhealthy { .. }));
+                readmitted |= own && candidate.readmit(Reason::Readmitted);
+            });
+            if readmitted {
+                note_panic(slate);
+            }
+        }
+    }
+
+    /// A retry goes to a backend that this request has not failed on, and to none where the failure would repeat.
+    fn set_aside_failed(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+        if cx.attempts().is_empty() {
+            return;
+        }
+        let window = (last_failure(cx) == Some(FailureKind::ContextTooLong))
+            .then(|| cx.attempts().iter().filter_map(|attempt| attempt.profile.context_window).max());
+        slate.each(|candidate| {
+            let failed = (1u32..).zip(cx.attempts()).filter(|(_, attempt)| attempt.backend() == candidate.id());
+            if let Some((attempt, kind)) = failed.filter_map(|(n, attempt)| Some((n, attempt.failure()?))).last() {
+                candidate.reject(Reason::FailedHere { attempt, kind });
+            } else if let Some(failed_window) = window
+                && !larger(candidate.profile().context_window, failed_window)
+            {
+                candidate.reject(Reason::WouldRepeat { kind: FailureKind::ContextTooLong });
+            }
+        });
+    }
+
+    /// Panic mode: when too few look healthy, the signals are doubted. What an outside signal says is set aside
+    /// altogether; what this router experienced itself stands behind the healthy. Refusals with authority, and
+    /// backends that rest because they said so or could not be reached, are never readmitted here.
+    fn panic(&self, slate: &mut Slate<'_>) {
+        let mut healthy = 0u32;
+        slate.each(|_| healthy += 1);
+        let (mut opinions, mut streaks, mut resting) = (0u32, 0u32, 0u32);
+        slate.each_rejected(|candidate| match candidate.rejected() {
+            Some(Reason::Unhealthy { .. }) => opinions += 1,
+            Some(Reason::Ejected { .. }) => streaks += 1,
+            Some(Reason::CoolingDown { .. } | Reason::OnProbation { .. }) => resting += 1,
+            _ => {}
+        });
+        let all = healthy + opinions + streaks + resting;
+        if opinions + streaks == 0 || f64::from(healthy) >= f64::from(all) * self.config.panic_threshold {
+            return;
+        }
+        slate.each_rejected(|candidate| match candidate.rejected() {
+            Some(Reason::Unhealthy { .. }) => {
+                candidate.readmit(Reason::Readmitted);
+            }
+            Some(Reason::Ejected { .. }) if candidate.readmit(Reason::Readmitted) => {
+                candidate.demote(Reason::Readmitted);
+            }
+            _ => {}
+        });
+        note_panic(slate);
+    }
+
+    /// Steps 4 to 8 of the module's list.
+    fn when_nothing_is_left(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Next {
+        if slate.sheet.tiers.is_empty() {
+            return give_up(cx, Refusal::UnknownModel);
+        }
+        if let Some(next) = self.retry_here(cx, slate) {
+            return next;
+        }
+        if cx.attempts().is_empty()
+            && let Some(next) = self.trial(cx, slate)
+        {
+            return next;
+        }
+        match earliest_promise(slate, cx.deadline()) {
+            Some(until) => Next::Wait { until },
+            None => give_up(cx, Refusal::NothingUsable),
+        }
+    }
+
+    /// Tries a backend again on which the request failed, where nothing speaks against it but that.
+    fn retry_here(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Option<Next> {
+        let kind = last_failure(cx)?;
+        if kind.conduct().retry != Retry::Elsewhere {
+            return None;
+        }
+        let backoff = if kind == FailureKind::RateLimited { Backoff::THROTTLED } else { self.config.backoff };
+        let at = cx.now() + backoff.wait(cx.attempts().len() as u32 - 1, &mut cx.rng(BACKOFF_STREAM));
+        if at >= cx.deadline() {
+            return None;
+        }
+        let entries = 0..slate.sheet.entries.len();
+        let mut found = false;
+        for index in entries {
+            let mut candidate = slate.contender(index);
+            if matches!(candidate.rejected(), Some(Reason::FailedHere { .. })) {
+                candidate.try_anyway(Reason::RetriedHere { at });
+                found = true;
+            }
+        }
+        found.then_some(Next::Call { at })
+    }
+
+    /// Everything rests after failures, and a rest is a guess: now and then one request finds out.
+    fn trial(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Option<Next> {
+        let mut oldest: Option<(Instant, usize)> = None;
+        let mut latest = Instant::default();
+        for index in 0..slate.sheet.entries.len() {
+            let mut candidate = slate.contender(index);
+            if candidate.rejected().is_some_and(|reason| reason.class() == Class::Hard) {
+                continue;
+            }
+            let called = candidate.load().last_called.unwrap_or_default();
+            latest = latest.max(called);
+            let resting = matches!(candidate.rejected(), Some(Reason::CoolingDown { .. }));
+            if resting && oldest.is_none_or(|(least, _)| called < least) {
+                oldest = Some((called, index));
+            }
+        }
+        let (_, index) = oldest?;
+        if cx.now() - latest < FailSafe::TRIAL_INTERVAL {
+            return None;
+        }
+        slate.contender(index).try_anyway(Reason::Trial);
+        Some(Next::Call { at: cx.now() })
+    }
+
+    /// Leaves time for what stands behind: an attempt may use what remains, less a reserve for each attempt that
+    /// could follow it. `t = R − Σ reserve`, with a reserve of an eighth of what remains, one second at most, and
+    /// no less than twice the next candidate's predicted time.
+    fn limit_attempt(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+        let others = slate.sheet.entries.iter().filter(|entry| entry.admitted()).count().saturating_sub(1);
+        let left = self.config.attempts.saturating_sub(cx.attempts().len() as u32 + 1);
+        let following = left.min(others as u32);
+        let remaining = cx.deadline() - cx.now();
+        let mut limit = remaining;
+        if following > 0 {
+            let work = cx.facts().input_tokens();
+            let fastest = slate.sheet.entries.iter().filter(|entry| entry.admitted() && entry.known & KNOWS_LATENCY != 0);
+            let fastest = fastest.filter(|entry| entry.latency.samples > 0).map(|entry| entry.latency.predict(work)).min();
+            let predicted = Duration::from_nanos(fastest.unwrap_or(0).saturating_mul(2));
+            let reserve = (remaining / 8).min(FailSafe::RESERVE).max(predicted);
+            limit = remaining.saturating_sub(reserve.saturating_mul(following)).max(remaining / 2);
+        }
+        if let Some(cap) = self.config.attempt_limit {
+            limit = limit.min(cap);
+        }
+        slate.limit_attempt(cx.now() + limit);
+    }
+}
+
+const BACKOFF_STREAM: u64 = 0x4241_434b;
+
+fn last_failure(cx: &PlanContext<'_>) -> Option<FailureKind> {
+    cx.attempts().last().and_then(|attempt| attempt.failure())
+}
+
+fn give_up(cx: &PlanContext<'_>, why: Refusal) -> Next {
+    if cx.has_last_resort() { Next::LastResort { why } } else { Next::Refuse { why } }
+}
+
+fn larger(window: Option<u64>, failed: Option<u64>) -> bool {
+    match (window, failed) {
+        (Some(window), Some(failed)) => window > failed,
+        // The failed model's window was not known; any model that says what it holds has been checked against the
+        // prompt already.
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+fn note_panic(slate: &mut Slate<'_>) {
+    if let Some(tier) = slate.tier_mut() {
+        tier.panic = true;
+    }
+}
+
+/// When to look again because somebody promised: a backend that said when it is back, if that is before the
+/// deadline; a slot or a probe's result, which wake the waiting. A rest that this router chose itself promises
+/// nothing.
+fn earliest_promise(slate: &Slate<'_>, deadline: Instant) -> Option<Instant> {
+    let promises = slate.sheet.entries.iter().filter_map(|entry| match entry.rejected? {
+        Reason::RateLimited { until } | Reason::AskedToWait { until } => (until < deadline).then_some(until),
+        Reason::ProbeInFlight { until } => Some(until.min(deadline)),
+        Reason::AtCapacity { .. } => Some(deadline),
+        _ => None,
+    });
+    promises.min()
+}

@@ -1,0 +1,170 @@
+//! Policies: pure functions that annotate a [`Slate`].
+
+mod cheapest;
+mod check;
+mod context;
+pub(crate) mod engine;
+mod fail_safe;
+mod least_loaded;
+mod ordered;
+mod policy_fn;
+mod power_of_two;
+mod predicted_ttft;
+mod round_robin;
+mod slate;
+mod sticky;
+mod survey;
+mod weighted;
+
+pub use cheapest::{Cheapest, cheapest};
+pub use check::{Check, PolicyError};
+pub use context::PlanContext;
+pub use fail_safe::{FailSafe, FailSafePolicy};
+pub use least_loaded::{LeastLoaded, least_loaded};
+pub use ordered::{Ordered, ordered};
+pub use policy_fn::{PolicyFn, policy_fn};
+pub use power_of_two::{PowerOfTwo, power_of_two};
+pub use predicted_ttft::{PredictedTtft, predicted_ttft};
+pub use round_robin::{RoundRobin, round_robin};
+pub use slate::{Contender, Slate};
+pub use sticky::{Sticky, sticky};
+pub use weighted::{Weighted, weighted};
+
+use std::fmt;
+
+/// Decides about candidates: ranks, rejects, demotes, charges or readmits them on a [`Slate`].
+///
+/// `plan` is synchronous and pure: it reads the context and the slate and nothing else, no clock, no random source,
+/// no I/O, and it does not block. What it reads through the slate is recorded there, which is what makes a
+/// [`Decision`](crate::Decision) explain itself and replay.
+///
+/// A *leaf* ranks. A *wrapper* holds another policy, calls its `plan`, and says its own part before or after; it
+/// returns the inner policy from [`inner`](Self::inner).
+///
+/// # Panics
+///
+/// A panic in `plan` is contained: the router falls back to the order in which the backends were added, and the
+/// decision says so.
+///
+/// ```
+/// use fallway::policy::{PlanContext, RoutingPolicy, Slate};
+///
+/// /// Prefers the backends with the fewest calls in flight, and the west coast among equals.
+/// #[derive(Debug)]
+/// struct WestCoast;
+///
+/// impl RoutingPolicy for WestCoast {
+///     fn name(&self) -> &'static str {
+///         "west_coast"
+///     }
+///
+///     fn plan(&self, _: &PlanContext<'_>, slate: &mut Slate<'_>) {
+///         slate.rank(|candidate| {
+///             let east = candidate.profile().region_name() != Some("us-west");
+///             u64::from(candidate.load().in_flight) * 2 + u64::from(east)
+///         });
+///     }
+/// }
+/// ```
+pub trait RoutingPolicy: fmt::Debug + Send + Sync {
+    /// A short name, for explanations.
+    fn name(&self) -> &'static str;
+
+    /// Says its part.
+    fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>);
+
+    /// The policy that this one wraps.
+    fn inner(&self) -> Option<&dyn RoutingPolicy> {
+        None
+    }
+
+    /// How candidates are drawn from a pool too large to look at whole. A wrapper leaves it to its leaf.
+    fn window(&self) -> Window {
+        match self.inner() {
+            Some(inner) => inner.window(),
+            None => Window::Random,
+        }
+    }
+
+    /// Finds mistakes in its configuration, given a fleet. A wrapper passes the call on.
+    fn check(&self, check: &mut Check<'_>) {
+        if let Some(inner) = self.inner() {
+            inner.check(check);
+        }
+    }
+}
+
+/// How candidates are drawn from a pool of more than [`Window::SIZE`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Window {
+    /// Anywhere: a different part of the pool for each decision.
+    Random,
+    /// From the first backend on, in the order of the fleet.
+    InOrder,
+    /// At a place that the session determines; other requests of the session look at the same candidates.
+    BySession,
+}
+
+impl Window {
+    /// How many candidates a decision looks at: pools up to this size are looked at whole.
+    pub const SIZE: usize = 64;
+}
+
+/// Combinators on every [`RoutingPolicy`].
+pub trait PolicyExt: RoutingPolicy + Sized {
+    /// Wraps this policy in [`FailSafe`]: fallback tiers, retries, panic mode, last resort.
+    fn fail_safe(self, config: FailSafe) -> FailSafePolicy<Self> {
+        config.around(self)
+    }
+
+    /// Erases the type.
+    fn boxed<'a>(self) -> Box<dyn RoutingPolicy + 'a>
+    where
+        Self: 'a,
+    {
+        Box::new(self)
+    }
+}
+
+impl<P: RoutingPolicy> PolicyExt for P {}
+
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        #[deny(clippy::missing_trait_methods)]
+        impl<P: RoutingPolicy + ?Sized> RoutingPolicy for $pointer {
+            fn name(&self) -> &'static str {
+                (**self).name()
+            }
+
+            fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+                (**self).plan(cx, slate);
+            }
+
+            fn inner(&self) -> Option<&dyn RoutingPolicy> {
+                (**self).inner()
+            }
+
+            fn window(&self) -> Window {
+                (**self).window()
+            }
+
+            fn check(&self, check: &mut Check<'_>) {
+                (**self).check(check);
+            }
+        }
+    )*};
+}
+
+forward!(&P, Box<P>, std::sync::Arc<P>);
+
+/// The stack as one line, outermost first: `fail_safe > predicted_ttft`. Stable, for a host's own snapshot tests.
+pub fn describe(policy: &dyn RoutingPolicy) -> String {
+    let mut text = policy.name().to_owned();
+    let mut next = policy.inner();
+    while let Some(policy) = next {
+        text.push_str(" > ");
+        text.push_str(policy.name());
+        next = policy.inner();
+    }
+    text
+}

@@ -1,0 +1,363 @@
+//! [`Slate`]: the candidates of one decision, as policies see and mark them.
+
+use super::Window;
+use super::survey::{Asked, Live, demote_unproven, region_filter};
+use crate::backend::BackendId;
+use crate::decision::record::{Entry, KNOWS_LATENCY, KNOWS_LOAD, LEVEL_PROBE, Roster, Sheet, Tier};
+use crate::decision::{Class, Latency, Load, Next, Reason};
+use crate::facts::Profile;
+use crate::fleet::Start;
+use crate::rng::{hash_str, mix};
+use crate::time::Instant;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The working set of one decision.
+///
+/// Policies rank, charge, demote, reject and readmit; nothing is ever removed, so in the end the slate is the
+/// explanation. Candidates are read lazily, and every value that is read is recorded.
+///
+/// The candidates are those of the *current tier*: the backends of the model that the request asks for, until a
+/// policy [opens](Self::open) another model.
+#[derive(Debug)]
+pub struct Slate<'a> {
+    pub(super) sheet: &'a mut Sheet,
+    pub(super) source: Source<'a>,
+    pub(super) roster: &'a Roster,
+    pub(super) asked: Asked<'a>,
+    pub(super) window: Window,
+    /// The tier that `candidates` speaks of.
+    pub(super) current: Option<usize>,
+}
+
+/// Where candidates and readings come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source<'a> {
+    /// The running fleet. With `dry_run`, nothing that others can see is touched.
+    Live { live: Live<'a>, dry_run: bool },
+    /// An earlier decision.
+    Recorded(&'a Sheet),
+}
+
+/// One candidate on a [`Slate`].
+#[derive(Debug)]
+pub struct Contender<'s> {
+    entry: &'s mut Entry,
+    source: Source<'s>,
+    roster: &'s Roster,
+    now: Instant,
+}
+
+impl Slate<'_> {
+    /// Moves on to the backends of `model` (`name` or `name@version`) and makes them the current tier. `false`
+    /// when no backend serves it. Candidates of tiers opened before stay as they are.
+    pub fn open(&mut self, model: &str) -> bool {
+        let position = match self.source {
+            Source::Live { live, .. } => live.fleet.model(model),
+            Source::Recorded(_) => self.roster.models.iter().position(|name| **name == *model).map(|at| at as u32),
+        };
+        position.is_some() && self.enter(position)
+    }
+
+    /// Opens `model` unless it is on the slate already.
+    pub(super) fn visit(&mut self, model: &str) -> bool {
+        let tiers = self.sheet.tiers.len();
+        self.open(model) && self.sheet.tiers.len() > tiers
+    }
+
+    /// Whether a backend serves this model.
+    pub fn has_model(&self, model: &str) -> bool {
+        match self.source {
+            Source::Live { live, .. } => live.fleet.model(model).is_some(),
+            Source::Recorded(_) => self.roster.models.iter().any(|name| **name == *model),
+        }
+    }
+
+    /// Gives every usable candidate of the current tier a cost; the lowest is best. Costs are integers, so there
+    /// is no NaN; the unit is the policy's own. Among equals the decision's seed chooses.
+    pub fn rank(&mut self, mut cost: impl FnMut(&mut Contender<'_>) -> u64) {
+        self.each(|candidate| {
+            let cost = cost(candidate);
+            candidate.rank(cost);
+        });
+    }
+
+    /// Visits the usable candidates of the current tier.
+    pub fn each(&mut self, mut visit: impl FnMut(&mut Contender<'_>)) {
+        for index in self.range() {
+            if self.sheet.entries[index].admitted() {
+                visit(&mut self.contender(index));
+            }
+        }
+    }
+
+    /// Visits the rejected candidates of the current tier.
+    pub fn each_rejected(&mut self, mut visit: impl FnMut(&mut Contender<'_>)) {
+        for index in self.range() {
+            if !self.sheet.entries[index].admitted() {
+                visit(&mut self.contender(index));
+            }
+        }
+    }
+
+    /// Whether any candidate of the current tier is usable.
+    pub fn is_usable(&mut self) -> bool {
+        let range = self.range();
+        self.sheet.entries[range].iter().any(Entry::admitted)
+    }
+
+    /// A number that grows by one with each decision that asks for it: for policies that take turns.
+    pub fn tick(&mut self) -> u64 {
+        if let Some(tick) = self.sheet.tick {
+            return tick;
+        }
+        let tick = match self.source {
+            Source::Live { live, dry_run: true } => live.ticks.load(Ordering::Relaxed),
+            Source::Live { live, dry_run: false } => live.ticks.fetch_add(1, Ordering::Relaxed),
+            Source::Recorded(sheet) => sheet.tick.unwrap_or(0),
+        };
+        self.sheet.tick = Some(tick);
+        tick
+    }
+
+    /// Says what the driver does, instead of calling the best candidate.
+    pub fn conclude(&mut self, next: Next) {
+        self.sheet.next = Some(next);
+    }
+
+    /// Allows this many attempts for the request, the first included; without it there is one.
+    pub fn allow_attempts(&mut self, attempts: u32) {
+        self.sheet.attempts_allowed = attempts;
+    }
+
+    /// Limits the next attempt: it is given up at `at`.
+    pub fn limit_attempt(&mut self, at: Instant) {
+        self.sheet.attempt_limit = Some(at);
+    }
+
+    /// The candidates of the current tier, by index; opens the requested model where nothing is open yet.
+    pub(super) fn range(&mut self) -> Range<usize> {
+        if self.current.is_none() {
+            let requested = self.asked.facts.requested_model();
+            match requested {
+                Some(model) => self.open(model),
+                None => self.enter(None),
+            };
+        }
+        match self.current {
+            Some(tier) => {
+                let tier = &self.sheet.tiers[tier];
+                tier.first..tier.first + tier.len
+            }
+            None => 0..0,
+        }
+    }
+
+    pub(super) fn contender(&mut self, index: usize) -> Contender<'_> {
+        Contender {
+            entry: &mut self.sheet.entries[index],
+            source: self.source,
+            roster: self.roster,
+            now: self.asked.now,
+        }
+    }
+
+    /// The lowest level of a usable candidate, and how many have it: those among which a leaf may spread load.
+    pub(super) fn front(&mut self) -> (u8, usize) {
+        let range = self.range();
+        let levels = self.sheet.entries[range].iter().filter(|entry| entry.admitted()).map(|entry| entry.level);
+        levels.fold((u8::MAX, 0), |(level, count), next| match next.cmp(&level) {
+            std::cmp::Ordering::Less => (next, 1),
+            std::cmp::Ordering::Equal => (level, count + 1),
+            std::cmp::Ordering::Greater => (level, count),
+        })
+    }
+
+    /// The index of the `nth` usable candidate at `level`.
+    pub(super) fn nth_at(&mut self, level: u8, nth: usize) -> Option<usize> {
+        let range = self.range();
+        let at_level = |index: &usize| {
+            let entry = &self.sheet.entries[*index];
+            entry.admitted() && entry.level == level
+        };
+        range.filter(at_level).nth(nth)
+    }
+
+    pub(super) fn tier_mut(&mut self) -> Option<&mut Tier> {
+        self.current.map(|tier| &mut self.sheet.tiers[tier])
+    }
+
+    fn enter(&mut self, model: Option<u32>) -> bool {
+        if let Some(tier) = self.sheet.tiers.iter().position(|tier| tier.model == model) {
+            self.current = Some(tier);
+            return true;
+        }
+        let first = self.sheet.entries.len();
+        let tier = u8::try_from(self.sheet.tiers.len()).unwrap_or(u8::MAX);
+        let (passed, total) = match self.source {
+            Source::Live { live, .. } => self.look(&live, model, tier),
+            Source::Recorded(sheet) => {
+                let Some(recorded) = sheet.tiers.iter().find(|tier| tier.model == model) else { return false };
+                for entry in &sheet.entries[recorded.first..recorded.first + recorded.len] {
+                    let mut entry = *entry;
+                    entry.tier = tier;
+                    entry.reset();
+                    self.sheet.entries.push(entry);
+                }
+                (recorded.passed, recorded.total)
+            }
+        };
+        let len = self.sheet.entries.len() - first;
+        self.sheet.tiers.push(Tier { model, first, len, passed, total, panic: false });
+        self.current = Some(self.sheet.tiers.len() - 1);
+        true
+    }
+
+    /// Surveys a pool: whole when it is small, else window by window until one has a usable candidate.
+    fn look(&mut self, live: &Live<'_>, model: Option<u32>, tier: u8) -> (usize, usize) {
+        let pool = live.fleet.pool(model);
+        let total = pool.seats.len();
+        if total <= Window::SIZE {
+            self.survey(live, tier, pool.seats.iter().copied());
+            return (0, total);
+        }
+        let start = match (self.window, self.asked.facts.request_session()) {
+            (Window::InOrder, _) => Start::First,
+            (Window::BySession, Some(session)) => Start::At(hash_str(session)),
+            _ => Start::At(mix(self.asked.seed, WINDOW_STREAM)),
+        };
+        let mut round = pool.round(start, region_filter(live.fleet, self.asked.facts));
+        let first = self.sheet.entries.len();
+        let mut passed = 0;
+        loop {
+            self.survey(live, tier, round.by_ref().take(Window::SIZE));
+            let looked = self.sheet.entries.len() - first;
+            if looked < Window::SIZE || self.sheet.entries[first..].iter().any(Entry::admitted) {
+                return (passed, total);
+            }
+            // A full window and nobody usable: put it aside and look at the next, unless this was the last.
+            let Some(next) = round.next() else { return (passed, total) };
+            passed += looked;
+            self.sheet.entries.truncate(first);
+            self.survey(live, tier, std::iter::once(next));
+        }
+    }
+
+    fn survey(&mut self, live: &Live<'_>, tier: u8, seats: impl Iterator<Item = u32>) {
+        let first = self.sheet.entries.len();
+        for seat in seats {
+            let berth = &live.fleet.berths[seat as usize];
+            let mut entry = Entry::new(berth.member.id, seat, tier);
+            self.asked.survey(live, berth, &mut entry);
+            self.sheet.entries.push(entry);
+        }
+        if !live.signals.is_empty() {
+            demote_unproven(&mut self.sheet.entries[first..]);
+        }
+    }
+}
+
+/// Separates the draw of a window from other draws of the decision.
+const WINDOW_STREAM: u64 = 0x5749_4e44;
+
+impl Contender<'_> {
+    /// The backend.
+    pub fn id(&self) -> BackendId {
+        self.entry.id
+    }
+
+    /// Its profile.
+    pub fn profile(&self) -> &Arc<Profile> {
+        &self.roster.seats[self.entry.seat as usize].1
+    }
+
+    /// Its load on this router's books.
+    pub fn load(&mut self) -> Load {
+        if self.entry.known & KNOWS_LOAD == 0
+            && let Source::Live { live, .. } = self.source
+        {
+            self.entry.load = live.fleet.berths[self.entry.seat as usize].member.load(self.now);
+            self.entry.known |= KNOWS_LOAD;
+        }
+        self.entry.load
+    }
+
+    /// What was learned of its latency. With no samples, nothing is known: never take it for fast.
+    pub fn latency(&mut self) -> Latency {
+        if self.entry.known & KNOWS_LATENCY == 0
+            && let Source::Live { live, .. } = self.source
+        {
+            self.entry.latency = live.fleet.berths[self.entry.seat as usize].member.latency.read();
+            self.entry.known |= KNOWS_LATENCY;
+        }
+        self.entry.latency
+    }
+
+    /// Why it may not be used; `None` when it may.
+    pub fn rejected(&self) -> Option<Reason> {
+        self.entry.rejected
+    }
+
+    /// What was noted of it.
+    pub fn note(&self) -> Option<Reason> {
+        self.entry.note
+    }
+
+    /// Its level: 0 for a probe, 1 for most, more for each demotion.
+    pub(super) const fn level(&self) -> u8 {
+        self.entry.level
+    }
+
+    /// Its cost so far.
+    pub(super) const fn cost(&self) -> u64 {
+        self.entry.cost
+    }
+
+    /// Sets its cost.
+    pub fn rank(&mut self, cost: u64) {
+        self.entry.cost = cost;
+    }
+
+    /// Adds to its cost; saturates.
+    pub fn charge(&mut self, extra: u64) {
+        self.entry.cost = self.entry.cost.saturating_add(extra);
+    }
+
+    /// Puts it behind every candidate that is not demoted as often.
+    pub fn demote(&mut self, why: Reason) {
+        self.entry.level = self.entry.level.saturating_add(1);
+        self.entry.note = Some(why);
+    }
+
+    /// Rules it out. A rejection that stands already is kept: the first reason is the true one.
+    pub fn reject(&mut self, why: Reason) {
+        self.entry.rejected.get_or_insert(why);
+    }
+
+    /// Lets a rejected candidate back. Hard lines and refusals with authority stay: then it returns `false`.
+    pub fn readmit(&mut self, note: Reason) -> bool {
+        let soft = self.entry.rejected.is_some_and(|reason| reason.class() == Class::Soft);
+        if soft {
+            self.entry.rejected = None;
+            self.entry.note = Some(note);
+        }
+        soft
+    }
+
+    /// Puts it first, ahead of every ordinary candidate, for this request to find out how it is. The driver lets
+    /// only one request at a time do so.
+    pub(super) fn promote(&mut self, why: Reason) {
+        if self.entry.level != LEVEL_PROBE {
+            self.entry.level = LEVEL_PROBE;
+            self.entry.note = Some(why);
+        }
+    }
+
+    /// Tries a candidate that is out, by the last means: whatever the class of its rejection, if it is not hard.
+    pub(super) fn try_anyway(&mut self, why: Reason) {
+        self.entry.rejected = None;
+        self.entry.note = Some(why);
+        self.entry.cost = 0;
+    }
+}

@@ -1,0 +1,231 @@
+//! A gate in front of a backend: open, shut until a moment, then half-open for one probe.
+//!
+//! Decisions read one atomic word. Changes go through a lock; they are rare.
+
+use super::Ejection;
+use crate::time::{Instant, nanos};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    /// 0 when open, else the moment (in nanoseconds, shifted by [`CAUSE_BITS`]) and the cause.
+    word: AtomicU64,
+    /// When the permit that is out expires; 0 when none is.
+    permit_until: AtomicU64,
+    /// Counts openings and shuttings. What was sent in an older epoch decides nothing. Written under the lock.
+    epoch: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Shuttings in a row.
+    trips: u32,
+    /// The permit that is out.
+    permit: Option<u64>,
+    permits: u64,
+}
+
+/// The right to send the one probe of a half-open gate.
+#[derive(Debug)]
+#[must_use = "a permit that is not settled blocks the gate until its lease expires"]
+pub(crate) struct Permit(u64);
+
+/// What a decision sees of a gate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct View {
+    pub(crate) cause: u8,
+    /// Until when it is shut; for the cause of a ramp, when it was opened.
+    pub(crate) moment: Instant,
+}
+
+const CAUSE_BITS: u32 = 3;
+
+impl Gate {
+    /// `None` while the gate is open and nothing is to be said.
+    pub(crate) fn view(&self) -> Option<View> {
+        let word = self.word.load(Ordering::Acquire);
+        (word != 0).then_some(View {
+            cause: (word & ((1 << CAUSE_BITS) - 1)) as u8,
+            moment: Instant::from_nanos(word >> CAUSE_BITS),
+        })
+    }
+
+    /// When the permit that is out expires.
+    pub(crate) fn permit_until(&self, now: Instant) -> Option<Instant> {
+        let until = Instant::from_nanos(self.permit_until.load(Ordering::Acquire));
+        (until > now).then_some(until)
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Shuttings in a row.
+    pub(crate) fn trips(&self) -> u32 {
+        self.state.lock().trips
+    }
+
+    /// Takes the permit, unless one is out whose lease has not expired.
+    pub(crate) fn claim(&self, now: Instant) -> Option<Permit> {
+        let mut state = self.state.lock();
+        if state.permit.is_some() && self.permit_until(now).is_some() {
+            return None;
+        }
+        state.permits += 1;
+        state.permit = Some(state.permits);
+        let until = now + Ejection::PROBE_LEASE;
+        self.permit_until.store(until.as_nanos(), Ordering::Release);
+        Some(Permit(state.permits))
+    }
+
+    /// Returns the permit, if it is still this one that is out.
+    #[allow(clippy::needless_pass_by_value)]
+    pub(crate) fn give_back(&self, permit: Permit) {
+        let mut state = self.state.lock();
+        if state.permit == Some(permit.0) {
+            self.free(&mut state);
+        }
+    }
+
+    /// Shuts the gate; `until` is computed from the number of shuttings in a row. Evidence from before the last
+    /// change is late and decides nothing, except that a later end of the same cause extends an earlier one.
+    /// Returns the view, and the number of trips, when it changed.
+    pub(crate) fn shut(
+        &self,
+        epoch: u64,
+        cause: u8,
+        now: Instant,
+        forget: bool,
+        until: impl FnOnce(u32) -> Instant,
+    ) -> Option<(Instant, u32)> {
+        let mut state = self.state.lock();
+        if epoch != self.epoch() {
+            let view = self.view()?;
+            let end = until(1);
+            if view.cause == cause && end > view.moment && view.moment > now {
+                self.set(cause, end);
+            }
+            return None;
+        }
+        if forget {
+            state.trips = 0;
+        }
+        state.trips = state.trips.saturating_add(1);
+        self.epoch.fetch_add(1, Ordering::Release);
+        self.free(&mut state);
+        let end = until(state.trips);
+        self.set(cause, end);
+        Some((end, state.trips))
+    }
+
+    /// Opens the gate on evidence of `epoch`. `ramp` is the cause under which the opening is noted, or `None` when
+    /// there is nothing to note. Returns whether it changed.
+    pub(crate) fn open(&self, epoch: u64, ramp: Option<u8>, now: Instant) -> bool {
+        if self.view().is_none() {
+            return false;
+        }
+        let mut state = self.state.lock();
+        if epoch != self.epoch() || self.view().is_none() {
+            return false;
+        }
+        self.epoch.fetch_add(1, Ordering::Release);
+        self.free(&mut state);
+        match ramp {
+            Some(cause) => self.set(cause, now),
+            None => {
+                state.trips = 0;
+                self.word.store(0, Ordering::Release);
+            }
+        }
+        true
+    }
+
+    /// Starts in a ramp.
+    pub(crate) fn ramping(cause: u8, now: Instant) -> Self {
+        let gate = Self::default();
+        gate.set(cause, now);
+        gate
+    }
+
+    fn set(&self, cause: u8, moment: Instant) {
+        let moment = moment.as_nanos().min(u64::MAX >> CAUSE_BITS);
+        self.word.store((moment << CAUSE_BITS) | u64::from(cause), Ordering::Release);
+    }
+
+    fn free(&self, state: &mut State) {
+        state.permit = None;
+        self.permit_until.store(0, Ordering::Release);
+    }
+}
+
+/// The moment at which a rest of `rest` ends: on a grid of that spacing whose phase is the backend's own, so that
+/// backends that left together come back one after the other, evenly, and two routers do not probe in step.
+///
+/// The phases are multiples of the golden ratio: any run of consecutive slots spreads over the interval with gaps
+/// of at most 0.382 of it for three, 0.236 for five (the three-distance theorem).
+pub(crate) fn staggered(now: Instant, rest: std::time::Duration, slot: usize, salt: u64) -> Instant {
+    let spacing = nanos(rest).max(1);
+    let phase = (slot as u64).wrapping_mul(crate::rng::GOLDEN).wrapping_add(salt);
+    let phase = ((u128::from(phase) * u128::from(spacing)) >> 64) as u64;
+    let earliest = now.as_nanos().saturating_add(spacing - spacing / 4);
+    let past = (earliest.saturating_sub(phase)) % spacing;
+    Instant::from_nanos(earliest.saturating_add(if past == 0 { 0 } else { spacing - past }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_nanos(ms * 1_000_000)
+    }
+
+    #[test]
+    fn one_permit_until_it_is_settled_or_expires() {
+        let gate = Gate::default();
+        gate.shut(0, 1, at(0), false, |_| at(10)).unwrap();
+        let permit = gate.claim(at(20)).unwrap();
+        assert!(gate.claim(at(21)).is_none());
+        gate.give_back(permit);
+        let lost = gate.claim(at(22)).unwrap();
+        let lease_over = at(22) + Ejection::PROBE_LEASE + Duration::from_nanos(1);
+        let second = gate.claim(lease_over).unwrap();
+        // The first permit comes back late and frees nothing.
+        gate.give_back(lost);
+        assert!(gate.claim(lease_over).is_none());
+        gate.give_back(second);
+    }
+
+    #[test]
+    fn late_evidence_decides_nothing_but_extends() {
+        let gate = Gate::default();
+        let old = gate.epoch();
+        gate.shut(old, 1, at(0), false, |_| at(100)).unwrap();
+        assert!(!gate.open(old, None, at(1)));
+        assert!(gate.shut(old, 1, at(1), false, |_| at(50)).is_none());
+        assert_eq!(gate.view().unwrap().moment, at(100));
+        assert!(gate.shut(old, 1, at(1), false, |_| at(300)).is_none());
+        assert_eq!(gate.view().unwrap().moment, at(300));
+        assert_eq!(gate.trips(), 1);
+        assert!(gate.open(gate.epoch(), None, at(400)));
+        assert_eq!(gate.view(), None);
+    }
+
+    #[test]
+    fn rests_are_staggered_and_keep_their_period() {
+        let rest = Duration::from_secs(1);
+        let ends: Vec<_> = (3..6).map(|slot| staggered(at(5_000), rest, slot, 7)).collect();
+        for end in &ends {
+            let wait = *end - at(5_000);
+            assert!(wait >= rest * 3 / 4 && wait < rest * 7 / 4, "{wait:?}");
+        }
+        let mut phases: Vec<_> = ends.iter().map(|end| end.as_nanos() % 1_000_000_000).collect();
+        phases.sort_unstable();
+        assert!(phases.windows(2).all(|pair| pair[1] - pair[0] > 200_000_000), "{phases:?}");
+        assert_eq!(staggered(ends[0], rest, 3, 7) - ends[0], rest);
+    }
+}

@@ -1,0 +1,8 @@
+//! How backends leave the running and come back: by evidence, never by a timer alone.
+
+mod config;
+mod gate;
+mod recovery;
+
+pub use config::{Ejection, InvalidEjection};
+pub(crate) use recovery::{Credential, Evidence, Permits, Recovery, Standing};

@@ -1,0 +1,269 @@
+//! [`Builder`].
+
+use super::core::{Core, Seeds, Shared, Slots, Ticks};
+use super::{Router, SharedBackend, Update};
+use crate::backend::Backend;
+use crate::budget::RetryBudget;
+use crate::event::Observer;
+use crate::facts::Profile;
+use crate::limit::Waiters;
+use crate::policy::{PolicyError, RoutingPolicy};
+use crate::recover::{Ejection, InvalidEjection};
+use crate::signal::HealthSignal;
+use crate::time::{SystemTimer, Timer};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Assembles a [`Router`].
+pub struct Builder<Req: ?Sized, Res> {
+    policy: Box<dyn RoutingPolicy>,
+    fleet: Update<Req, Res>,
+    signals: Vec<Arc<dyn HealthSignal>>,
+    observers: Vec<Arc<dyn Observer>>,
+    timer: Arc<dyn Timer>,
+    retry_budget: RetryBudget,
+    ejection: Ejection,
+    last_resort: Option<SharedBackend<Req, Res>>,
+    default_deadline: Duration,
+    idle_limit: Duration,
+    queue: usize,
+    seed: Option<u64>,
+}
+
+/// What is wrong with a router or a fleet; names the offender.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// There is no backend at all.
+    #[error("a router needs at least one backend")]
+    NoBackend,
+    /// A backend's id is empty or only white space.
+    #[error("backend number {position} has an empty id")]
+    EmptyId {
+        /// Its position, from 1.
+        position: usize,
+    },
+    /// Two backends have the same id.
+    #[error("two backends have the id {0:?}")]
+    DuplicateId(String),
+    /// A weight is zero, negative, infinite or not a number.
+    #[error("backend {id:?}: a weight of {weight} is not a positive number")]
+    InvalidWeight {
+        /// The backend.
+        id: String,
+        /// The weight.
+        weight: f64,
+    },
+    /// A limit of zero, which would keep the backend unused for ever. To stop a backend, drain it.
+    #[error("backend {id:?}: {limit} is zero")]
+    ZeroLimit {
+        /// The backend.
+        id: String,
+        /// Which limit.
+        limit: &'static str,
+    },
+    /// A name that is given but empty.
+    #[error("backend {id:?}: {name} is empty")]
+    EmptyName {
+        /// The backend.
+        id: String,
+        /// Which name.
+        name: &'static str,
+    },
+    /// An update names a backend that is not in the fleet.
+    #[error("there is no backend {0:?}")]
+    UnknownBackend(String),
+    /// A policy's configuration does not fit the fleet.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The ejection makes no sense.
+    #[error(transparent)]
+    Ejection(#[from] InvalidEjection),
+    /// The default deadline is zero.
+    #[error("a default deadline of zero would refuse every request")]
+    ZeroDeadline,
+}
+
+impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
+    pub(super) fn new(policy: Box<dyn RoutingPolicy>) -> Self {
+        Self {
+            policy,
+            fleet: Update::empty(),
+            signals: Vec::new(),
+            observers: Vec::new(),
+            timer: Arc::new(SystemTimer::default()),
+            retry_budget: RetryBudget::default(),
+            ejection: Ejection::default(),
+            last_resort: None,
+            default_deadline: Router::<Req, Res>::DEFAULT_DEADLINE,
+            idle_limit: Router::<Req, Res>::DEFAULT_IDLE_LIMIT,
+            queue: Router::<Req, Res>::DEFAULT_QUEUE,
+            seed: None,
+        }
+    }
+
+    /// Adds a backend.
+    #[must_use]
+    pub fn backend(mut self, profile: Profile, backend: impl Backend<Req, Response = Res>) -> Self {
+        self.fleet.add(profile, backend);
+        self
+    }
+
+    /// Adds a source of readings about backends' health.
+    #[must_use]
+    pub fn signal(mut self, signal: impl HealthSignal) -> Self {
+        self.signals.push(Arc::new(signal));
+        self
+    }
+
+    /// Adds somebody who watches.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// What answers when nothing else does: a static answer, a stale cache, a small local model. Its answers are
+    /// marked [degraded](super::Routed::is_degraded).
+    #[must_use]
+    pub fn last_resort(mut self, backend: impl Backend<Req, Response = Res>) -> Self {
+        self.last_resort = Some(Arc::new(backend));
+        self
+    }
+
+    /// The budget of extra attempts, shared by all requests of the router.
+    #[must_use]
+    pub fn retry_budget(mut self, budget: RetryBudget) -> Self {
+        self.retry_budget = budget;
+        self
+    }
+
+    /// When a backend is taken out of the running, and how it returns.
+    #[must_use]
+    pub const fn ejection(mut self, ejection: Ejection) -> Self {
+        self.ejection = ejection;
+        self
+    }
+
+    /// The clock and the sleeps. Default [`SystemTimer`], which needs no runtime.
+    #[must_use]
+    pub fn timer(mut self, timer: impl Timer) -> Self {
+        self.timer = Arc::new(timer);
+        self
+    }
+
+    /// How long a request may take that brings no deadline of its own; default 60 s.
+    #[must_use]
+    pub const fn default_deadline(mut self, total: Duration) -> Self {
+        self.default_deadline = total;
+        self
+    }
+
+    /// The longest gap between two items of a stream, where a call does not say otherwise; default 30 s.
+    #[must_use]
+    pub const fn idle_limit(mut self, limit: Duration) -> Self {
+        self.idle_limit = limit;
+        self
+    }
+
+    /// How many requests may wait for capacity or a backend's return; default 1024.
+    #[must_use]
+    pub const fn queue(mut self, places: usize) -> Self {
+        self.queue = places;
+        self
+    }
+
+    /// Fixes the random choices: the same seed and the same events give the same decisions.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The router.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] names the offender.
+    pub fn build(self) -> Result<Router<Req, Res>, BuildError> {
+        self.ejection.check()?;
+        if self.default_deadline.is_zero() {
+            return Err(BuildError::ZeroDeadline);
+        }
+        let names = self.signals.iter().map(|signal| signal.name()).collect();
+        let mut slots = Slots::default();
+        let generation = self.fleet.first(names, &*self.policy, &mut slots)?;
+        let shared = Shared {
+            timer: self.timer,
+            signals: self.signals,
+            observers: self.observers,
+            ejection: self.ejection,
+            waiters: Waiters::new(self.queue),
+            salt: self.seed.unwrap_or_else(rand::random),
+        };
+        Ok(Router {
+            core: Arc::new(Core {
+                current: ArcSwap::from_pointee(generation),
+                shared: Arc::new(shared),
+                window: self.policy.window(),
+                policy: self.policy,
+                retry_budget: self.retry_budget,
+                last_resort: self.last_resort,
+                default_deadline: self.default_deadline,
+                idle_limit: self.idle_limit,
+                seeds: match self.seed {
+                    Some(seed) => Seeds::Fixed { seed, count: Ticks::default() },
+                    None => Seeds::Random,
+                },
+                ticks: Ticks::default(),
+                slots: Mutex::new(slots),
+            }),
+        })
+    }
+}
+
+impl<Req: ?Sized, Res> fmt::Debug for Builder<Req, Res> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("policy", &self.policy).field("fleet", &self.fleet).finish_non_exhaustive()
+    }
+}
+
+/// What every fleet must satisfy.
+pub(super) fn check_profiles<'p>(profiles: impl Iterator<Item = &'p Profile>) -> Result<(), BuildError> {
+    let mut ids = BTreeSet::new();
+    for (position, profile) in (1..).zip(profiles) {
+        let id = || profile.id.clone();
+        if profile.id.trim().is_empty() {
+            return Err(BuildError::EmptyId { position });
+        }
+        if !ids.insert(&profile.id) {
+            return Err(BuildError::DuplicateId(id()));
+        }
+        if !(profile.weight.is_finite() && profile.weight > 0.0) {
+            return Err(BuildError::InvalidWeight { id: id(), weight: profile.weight });
+        }
+        let zero = [
+            ("the concurrency limit", profile.concurrency == Some(0)),
+            ("the context window", profile.context_window == Some(0)),
+            ("the attempt limit", profile.attempt_limit.is_some_and(|limit| limit.is_zero())),
+        ];
+        if let Some((limit, _)) = zero.into_iter().find(|(_, zero)| *zero) {
+            return Err(BuildError::ZeroLimit { id: id(), limit });
+        }
+        let version = profile.full_model().filter(|model| model.contains('@')).and(profile.model_version());
+        let names = [
+            ("the model", profile.model_name()),
+            ("the model's version", version),
+            ("the region", profile.region.as_deref()),
+            ("the credential", profile.credential.as_deref()),
+        ];
+        if let Some((name, _)) = names.into_iter().find(|(_, name)| name.is_some_and(|name| name.trim().is_empty())) {
+            return Err(BuildError::EmptyName { id: id(), name });
+        }
+    }
+    if ids.is_empty() { Err(BuildError::NoBackend) } else { Ok(()) }
+}

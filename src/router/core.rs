@@ -1,0 +1,233 @@
+//! What all clones of a router share.
+
+use super::{BuildError, CallOptions, SharedBackend, Update};
+use crate::backend::BackendId;
+use crate::budget::RetryBudget;
+use crate::decision::record::Extra;
+use crate::decision::Decision;
+use crate::event::{Event, Observer};
+use crate::fleet::{Fleet, Member};
+use crate::limit::Waiters;
+use crate::policy::engine;
+use crate::policy::{RoutingPolicy, Window};
+use crate::recover::{Credential, Ejection};
+use crate::rng::mix;
+use crate::signal::HealthSignal;
+use crate::time::{Instant, Timer};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// What all clones of a router share.
+pub(super) struct Core<Req: ?Sized, Res> {
+    pub(super) current: ArcSwap<Generation<Req, Res>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) policy: Box<dyn RoutingPolicy>,
+    pub(super) window: Window,
+    pub(super) retry_budget: RetryBudget,
+    pub(super) last_resort: Option<SharedBackend<Req, Res>>,
+    pub(super) default_deadline: Duration,
+    pub(super) idle_limit: Duration,
+    pub(super) seeds: Seeds,
+    pub(super) ticks: Ticks,
+    /// Serialises updates; knows members of former generations that are still in use.
+    pub(super) slots: Mutex<Slots>,
+}
+
+/// The part that does not depend on the types of request and response, and that outlives a call in its lease.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(super) timer: Arc<dyn Timer>,
+    pub(super) signals: Vec<Arc<dyn HealthSignal>>,
+    pub(super) observers: Vec<Arc<dyn Observer>>,
+    pub(super) ejection: Ejection,
+    pub(super) waiters: Waiters,
+    /// Sets the phase of this router's probes apart from those of other routers.
+    pub(super) salt: u64,
+}
+
+/// A fleet with the objects behind it, by seat.
+pub(super) struct Generation<Req: ?Sized, Res> {
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) backends: Vec<SharedBackend<Req, Res>>,
+}
+
+/// Gives slots to backends. A slot is free when nothing refers to its member any more: no generation and no lease.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    taken: Vec<(Weak<Member>, u32)>,
+    free: Vec<usize>,
+    /// Credentials by name; shared by the backends that use them.
+    credentials: BTreeMap<String, Weak<Credential>>,
+}
+
+/// Alone on its cache line: threads that decide under a policy that takes turns write it all the time.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Ticks(pub(super) AtomicU64);
+
+/// Where the seeds of decisions come from.
+#[derive(Debug)]
+pub(super) enum Seeds {
+    /// A sequence that the host fixed: equal runs decide equally.
+    Fixed { seed: u64, count: Ticks },
+    /// The thread's random generator: no line shared between threads.
+    Random,
+}
+
+impl Slots {
+    /// Finds the slots that became free since.
+    pub(super) fn collect_free(&mut self) {
+        let unused = |(_, (member, _)): &(usize, &(Weak<Member>, u32))| member.strong_count() == 0;
+        self.free = self.taken.iter().enumerate().filter(unused).map(|(slot, _)| slot).collect();
+        self.credentials.retain(|_, credential| credential.strong_count() > 0);
+    }
+
+    /// Gives a slot to the member that `make` makes.
+    pub(super) fn take(&mut self, make: impl FnOnce(BackendId) -> Member) -> Arc<Member> {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.taken.push((Weak::new(), 0));
+            self.taken.len() - 1
+        });
+        let (holder, epoch) = &mut self.taken[slot];
+        let index = u32::try_from(slot).expect("more than 2^32 backends do not fit in memory");
+        let member = Arc::new(make(BackendId::new(index, *epoch)));
+        *holder = Arc::downgrade(&member);
+        *epoch += 1;
+        member
+    }
+
+    /// The shared state of a credential; of its own for a backend that names none.
+    pub(super) fn credential(&mut self, name: Option<&str>) -> Arc<Credential> {
+        let Some(name) = name else { return Arc::default() };
+        if let Some(known) = self.credentials.get(name).and_then(Weak::upgrade) {
+            return known;
+        }
+        let credential = Arc::default();
+        self.credentials.insert(name.to_owned(), Arc::downgrade(&credential));
+        credential
+    }
+
+    fn members(&self) -> impl Iterator<Item = Arc<Member>> {
+        self.taken.iter().filter_map(|(member, _)| member.upgrade())
+    }
+}
+
+impl Seeds {
+    fn next(&self) -> u64 {
+        match self {
+            Self::Fixed { seed, count } => mix(*seed, count.0.fetch_add(1, Ordering::Relaxed)),
+            Self::Random => rand::random(),
+        }
+    }
+}
+
+impl Shared {
+    /// Tells signals and observers. What they do wrong stays with them.
+    pub(super) fn tell(&self, event: &Event<'_>, now: Instant) {
+        for signal in &self.signals {
+            if catch_unwind(AssertUnwindSafe(|| signal.observe(event, now))).is_err() {
+                self.tell_of_panic(signal.name(), None, now);
+            }
+        }
+        for (index, observer) in self.observers.iter().enumerate() {
+            if catch_unwind(AssertUnwindSafe(|| observer.on_event(event, now))).is_err() {
+                self.tell_of_panic("observer", Some(index), now);
+            }
+        }
+    }
+
+    #[cold]
+    fn tell_of_panic(&self, name: &str, culprit: Option<usize>, now: Instant) {
+        for (index, observer) in self.observers.iter().enumerate() {
+            if Some(index) != culprit {
+                let _ = catch_unwind(AssertUnwindSafe(|| observer.on_event(&Event::Panicked { name }, now)));
+            }
+        }
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        !(self.signals.is_empty() && self.observers.is_empty())
+    }
+}
+
+impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
+    /// Prepares the record of a request's first decision.
+    pub(super) fn open(&self, options: CallOptions, now: Instant) -> Decision {
+        let mut decision = Decision::blank();
+        let record = decision.record_mut();
+        record.deadline = now + options.total.unwrap_or(self.default_deadline);
+        record.facts = options.facts;
+        record.now = now;
+        record.seed = self.seeds.next();
+        record.extra = Extra::First;
+        record.last_resort = self.last_resort.is_some();
+        record.dry_run = false;
+        decision
+    }
+
+    /// Decides over `generation`.
+    pub(super) fn plan(&self, generation: &Generation<Req, Res>, decision: &mut Decision) {
+        let record = decision.record_mut();
+        if !Arc::ptr_eq(&record.roster, &generation.fleet.roster) {
+            record.roster = generation.fleet.roster.clone();
+        }
+        let live = engine::Live {
+            fleet: &generation.fleet,
+            signals: &self.shared.signals,
+            ticks: &self.ticks.0,
+        };
+        engine::decide(&*self.policy, self.window, live, record);
+    }
+
+    pub(super) fn explain(&self, options: &CallOptions) -> Decision {
+        let now = self.shared.timer.now();
+        let mut decision = self.open(options.clone(), now);
+        decision.record_mut().dry_run = true;
+        self.plan(&self.current.load(), &mut decision);
+        decision
+    }
+
+    pub(super) fn replay(&self, decision: &Decision) -> Decision {
+        let mut again = Decision::blank();
+        let (from, to) = (decision.record(), again.record_mut());
+        to.roster = from.roster.clone();
+        to.facts = from.facts.clone();
+        to.attempts.clone_from(&from.attempts);
+        (to.seed, to.now, to.deadline) = (from.seed, from.now, from.deadline);
+        (to.extra, to.last_resort, to.dry_run) = (from.extra, from.last_resort, true);
+        engine::replay(&*self.policy, &from.sheet, to);
+        again
+    }
+
+    pub(super) fn update(&self, change: impl FnOnce(&mut Update<Req, Res>)) -> Result<u64, BuildError> {
+        let mut slots = self.slots.lock();
+        let current = self.current.load_full();
+        let mut update = Update::of(&current);
+        change(&mut update);
+        let next = update.finish(&current, &mut slots, self)?;
+        let generation = next.fleet.roster.generation;
+        self.current.store(Arc::new(next));
+        // Whoever waits may have somewhere to go now.
+        self.shared.waiters.wake_all();
+        Ok(generation)
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.current.load().fleet.roster.generation
+    }
+
+    pub(super) fn in_flight(&self, id: &str) -> Option<u32> {
+        let current = self.current.load();
+        let seat = current.fleet.roster.seats.iter().position(|(_, profile)| profile.id() == id)?;
+        Some(current.fleet.berths[seat].member.gauge.in_flight())
+    }
+
+    pub(super) fn total_in_flight(&self) -> u64 {
+        self.slots.lock().members().map(|member| u64::from(member.gauge.in_flight())).sum()
+    }
+}

@@ -1,0 +1,113 @@
+//! [`RouteError`].
+
+use crate::backend::{BackendError, FailureKind};
+use crate::decision::{AttemptRecord, Decision, Next, Refusal};
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+/// A request that got no answer. Carries the last decision, which counts the reasons, and every attempt.
+pub struct RouteError(Box<Inner>);
+
+struct Inner {
+    kind: RouteErrorKind,
+    decision: Decision,
+    source: Option<BackendError>,
+}
+
+/// What kind of refusal it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum RouteErrorKind {
+    /// The deadline was zero, so no attempt was possible.
+    ZeroDeadline,
+    /// No backend serves the model.
+    UnknownModel,
+    /// No backend may be used now.
+    NothingUsable,
+    /// All attempts failed.
+    AttemptsExhausted,
+    /// The shared retry budget is spent.
+    RetryBudgetEmpty,
+    /// The failure would repeat everywhere, or repeating the request could do harm.
+    NotRetryable,
+    /// The deadline passed.
+    DeadlineExceeded,
+    /// Too many requests wait already.
+    QueueFull,
+}
+
+impl RouteError {
+    pub(crate) fn new(decision: Decision, source: Option<BackendError>) -> Self {
+        let kind = match decision.next() {
+            Next::Refuse { why } | Next::LastResort { why } => match why {
+                Refusal::NothingUsable => RouteErrorKind::NothingUsable,
+                Refusal::UnknownModel => RouteErrorKind::UnknownModel,
+                Refusal::AttemptsExhausted { .. } => RouteErrorKind::AttemptsExhausted,
+                Refusal::RetryBudgetEmpty => RouteErrorKind::RetryBudgetEmpty,
+                Refusal::NotRetryable { .. } => RouteErrorKind::NotRetryable,
+                Refusal::DeadlineExceeded if decision.deadline() <= decision.time() && decision.attempts().is_empty() => {
+                    RouteErrorKind::ZeroDeadline
+                }
+                Refusal::DeadlineExceeded => RouteErrorKind::DeadlineExceeded,
+                Refusal::QueueFull => RouteErrorKind::QueueFull,
+            },
+            Next::Call { .. } | Next::Wait { .. } => RouteErrorKind::NothingUsable,
+        };
+        Self(Box::new(Inner { kind, decision, source }))
+    }
+
+    /// What kind of refusal it was.
+    pub fn kind(&self) -> RouteErrorKind {
+        self.0.kind
+    }
+
+    /// The last decision.
+    pub fn decision(&self) -> &Decision {
+        &self.0.decision
+    }
+
+    /// Every attempt, in order.
+    pub fn attempts(&self) -> &[AttemptRecord] {
+        self.0.decision.attempts()
+    }
+
+    /// How the last attempt failed, if there was one.
+    pub fn last_failure(&self) -> Option<FailureKind> {
+        self.attempts().last().and_then(AttemptRecord::failure)
+    }
+
+    /// The last backend's error, with its source.
+    pub fn backend_error(&self) -> Option<&BackendError> {
+        self.0.source.as_ref()
+    }
+
+    /// After what time the first backend is expected back, where that is known: what to tell one's own caller.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let decision = &self.0.decision;
+        decision.earliest_return().map(|at| at - decision.time())
+    }
+}
+
+impl fmt::Display for RouteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.0.decision)?;
+        match self.last_failure() {
+            Some(kind) => write!(f, "; the last attempt failed with {kind}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for RouteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteError").field("kind", &self.0.kind).field("decision", &self.0.decision).finish()
+    }
+}
+
+impl Error for RouteError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source.as_ref().map(|source| source as &(dyn Error + 'static))
+    }
+}

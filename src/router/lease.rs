@@ -1,0 +1,205 @@
+//! [`Lease`]: the claim of one attempt on its backend.
+
+use super::core::Shared;
+use crate::backend::{BackendError, FailureKind};
+use crate::decision::Reason;
+use crate::event::{Event, Outcome};
+use crate::facts::Profile;
+use crate::fleet::{Berth, Member};
+use crate::limit::Ticket;
+use crate::recover::{Evidence, Permits};
+use crate::time::{Instant, nanos};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The claim of one attempt on its backend: a slot, prefill work on the books, the permit of a probe.
+///
+/// However the attempt ends, dropping the lease returns all of it and tells those who learn from the outcome.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    shared: Arc<Shared>,
+    member: Arc<Member>,
+    profile: Arc<Profile>,
+    // Both `None` only after the end.
+    held: Option<(Ticket, Permits)>,
+    canary: bool,
+    started: Instant,
+    /// Prefill work on the books when this was sent, its own included.
+    work: u64,
+    waiting: bool,
+    /// What a drop without an explicit end means.
+    answered: bool,
+    /// The shortest time to the first item after which giving up counts against the backend.
+    patience: Duration,
+}
+
+/// A caller with little time must not bench a backend for all: where nothing is known of its latency, giving it up
+/// earlier than this counts neither as success nor as failure.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Lease {
+    /// Takes everything that an attempt needs, or nothing: `None` when another request was faster.
+    pub(super) fn take(
+        shared: &Arc<Shared>,
+        berth: &Berth,
+        profile: &Arc<Profile>,
+        note: Option<Reason>,
+        tokens: u64,
+        attempt: u32,
+        now: Instant,
+    ) -> Option<Self> {
+        let member = &berth.member;
+        let canary = matches!(note, Some(Reason::Canary));
+        if canary && !member.claim_canary(now) {
+            return None;
+        }
+        let trial = matches!(note, Some(Reason::Trial));
+        let held = member.recovery.enter(now, trial).and_then(|permits| {
+            match member.gauge.enter(berth.limit, tokens, now) {
+                Some(ticket) => Some((ticket, permits)),
+                None => {
+                    member.recovery.leave(permits);
+                    None
+                }
+            }
+        });
+        if held.is_none() {
+            if canary {
+                member.return_canary();
+            }
+            return None;
+        }
+        let work = member.gauge.read().waiting_tokens;
+        let latency = member.latency.read();
+        let patience = match latency.samples {
+            0 => profile.attempt_limit.map_or(PATIENCE, |limit| limit.min(PATIENCE)),
+            _ => Duration::from_nanos(latency.predict(work).saturating_mul(2)),
+        };
+        let lease = Self {
+            shared: shared.clone(),
+            member: member.clone(),
+            profile: profile.clone(),
+            held,
+            canary,
+            started: now,
+            work,
+            waiting: true,
+            answered: false,
+            patience,
+        };
+        if lease.shared.is_watched() {
+            lease.tell(&Event::Started { backend: lease.member.id, profile: &lease.profile, attempt }, now);
+        }
+        Some(lease)
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(super) fn profile(&self) -> &Arc<Profile> {
+        &self.profile
+    }
+
+    pub(super) const fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(super) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// The first item is here.
+    pub(super) fn first_item(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.waiting) {
+            return;
+        }
+        if let Some((ticket, _)) = &mut self.held {
+            self.member.gauge.first_item(ticket);
+        }
+        let elapsed = now - self.started;
+        self.member.latency.record(self.work, nanos(elapsed));
+        if self.shared.is_watched() {
+            self.tell(&Event::FirstItem { backend: self.member.id, profile: &self.profile, elapsed }, now);
+        }
+    }
+
+    /// The call answered; from here on a drop is a success.
+    pub(super) const fn answered(&mut self) {
+        self.answered = true;
+    }
+
+    /// Items follow; from here on a drop is a cancellation.
+    pub(super) const fn streaming(&mut self) {
+        self.answered = false;
+    }
+
+    pub(super) fn succeed(mut self, now: Instant) {
+        self.first_item(now);
+        self.end(Outcome::Success, now);
+    }
+
+    pub(super) fn fail(mut self, error: &BackendError, now: Instant) {
+        self.end(Outcome::Failure(error), now);
+    }
+
+    /// Returns everything, once, and learns.
+    fn end(&mut self, outcome: Outcome<'_>, now: Instant) {
+        let Some((ticket, permits)) = self.held.take() else { return };
+        let elapsed = now - self.started;
+        let evidence = match outcome {
+            Outcome::Success => Evidence::Success,
+            Outcome::Cancelled => Evidence::Nothing,
+            Outcome::Failure(error) if error.kind() == FailureKind::Timeout && elapsed < self.patience => {
+                Evidence::Nothing
+            }
+            Outcome::Failure(error) => Evidence::Failure(error),
+        };
+        let unanswered = match outcome {
+            Outcome::Success => false,
+            Outcome::Cancelled => true,
+            Outcome::Failure(error) => error.kind() == FailureKind::Timeout,
+        };
+        if self.waiting && unanswered {
+            self.member.latency.record_at_least(self.work, nanos(elapsed));
+        }
+        let change = self.member.recovery.learn(permits, evidence, &self.shared.ejection, now, self.shared.salt);
+        self.member.gauge.leave(ticket);
+        if std::mem::take(&mut self.canary) {
+            self.member.return_canary();
+        }
+        match change {
+            // A backend is back: whoever waits for it may go.
+            Some(None) => self.shared.waiters.wake_all(),
+            _ => self.shared.waiters.wake_one(),
+        }
+        if self.shared.is_watched() {
+            let (backend, profile) = (self.member.id, &*self.profile);
+            self.tell(&Event::Ended { backend, profile, elapsed, outcome }, now);
+            if let Some(out) = change {
+                self.tell(&Event::Transition { backend, profile, out }, now);
+            }
+        }
+    }
+
+    fn tell(&self, event: &Event<'_>, now: Instant) {
+        self.shared.tell(event, now);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.held.is_none() {
+            return;
+        }
+        let now = self.shared.timer.now();
+        if std::thread::panicking() {
+            self.end(Outcome::Failure(&BackendError::new(FailureKind::Panicked)), now);
+        } else if self.answered {
+            self.first_item(now);
+            self.end(Outcome::Success, now);
+        } else {
+            self.end(Outcome::Cancelled, now);
+        }
+    }
+}

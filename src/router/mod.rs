@@ -1,0 +1,131 @@
+//! [`Router`]: carries decisions out.
+
+mod builder;
+mod core;
+mod driver;
+mod error;
+mod lease;
+mod options;
+mod routed;
+mod update;
+
+pub use builder::{BuildError, Builder};
+pub use error::{RouteError, RouteErrorKind};
+pub use options::CallOptions;
+pub use routed::{Interrupted, Routed};
+pub use update::Update;
+
+use crate::backend::Backend;
+use crate::decision::Decision;
+use crate::policy::RoutingPolicy;
+use self::core::Core;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Routes requests of type `Req` to backends that answer with `Res`.
+///
+/// Cheap to clone; clones share everything. It spawns nothing and owns no runtime: work happens in the futures that
+/// the host polls.
+pub struct Router<Req: ?Sized, Res> {
+    core: Arc<Core<Req, Res>>,
+}
+
+impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
+    /// How long a request may take that brings no deadline of its own. There is always one.
+    pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
+    /// The longest gap between two items of a stream, where the call does not say otherwise.
+    pub const DEFAULT_IDLE_LIMIT: Duration = Duration::from_secs(30);
+    /// How many requests may wait for capacity or for a backend's return.
+    pub const DEFAULT_QUEUE: usize = 1024;
+
+    /// Starts a router with this policy.
+    pub fn builder(policy: impl RoutingPolicy + 'static) -> Builder<Req, Res> {
+        Builder::new(Box::new(policy))
+    }
+
+    /// Sends `request` to a backend, and to others while that fails and time, attempts and retry budget last.
+    ///
+    /// # Errors
+    ///
+    /// [`RouteError`] tells why, and carries the last decision with every attempt.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future abandons the attempt in flight: its slot is free at once, and the backend's record says
+    /// neither success nor failure.
+    pub async fn call(&self, request: &Req, options: CallOptions) -> Result<Routed<Res>, RouteError> {
+        driver::drive(&self.core, request, options).await
+    }
+
+    /// Decides without calling: where a request *would* go now, and why. Takes no lease, no turn and no budget.
+    pub fn explain(&self, options: &CallOptions) -> Decision {
+        self.core.explain(options)
+    }
+
+    /// Runs the policy again over what `decision` saw. The result is the [same
+    /// choice](Decision::same_choice), unless the policy is not pure.
+    pub fn replay(&self, decision: &Decision) -> Decision {
+        self.core.replay(decision)
+    }
+
+    /// Changes the fleet in one step. Requests in flight finish where they are; later decisions see all of the
+    /// change or nothing of it. Returns the new generation.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] names what is wrong with the fleet as changed; then nothing changes.
+    ///
+    /// ```
+    /// # use fallway::{Profile, Router, backend::{BackendError, backend_fn}, policy::ordered};
+    /// # let echo = || backend_fn(|request: &str, _: &_| { let answer = request.to_owned(); async { Ok::<_, BackendError>(answer) } });
+    /// # let router = Router::builder(ordered()).backend(Profile::new("a"), echo()).build().unwrap();
+    /// let generation = router.update(|fleet| {
+    ///     fleet.add(Profile::new("b").model("llama-70b"), echo());
+    ///     fleet.drain("a");
+    /// })?;
+    /// assert_eq!(generation, 2);
+    /// # Ok::<(), fallway::BuildError>(())
+    /// ```
+    pub fn update(&self, change: impl FnOnce(&mut Update<Req, Res>)) -> Result<u64, BuildError> {
+        self.core.update(change)
+    }
+
+    /// The current generation of the fleet.
+    pub fn generation(&self) -> u64 {
+        self.core.generation()
+    }
+
+    /// Calls in flight to the backend named `id`; `None` when there is no such backend.
+    pub fn in_flight(&self, id: &str) -> Option<u32> {
+        self.core.in_flight(id)
+    }
+
+    /// Calls in flight to all backends, those that were removed meanwhile included.
+    pub fn total_in_flight(&self) -> u64 {
+        self.core.total_in_flight()
+    }
+
+    /// The policy stack in one line, outermost first.
+    pub fn describe(&self) -> String {
+        crate::policy::describe(&*self.core.policy)
+    }
+}
+
+impl<Req: ?Sized, Res> Clone for Router<Req, Res> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone() }
+    }
+}
+
+impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> fmt::Debug for Router<Req, Res> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router")
+            .field("policy", &self.core.policy)
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A backend of a router, whatever its type.
+pub(crate) type SharedBackend<Req, Res> = Arc<dyn Backend<Req, Response = Res>>;

@@ -1,0 +1,57 @@
+//! [`CallOptions`].
+
+use crate::facts::Facts;
+use std::time::Duration;
+
+/// What the router must know of one call beside the request.
+///
+/// ```
+/// use fallway::{CallOptions, Facts};
+/// use std::time::Duration;
+/// let options = CallOptions::within(Duration::from_secs(8)).facts(Facts::model("llama-70b").prompt_tokens(900));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct CallOptions {
+    pub(crate) facts: Facts,
+    pub(crate) total: Option<Duration>,
+    pub(crate) idle_limit: Option<Duration>,
+}
+
+impl CallOptions {
+    /// A call for a request with these facts, within the router's default deadline.
+    pub fn new(facts: Facts) -> Self {
+        Self { facts, ..Self::default() }
+    }
+
+    /// A call that ends within `total`, whatever happens: waits, attempts and the last resort included.
+    pub fn within(total: Duration) -> Self {
+        Self { total: Some(total), ..Self::default() }
+    }
+
+    /// What is known of the request.
+    #[must_use]
+    pub fn facts(mut self, facts: Facts) -> Self {
+        self.facts = facts;
+        self
+    }
+
+    /// The time for the whole request.
+    #[must_use]
+    pub const fn deadline(mut self, total: Duration) -> Self {
+        self.total = Some(total);
+        self
+    }
+
+    /// The longest gap between two items of a streamed answer.
+    #[must_use]
+    pub const fn idle_limit(mut self, limit: Duration) -> Self {
+        self.idle_limit = Some(limit);
+        self
+    }
+}
+
+impl From<Facts> for CallOptions {
+    fn from(facts: Facts) -> Self {
+        Self::new(facts)
+    }
+}

@@ -1,0 +1,146 @@
+//! [`Update`]: changes of the fleet.
+
+use super::builder::check_profiles;
+use super::core::{Core, Generation, Slots};
+use super::{BuildError, SharedBackend};
+use crate::backend::{Backend, BackendId};
+use crate::facts::Profile;
+use crate::fleet::{Fleet, Member};
+use crate::policy::{Check, RoutingPolicy};
+use crate::recover::Credential;
+use std::fmt;
+use std::sync::Arc;
+
+/// The fleet as it will be. See [`Router::update`](super::Router::update).
+pub struct Update<Req: ?Sized, Res> {
+    seats: Vec<Seat<Req, Res>>,
+    errors: Vec<BuildError>,
+}
+
+struct Seat<Req: ?Sized, Res> {
+    profile: Arc<Profile>,
+    backend: SharedBackend<Req, Res>,
+    /// `None` for one that joins.
+    member: Option<Arc<Member>>,
+}
+
+impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
+    pub(super) fn of(current: &Generation<Req, Res>) -> Self {
+        let fleet = &current.fleet;
+        let seats = fleet.roster.seats.iter().zip(&fleet.berths).zip(&current.backends);
+        let seats = seats.map(|(((_, profile), berth), backend)| Seat {
+            profile: profile.clone(),
+            backend: backend.clone(),
+            member: Some(berth.member.clone()),
+        });
+        Self { seats: seats.collect(), errors: Vec::new() }
+    }
+
+    pub(super) const fn empty() -> Self {
+        Self { seats: Vec::new(), errors: Vec::new() }
+    }
+
+    /// Adds a backend. In a running fleet it takes its share slowly, as after an outage.
+    pub fn add(&mut self, profile: Profile, backend: impl Backend<Req, Response = Res>) {
+        self.seats.push(Seat { profile: Arc::new(profile), backend: Arc::new(backend), member: None });
+    }
+
+    /// Removes a backend. Its calls in flight finish.
+    pub fn remove(&mut self, id: &str) {
+        match self.seats.iter().position(|seat| seat.profile.id() == id) {
+            Some(seat) => drop(self.seats.remove(seat)),
+            None => self.errors.push(BuildError::UnknownBackend(id.to_owned())),
+        }
+    }
+
+    /// Stops new requests to a backend; it stays in the fleet, and explanations name it.
+    pub fn drain(&mut self, id: &str) {
+        self.change(id, |profile| profile.drained = true);
+    }
+
+    /// Lets a drained backend take requests again.
+    pub fn restore(&mut self, id: &str) {
+        self.change(id, |profile| profile.drained = false);
+    }
+
+    /// Replaces the profile of the backend with the same id. What was learned of it stays.
+    pub fn reprofile(&mut self, profile: Profile) {
+        let id = profile.id().to_owned();
+        self.change(&id, |old| *old = profile);
+    }
+
+    /// The profiles as they stand.
+    pub fn profiles(&self) -> impl Iterator<Item = &Profile> {
+        self.seats.iter().map(|seat| &*seat.profile)
+    }
+
+    fn change(&mut self, id: &str, change: impl FnOnce(&mut Profile)) {
+        match self.seats.iter_mut().find(|seat| seat.profile.id() == id) {
+            Some(seat) => change(Arc::make_mut(&mut seat.profile)),
+            None => self.errors.push(BuildError::UnknownBackend(id.to_owned())),
+        }
+    }
+
+    /// The next generation, or the first error.
+    pub(super) fn finish(
+        self,
+        current: &Generation<Req, Res>,
+        slots: &mut Slots,
+        core: &Core<Req, Res>,
+    ) -> Result<Generation<Req, Res>, BuildError> {
+        let number = current.fleet.roster.generation + 1;
+        let now = core.shared.timer.now();
+        let signals = current.fleet.roster.signals.clone();
+        self.assemble(number, signals, &*core.policy, slots, &mut |id, credential| {
+            Member::joining(id, credential, core.shared.ejection.slow_start, now)
+        })
+    }
+
+    /// The first generation of a router.
+    pub(super) fn first(
+        self,
+        signals: Vec<&'static str>,
+        policy: &dyn RoutingPolicy,
+        slots: &mut Slots,
+    ) -> Result<Generation<Req, Res>, BuildError> {
+        self.assemble(1, signals, policy, slots, &mut Member::new)
+    }
+
+    fn assemble(
+        self,
+        number: u64,
+        signals: Vec<&'static str>,
+        policy: &dyn RoutingPolicy,
+        slots: &mut Slots,
+        join: &mut dyn FnMut(BackendId, Arc<Credential>) -> Member,
+    ) -> Result<Generation<Req, Res>, BuildError> {
+        if let Some(error) = self.errors.into_iter().next() {
+            return Err(error);
+        }
+        check_profiles(self.seats.iter().map(|seat| &*seat.profile))?;
+        let mut backends = Vec::with_capacity(self.seats.len());
+        let mut members = Vec::with_capacity(self.seats.len());
+        slots.collect_free();
+        for seat in self.seats {
+            let member = seat.member.unwrap_or_else(|| {
+                let credential = slots.credential(seat.profile.credential_name());
+                slots.take(|id| join(id, credential))
+            });
+            backends.push(seat.backend);
+            members.push((seat.profile, member));
+        }
+        let fleet = Fleet::new(number, signals, members);
+        let mut check = Check { fleet: &fleet, errors: Vec::new() };
+        policy.check(&mut check);
+        match check.errors.into_iter().next() {
+            Some(error) => Err(BuildError::Policy(error)),
+            None => Ok(Generation { fleet: Arc::new(fleet), backends }),
+        }
+    }
+}
+
+impl<Req: ?Sized, Res> fmt::Debug for Update<Req, Res> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.seats.iter().map(|seat| seat.profile.id())).finish()
+    }
+}

@@ -1,0 +1,150 @@
+//! What is learned of a backend's time to first token.
+
+use crate::decision::Latency;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Learns `ttft ≈ base + work · per_token` and a peak EWMA, from completed first items only.
+///
+/// `work` is the prefill work that was on this router's books when the call was sent, its own included. The line
+/// is a decayed least-squares fit, drawn towards one through the origin: where all requests look alike, their
+/// spread says nothing about the slope, and the reading "twice the work takes twice as long" is the safe one, for
+/// it makes a busy backend look busy.
+#[derive(Debug, Default)]
+pub(crate) struct LatencyModel {
+    base: AtomicU64,
+    per_token: AtomicU64,
+    peak: AtomicU64,
+    samples: AtomicU32,
+    fit: Mutex<Fit>,
+}
+
+/// Decayed sums of the fit; times in nanoseconds.
+#[derive(Debug, Default)]
+struct Fit {
+    n: f64,
+    x: f64,
+    y: f64,
+    xx: f64,
+    xy: f64,
+}
+
+/// What one sample leaves of the weight of those before it: the last ten carry two thirds.
+const DECAY: f64 = 0.9;
+/// The weight of the line through the origin, as a share of the squared mean work.
+const PRIOR: f64 = 0.05;
+/// How fast the peak EWMA comes down: by an eighth of the gap per sample. It goes up at once.
+const PEAK_SHIFT: u32 = 3;
+
+impl LatencyModel {
+    /// A first item arrived after `ttft` nanoseconds behind `work` tokens.
+    pub(crate) fn record(&self, work: u64, ttft: u64) {
+        let mut fit = self.fit.lock();
+        fit.add(work.max(1) as f64, ttft as f64);
+        let (base, slope) = fit.line();
+        self.base.store(base as u64, Ordering::Relaxed);
+        self.per_token.store((slope * 1024.0) as u64, Ordering::Relaxed);
+        let peak = self.peak.load(Ordering::Relaxed);
+        let peak = if ttft >= peak { ttft } else { peak - ((peak - ttft) >> PEAK_SHIFT) };
+        self.peak.store(peak, Ordering::Relaxed);
+        let samples = self.samples.load(Ordering::Relaxed);
+        self.samples.store(samples.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// A call was given up after `elapsed` nanoseconds without a first item: the truth is at least that. Counts
+    /// only where it contradicts the estimate; a caller who left early says nothing.
+    pub(crate) fn record_at_least(&self, work: u64, elapsed: u64) {
+        if elapsed > self.read().predict(work) {
+            self.record(work, elapsed);
+        }
+    }
+
+    pub(crate) fn read(&self) -> Latency {
+        Latency {
+            base: self.base.load(Ordering::Relaxed),
+            per_token: self.per_token.load(Ordering::Relaxed),
+            peak: self.peak.load(Ordering::Relaxed),
+            samples: self.samples.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Fit {
+    fn add(&mut self, x: f64, y: f64) {
+        for (sum, sample) in
+            [(&mut self.n, 1.0), (&mut self.x, x), (&mut self.y, y), (&mut self.xx, x * x), (&mut self.xy, x * y)]
+        {
+            *sum = *sum * DECAY + sample;
+        }
+    }
+
+    /// Intercept and slope, neither negative.
+    fn line(&self) -> (f64, f64) {
+        let (mean_x, mean_y) = (self.x / self.n, self.y / self.n);
+        let variance = (self.xx / self.n - mean_x * mean_x).max(0.0);
+        let covariance = self.xy / self.n - mean_x * mean_y;
+        let through_origin = mean_y / mean_x;
+        let prior = PRIOR * mean_x * mean_x;
+        let slope = ((covariance + prior * through_origin) / (variance + prior)).clamp(0.0, through_origin);
+        ((mean_y - slope * mean_x).max(0.0), slope)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn a_line_is_found_where_the_work_varies() {
+        let model = LatencyModel::default();
+        for i in 0..200 {
+            let work = 100 + (i * 37) % 2_000;
+            model.record(work, 300 * MS + work * 100_000);
+        }
+        let latency = model.read();
+        let predicted = latency.predict(1_000);
+        assert!(predicted.abs_diff(400 * MS) < 15 * MS, "{latency:?} {predicted}");
+        assert!(latency.base > 250 * MS, "{latency:?}");
+    }
+
+    #[test]
+    fn equal_work_means_twice_the_work_takes_twice_as_long() {
+        let model = LatencyModel::default();
+        for _ in 0..50 {
+            model.record(1_000, 200 * MS);
+        }
+        assert!(model.read().predict(2_000).abs_diff(400 * MS) < 5 * MS);
+    }
+
+    #[test]
+    fn the_peak_goes_up_at_once_and_comes_down_slowly() {
+        let model = LatencyModel::default();
+        model.record(1, 100 * MS);
+        model.record(1, 900 * MS);
+        assert_eq!(model.read().peak, 900 * MS);
+        model.record(1, 100 * MS);
+        assert_eq!(model.read().peak, 800 * MS);
+    }
+
+    #[test]
+    fn what_was_given_up_early_teaches_nothing() {
+        let model = LatencyModel::default();
+        model.record(100, 500 * MS);
+        let before = model.read();
+        model.record_at_least(100, 20 * MS);
+        assert_eq!(model.read(), before);
+        model.record_at_least(100, 5_000 * MS);
+        assert!(model.read().predict(100) > 2_000 * MS);
+    }
+
+    #[test]
+    fn absurd_samples_saturate() {
+        let model = LatencyModel::default();
+        model.record(0, 0);
+        model.record(u64::MAX, u64::MAX);
+        let latency = model.read();
+        assert!(latency.predict(u64::MAX) >= latency.predict(0));
+    }
+}
