@@ -32,7 +32,8 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) struct Berth {
     pub(crate) member: Arc<Member>,
-    pub(crate) limit: Option<u32>,
+    /// `u32::MAX` for no limit.
+    pub(crate) limit: u32,
     /// `None` where the profile does not say.
     pub(crate) capabilities: Option<Capabilities>,
     pub(crate) context_window: u64,
@@ -59,10 +60,14 @@ pub(crate) struct Fleet {
 }
 
 /// The backends of one model (or one version of it).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pool {
     /// Seats in the order of the fleet.
     pub(crate) seats: Vec<u32>,
+    /// The smallest context window.
+    pub(crate) least_window: u64,
+    /// Some backend is drained or chooses its tenants.
+    pub(crate) selective: bool,
     /// Seats around a ring by the hash of their names. The order is unrelated to how a host lists its backends,
     /// and stays when others come and go.
     ring: Ring,
@@ -145,7 +150,7 @@ impl Fleet {
             seats.push((member.id, profile.clone()));
             berths.push(Berth {
                 member,
-                limit: profile.concurrency,
+                limit: profile.concurrency.unwrap_or(u32::MAX),
                 capabilities: profile.capabilities,
                 context_window: profile.context_window.unwrap_or(u64::MAX),
                 region: RegionIndex::try_from(region).unwrap_or(RegionIndex::MAX),
@@ -156,19 +161,19 @@ impl Fleet {
         let mut by_model: FxHashMap<Box<str>, u32> = FxHashMap::default();
         let mut models: Vec<Box<str>> = Vec::new();
         let mut pools: Vec<Pool> = Vec::new();
-        let mut everything = Pool::default();
+        let mut everything = Pool::new();
         for (seat, (_, profile)) in (0u32..).zip(&seats) {
             let place = (berths[seat as usize].region, hash_str(profile.id()), seat);
-            everything.add(place);
+            everything.add(place, &berths[seat as usize]);
             for name in [profile.model_name(), profile.full_model()].into_iter().flatten() {
                 let index = *by_model.entry(name.into()).or_insert_with(|| {
                     models.push(name.into());
-                    pools.push(Pool::default());
+                    pools.push(Pool::new());
                     models.len() as u32 - 1
                 });
                 // A model without a version has one name only.
                 if pools[index as usize].seats.last() != Some(&seat) {
-                    pools[index as usize].add(place);
+                    pools[index as usize].add(place, &berths[seat as usize]);
                 }
             }
         }
@@ -187,6 +192,10 @@ impl Fleet {
 
     /// The position of a model, by its name with or without version.
     pub(crate) fn model(&self, name: &str) -> Option<u32> {
+        // A few names are compared faster than one is hashed.
+        if self.roster.models.len() <= 4 {
+            return self.roster.models.iter().position(|model| **model == *name).map(|at| at as u32);
+        }
         self.by_model.get(name).copied()
     }
 
@@ -211,7 +220,13 @@ impl Fleet {
 }
 
 impl Pool {
-    fn add(&mut self, (region, hash, seat): (RegionIndex, u64, u32)) {
+    const fn new() -> Self {
+        Self { seats: Vec::new(), least_window: u64::MAX, selective: false, ring: Vec::new(), regions: Vec::new() }
+    }
+
+    fn add(&mut self, (region, hash, seat): (RegionIndex, u64, u32), berth: &Berth) {
+        self.least_window = self.least_window.min(berth.context_window);
+        self.selective |= berth.drained || berth.picky;
         self.seats.push(seat);
         self.ring.push((hash, seat));
         let full = self.regions.len() == RINGS;
@@ -240,7 +255,8 @@ impl Pool {
             Some(allowed) => {
                 let shared = self.regions.len().saturating_sub(1);
                 let rings = self.regions.iter().enumerate();
-                let rings = rings.filter(|(at, (region, _))| allowed(*region) || (*at == shared && shared + 1 == RINGS));
+                let rings =
+                    rings.filter(|(at, (region, _))| allowed(*region) || (*at == shared && shared + 1 == RINGS));
                 for (slot, (_, (_, ring))) in cursors.iter_mut().zip(rings) {
                     *slot = Cursor { ring, first: cursor(ring), taken: 0 };
                 }

@@ -38,6 +38,11 @@ impl Instant {
         self.0
     }
 
+    /// Nanoseconds since `earlier`; zero when `earlier` is later. Without the division that a [`Duration`] costs.
+    pub(crate) const fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// Time since `earlier`; zero when `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

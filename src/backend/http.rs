@@ -35,12 +35,7 @@ impl BackendError {
     /// assert_eq!(error.kind(), FailureKind::RateLimited);
     /// assert_eq!(error.retry_hint(), Some(Duration::from_secs(2)));
     /// ```
-    pub fn from_http<'h>(
-        status: u16,
-        header: impl Fn(&str) -> Option<&'h str>,
-        detail: &str,
-        now: SystemTime,
-    ) -> Self {
+    pub fn from_http<'h>(status: u16, header: impl Fn(&str) -> Option<&'h str>, detail: &str, now: SystemTime) -> Self {
         let kind = by_detail(detail).filter(|_| status >= 400).unwrap_or_else(|| by_status(status));
         let hint = header("retry-after-ms")
             .and_then(milliseconds)

@@ -1,11 +1,11 @@
 //! [`Decision`]: a choice and its reasons.
 
+#[cfg(feature = "serde")]
+mod json;
 mod reason;
 pub(crate) mod record;
 mod recycle;
 mod render;
-#[cfg(feature = "serde")]
-mod json;
 
 pub use reason::{Class, Next, Reason, Refusal};
 pub use record::{AttemptRecord, Extra, Latency, Load};
@@ -13,7 +13,7 @@ pub use record::{AttemptRecord, Extra, Latency, Load};
 use crate::backend::BackendId;
 use crate::facts::{Facts, Profile};
 use crate::time::Instant;
-use record::{Entry, Record, Tier, UNRANKED};
+use record::{Entry, Readings, Record, Tier, UNRANKED};
 use std::fmt;
 use std::sync::Arc;
 
@@ -33,6 +33,7 @@ pub struct Decision {
 pub struct Candidate<'a> {
     record: &'a Record,
     entry: &'a Entry,
+    readings: &'a Readings,
 }
 
 impl Decision {
@@ -56,9 +57,13 @@ impl Decision {
     /// The candidate to call; `None` when the decision is to wait or to refuse.
     pub fn chosen(&self) -> Option<Candidate<'_>> {
         let record = self.record();
-        matches!(self.next(), Next::Call { .. })
-            .then(|| record.sheet.best(record.seed))?
-            .map(|best| Candidate { record, entry: &record.sheet.entries[best] })
+        // A candidate that was lost to another request afterwards is not the choice any more.
+        let lost = |best: &usize| !record.sheet.entries[*best].admitted();
+        let best = match record.sheet.best.filter(|best| !lost(best)) {
+            Some(best) => Some(best),
+            None => record.sheet.best(record.seed),
+        };
+        best.filter(|_| matches!(self.next(), Next::Call { .. })).map(|best| Candidate::new(record, best))
     }
 
     /// The usable candidates in the order in which they would be tried.
@@ -71,12 +76,12 @@ impl Decision {
     /// Every candidate that was looked at, rejected ones too, in the order of the fleet.
     pub fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
         let record = self.record();
-        record.sheet.entries.iter().map(move |entry| Candidate { record, entry })
+        (0..record.sheet.entries.len()).map(move |index| Candidate::new(record, index))
     }
 
     /// What was known of the request.
     pub fn facts(&self) -> &Facts {
-        &self.record().facts
+        self.record().facts()
     }
 
     /// When it was made.
@@ -140,8 +145,8 @@ impl Decision {
     /// Whether both decisions do the same, in the same order, for the same reasons.
     pub fn same_choice(&self, other: &Self) -> bool {
         let key = |candidate: Candidate<'_>| {
-            let Entry { id, level, cost, rejected, note, .. } = *candidate.entry;
-            (id, level, cost, rejected, note)
+            let Entry { level, cost, rejected, note, .. } = *candidate.entry;
+            (candidate.id(), level, cost, rejected, note)
         };
         self.next() == other.next()
             && self.ranked().iter().map(|c| c.id()).eq(other.ranked().iter().map(|c| c.id()))
@@ -183,9 +188,13 @@ impl fmt::Debug for Decision {
 }
 
 impl<'a> Candidate<'a> {
+    fn new(record: &'a Record, index: usize) -> Self {
+        Self { record, entry: &record.sheet.entries[index], readings: &record.sheet.readings[index] }
+    }
+
     /// The backend.
     pub fn id(&self) -> BackendId {
-        self.entry.id
+        self.record.roster.seats[self.entry.seat as usize].0
     }
 
     /// Its name.
@@ -215,12 +224,12 @@ impl<'a> Candidate<'a> {
 
     /// Its load, where a policy read it.
     pub fn load(&self) -> Option<Load> {
-        (self.entry.known & record::KNOWS_LOAD != 0).then_some(self.entry.load)
+        (self.entry.known & record::KNOWS_LOAD != 0).then_some(self.readings.load)
     }
 
     /// Its learned latency, where a policy read it.
     pub fn latency(&self) -> Option<Latency> {
-        (self.entry.known & record::KNOWS_LATENCY != 0).then_some(self.entry.latency)
+        (self.entry.known & record::KNOWS_LATENCY != 0).then_some(self.readings.latency)
     }
 }
 

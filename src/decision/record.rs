@@ -28,12 +28,28 @@ pub struct Load {
     pub in_flight: u32,
     /// Prompt tokens of calls that wait for their first item.
     pub waiting_tokens: u64,
-    /// When the oldest call that still waits for its first item was sent.
-    pub oldest_wait: Option<Instant>,
-    /// When it was called last.
-    pub last_called: Option<Instant>,
     /// Whether a canary is on its way to it.
     pub canary_out: bool,
+    // The origin of time stands for "never": plain words make the leaves' comparisons free of branches.
+    pub(crate) oldest_wait: Instant,
+    pub(crate) last_called: Instant,
+}
+
+impl Load {
+    /// When the oldest call that still waits for its first item was sent.
+    pub fn oldest_wait(&self) -> Option<Instant> {
+        (self.oldest_wait != Instant::default()).then_some(self.oldest_wait)
+    }
+
+    /// When it was called last.
+    pub fn last_called(&self) -> Option<Instant> {
+        (self.last_called != Instant::default()).then_some(self.last_called)
+    }
+
+    /// For how long the oldest call waits for its first item, in nanoseconds; 0 when none does.
+    pub(crate) fn age(&self, now: Instant) -> u64 {
+        if self.oldest_wait == Instant::default() { 0 } else { now.nanos_since(self.oldest_wait) }
+    }
 }
 
 /// What was learned of a backend's time to first token.
@@ -57,24 +73,35 @@ impl Latency {
     }
 }
 
-/// One candidate of a decision.
+/// One candidate of a decision: a cache line, for a decision visits each several times.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(crate) struct Entry {
-    pub(crate) id: BackendId,
+    pub(crate) cost: u64,
     pub(crate) seat: u32,
     pub(crate) tier: u8,
     /// How far behind it stands: 0 for a probe, 1 for most, more for each demotion.
     pub(crate) level: u8,
-    pub(crate) first_level: u8,
+    /// Which of its readings were taken.
     pub(crate) known: u8,
-    pub(crate) cost: u64,
     pub(crate) rejected: Option<Reason>,
     pub(crate) note: Option<Reason>,
-    /// What the survey said before any policy: where a replay starts from.
-    pub(crate) first_rejected: Option<Reason>,
-    pub(crate) first_note: Option<Reason>,
+}
+
+/// What was read of a candidate, valid as far as its entry's `known` says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Readings {
     pub(crate) load: Load,
     pub(crate) latency: Latency,
+}
+
+/// What the first look said of a candidate that is not in order. A replay starts from it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finding {
+    pub(crate) index: usize,
+    pub(crate) level: u8,
+    pub(crate) rejected: Option<Reason>,
+    pub(crate) note: Option<Reason>,
 }
 
 /// The level of a candidate that the router itself puts first.
@@ -88,34 +115,17 @@ pub(crate) const KNOWS_LOAD: u8 = 1;
 pub(crate) const KNOWS_LATENCY: u8 = 2;
 
 impl Entry {
-    pub(crate) const fn new(id: BackendId, seat: u32, tier: u8) -> Self {
-        Self {
-            id,
-            seat,
-            tier,
-            level: LEVEL_NORMAL,
-            first_level: LEVEL_NORMAL,
-            known: 0,
-            cost: UNRANKED,
-            rejected: None,
-            note: None,
-            first_rejected: None,
-            first_note: None,
-            load: Load { in_flight: 0, waiting_tokens: 0, oldest_wait: None, last_called: None, canary_out: false },
-            latency: Latency { base: 0, per_token: 0, peak: 0, samples: 0 },
-        }
-    }
-
-    /// Forgets what policies said.
-    pub(crate) const fn reset(&mut self) {
-        self.level = self.first_level;
-        self.cost = UNRANKED;
-        self.rejected = self.first_rejected;
-        self.note = self.first_note;
+    pub(crate) const fn new(seat: u32, tier: u8) -> Self {
+        Self { cost: UNRANKED, seat, tier, level: LEVEL_NORMAL, known: 0, rejected: None, note: None }
     }
 
     pub(crate) const fn admitted(&self) -> bool {
         self.rejected.is_none()
+    }
+
+    /// Level, then tier.
+    const fn rank(&self) -> u16 {
+        ((self.level as u16) << 8) | self.tier as u16
     }
 }
 
@@ -131,6 +141,8 @@ pub(crate) struct Tier {
     /// Backends of the tier in the fleet.
     pub(crate) total: usize,
     pub(crate) panic: bool,
+    /// Every candidate is admitted and at the normal level: most decisions, and the cheap ones.
+    pub(crate) regular: bool,
 }
 
 /// A finished attempt of a request.
@@ -188,7 +200,8 @@ pub enum Extra {
 pub(crate) struct Record {
     // Inputs.
     pub(crate) roster: Arc<Roster>,
-    pub(crate) facts: Facts,
+    /// `None` only in a spare record.
+    pub(crate) facts: Option<Arc<Facts>>,
     pub(crate) seed: u64,
     pub(crate) now: Instant,
     pub(crate) deadline: Instant,
@@ -200,13 +213,24 @@ pub(crate) struct Record {
     pub(crate) sheet: Sheet,
 }
 
+impl Record {
+    pub(crate) fn facts(&self) -> &Arc<Facts> {
+        self.facts.as_ref().expect("a record in use has the facts of its request")
+    }
+}
+
 /// What the policies write on.
 #[derive(Clone, Debug)]
 pub(crate) struct Sheet {
     pub(crate) entries: Vec<Entry>,
+    /// By the index of the entry; kept from one decision to the next, so what no entry knows is left-over.
+    pub(crate) readings: Vec<Readings>,
+    pub(crate) findings: Vec<Finding>,
     pub(crate) tiers: Vec<Tier>,
     pub(crate) tick: Option<u64>,
     pub(crate) next: Option<Next>,
+    /// The index of the best candidate when the policies were done.
+    pub(crate) best: Option<usize>,
     pub(crate) attempts_allowed: u32,
     pub(crate) attempt_limit: Option<Instant>,
     /// A policy panicked; the order is the built-in one.
@@ -217,9 +241,12 @@ impl Default for Sheet {
     fn default() -> Self {
         Self {
             entries: Vec::new(),
+            readings: Vec::new(),
+            findings: Vec::new(),
             tiers: Vec::new(),
             tick: None,
             next: None,
+            best: None,
             attempts_allowed: 1,
             attempt_limit: None,
             policy_panicked: false,
@@ -230,29 +257,75 @@ impl Default for Sheet {
 impl Sheet {
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
+        self.findings.clear();
         self.tiers.clear();
         self.tick = None;
         self.next = None;
+        self.best = None;
         self.attempts_allowed = 1;
         self.attempt_limit = None;
         self.policy_panicked = false;
     }
 
+    /// Appends a candidate. [`cover`](Self::cover) makes room for its readings.
+    pub(crate) fn push(&mut self, entry: Entry) {
+        self.entries.push(entry);
+    }
+
+    /// Makes room for the readings of all entries.
+    pub(crate) fn cover(&mut self) {
+        if self.readings.len() < self.entries.len() {
+            self.readings.resize_with(self.entries.len(), Readings::default);
+        }
+    }
+
+    /// Appends a candidate of which the first look found something.
+    pub(crate) fn push_finding(&mut self, mut entry: Entry, finding: Finding) {
+        Finding::apply(&finding, &mut entry);
+        self.findings.push(Finding { index: self.entries.len(), ..finding });
+        self.push(entry);
+    }
+
     /// The best admitted candidate: lowest level, then lowest cost, then the seed's choice among equals.
     pub(crate) fn best(&self, seed: u64) -> Option<usize> {
-        let mut best: Option<usize> = None;
+        // Written out: it is run by every decision, and the tie-break is rarely needed.
+        let (mut best, mut best_rank, mut best_cost) = (None, u16::MAX, u64::MAX);
         for (index, entry) in self.entries.iter().enumerate() {
-            if entry.admitted() && best.is_none_or(|best| order(seed, entry, &self.entries[best]).is_lt()) {
-                best = Some(index);
+            if entry.rejected.is_some() {
+                continue;
+            }
+            let rank = entry.rank();
+            if rank < best_rank || (rank == best_rank && entry.cost < best_cost) {
+                (best, best_rank, best_cost) = (Some(index), rank, entry.cost);
+            } else if rank == best_rank && entry.cost == best_cost {
+                let ahead = best.is_none_or(|best: usize| tie(seed, entry) < tie(seed, &self.entries[best]));
+                if ahead {
+                    best = Some(index);
+                }
             }
         }
         best
     }
 }
 
+impl Finding {
+    pub(crate) const fn rejected(reason: Reason) -> Self {
+        Self { index: 0, level: LEVEL_NORMAL, rejected: Some(reason), note: None }
+    }
+
+    pub(crate) const fn apply(&self, entry: &mut Entry) {
+        entry.level = self.level;
+        entry.rejected = self.rejected;
+        entry.note = self.note;
+    }
+}
+
 /// The order in which admitted candidates are tried.
 pub(crate) fn order(seed: u64, a: &Entry, b: &Entry) -> Ordering {
-    (a.level, a.tier, a.cost)
-        .cmp(&(b.level, b.tier, b.cost))
-        .then_with(|| mix(seed, a.id.slot() as u64).cmp(&mix(seed, b.id.slot() as u64)))
+    (a.rank(), a.cost).cmp(&(b.rank(), b.cost)).then_with(|| tie(seed, a).cmp(&tie(seed, b)))
+}
+
+/// The seed's order among equals.
+fn tie(seed: u64, entry: &Entry) -> u64 {
+    mix(seed, u64::from(entry.seat))
 }

@@ -24,7 +24,7 @@ pub(crate) fn take() -> Box<Record> {
     SPARES.try_with(|spares| spares.try_borrow_mut().ok()?.pop()).ok().flatten().unwrap_or_else(|| {
         Box::new(Record {
             roster: NOBODY.get_or_init(Arc::default).clone(),
-            facts: crate::facts::Facts::default(),
+            facts: None,
             seed: 0,
             now: crate::time::Instant::default(),
             deadline: crate::time::Instant::default(),
@@ -40,10 +40,10 @@ pub(crate) fn take() -> Box<Record> {
 /// Keeps a record for the next decision of this thread.
 pub(crate) fn give_back(mut record: Box<Record>) {
     // Everything of the request goes now, not when the record is used again.
-    record.facts = crate::facts::Facts::default();
+    record.facts = None;
     record.attempts.clear();
     record.sheet.clear();
-    if record.sheet.entries.capacity() > MAX_ENTRIES {
+    if record.sheet.readings.capacity() > MAX_ENTRIES {
         return;
     }
     // While the thread ends there is nowhere to keep it.

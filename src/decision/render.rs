@@ -138,7 +138,7 @@ impl Candidate<'_> {
             f.write_str(reason.label())?;
             match reason {
                 Reason::OutsideResidency => {
-                    let allowed = self.record.facts.allowed_regions().join(", ");
+                    let allowed = self.record.facts().allowed_regions().join(", ");
                     write!(f, " ({} is not in [{allowed}])", profile.region_name().unwrap_or("no region"))
                 }
                 Reason::MissingCapabilities { missing } => write!(f, " ({missing})"),
@@ -146,7 +146,7 @@ impl Candidate<'_> {
                     write!(f, " ({tokens} tokens, window {})", profile.context_window.unwrap_or(0))
                 }
                 Reason::OverPriceCap { cost } => {
-                    let cap = self.record.facts.max_cost.unwrap_or(0);
+                    let cap = self.record.facts().max_cost.unwrap_or(0);
                     write!(f, " (${:.6} over ${:.6})", cost as f64 / 1e12, cap as f64 / 1e12)
                 }
                 Reason::AtCapacity { in_flight } => {

@@ -21,7 +21,7 @@ pub enum Priority {
 /// What the router may know of a request: everything but its payload.
 ///
 /// Policies see facts only, so they are not generic over the request, and whatever they decide can be logged and
-/// replayed. Facts are moved into the decision; nothing is copied.
+/// replayed.
 ///
 /// ```
 /// use fallway::facts::{Capabilities, Facts, Priority};

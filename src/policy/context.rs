@@ -51,6 +51,6 @@ impl<'a> PlanContext<'a> {
     /// A random generator for this decision. Two purposes take two different `stream`s, so that neither disturbs
     /// the other.
     pub const fn rng(&self, stream: u64) -> Rng {
-        Rng::new(crate::rng::mix(self.seed, stream))
+        Rng::new(self.seed ^ stream)
     }
 }

@@ -4,7 +4,7 @@ use super::slate::{Slate, Source};
 use super::survey::Asked;
 pub(crate) use super::survey::Live;
 use super::{PlanContext, RoutingPolicy, Window};
-use crate::decision::record::{LEVEL_NORMAL, Record, Sheet};
+use crate::decision::record::{Entry, Record, Sheet};
 use crate::decision::{Next, Refusal};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -23,6 +23,7 @@ pub(crate) fn replay(policy: &dyn RoutingPolicy, recorded: &Sheet, record: &mut 
 fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &mut Record) {
     let Record { roster, facts, seed, now, deadline, extra, last_resort, attempts, sheet, .. } = record;
     sheet.clear();
+    let facts = facts.as_ref().expect("a record in use has the facts of its request");
     let cx = PlanContext {
         facts,
         now: *now,
@@ -37,9 +38,10 @@ fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &
     if catch_unwind(AssertUnwindSafe(|| policy.plan(&cx, &mut slate))).is_err() {
         safe_order(&mut slate);
     }
+    sheet.best = sheet.best(*seed);
     if sheet.next.is_none() {
         let unknown = sheet.tiers.is_empty();
-        sheet.next = Some(match sheet.best(*seed) {
+        sheet.next = Some(match sheet.best {
             Some(_) => Next::Call { at: *now },
             None if unknown => Next::Refuse { why: Refusal::UnknownModel },
             None => Next::Refuse { why: Refusal::NothingUsable },
@@ -50,10 +52,12 @@ fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &
 /// The order for when a policy panicked: what the survey lets through, as the host listed it.
 fn safe_order(slate: &mut Slate<'_>) {
     for index in slate.range() {
-        let entry = &mut slate.sheet.entries[index];
-        entry.reset();
-        entry.level = entry.level.max(LEVEL_NORMAL);
-        entry.cost = u64::from(entry.seat);
+        let Entry { seat, tier, known, .. } = slate.sheet.entries[index];
+        let mut entry = Entry { known, cost: u64::from(seat), ..Entry::new(seat, tier) };
+        if let Some(finding) = slate.sheet.findings.iter().find(|finding| finding.index == index) {
+            finding.apply(&mut entry);
+        }
+        slate.sheet.entries[index] = entry;
     }
     slate.sheet.next = None;
     slate.sheet.attempts_allowed = 1;

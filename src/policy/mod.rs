@@ -94,11 +94,14 @@ pub trait RoutingPolicy: fmt::Debug + Send + Sync {
     }
 }
 
-/// How candidates are drawn from a pool of more than [`Window::SIZE`].
+/// Which candidates a decision looks at where there are many.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Window {
     /// Anywhere: a different part of the pool for each decision.
     Random,
+    /// Two of them, whatever the size of the pool. Nothing is learned of the others, so a wrapper that judges a
+    /// tier as a whole asks for [`Random`](Self::Random) instead.
+    Pair,
     /// From the first backend on, in the order of the fleet.
     InOrder,
     /// At a place that the session determines; other requests of the session look at the same candidates.

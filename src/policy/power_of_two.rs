@@ -4,10 +4,9 @@
 //! herd that a common "best" attracts. For language models, whose work is known in tokens beforehand,
 //! [`predicted_ttft`](super::predicted_ttft) leaves a shorter tail.
 
-use super::{Contender, PlanContext, RoutingPolicy, Slate};
+use super::{Contender, PlanContext, RoutingPolicy, Slate, Window};
 use crate::decision::Reason;
-use crate::time::{Instant, nanos};
-use std::time::Duration;
+use crate::time::Instant;
 
 /// See [`power_of_two`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,18 +35,27 @@ impl RoutingPolicy for PowerOfTwo {
 
     fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
         let (level, front) = slate.front();
+        if front <= 2 {
+            // The pair that was drawn already, or what is left of a small pool.
+            return slate.each(|candidate| {
+                if candidate.level() == level {
+                    price(candidate, cx.now());
+                }
+            });
+        }
         let mut rng = cx.rng(DRAW_STREAM);
         let first = rng.below(front);
         // Distinct: the second draw is from the others.
-        let second = if front > 1 { (first + 1 + rng.below(front - 1)) % front } else { first };
-        let (first, second) = (first.min(second), first.max(second));
-        let Some(a) = slate.nth_at(level, first) else { return };
-        price(&mut slate.contender(a), cx.now());
-        if second != first
-            && let Some(b) = slate.nth_at(level, second)
-        {
-            price(&mut slate.contender(b), cx.now());
+        let second = (first + 1 + rng.below(front - 1)) % front;
+        for draw in [first, second] {
+            if let Some(index) = slate.nth_at(level, draw) {
+                price(&mut slate.contender(index), cx.now());
+            }
         }
+    }
+
+    fn window(&self) -> Window {
+        Window::Pair
     }
 }
 
@@ -56,21 +64,21 @@ const DRAW_STREAM: u64 = 0x0050_3243;
 /// Behind every known cost, before those that were not drawn.
 const UNKNOWN: u64 = u64::MAX - 1;
 
-/// How often a backend that gets no calls is tried: the rate at which Prequal-style probes would be paid for by real
+/// How long, in nanoseconds, a backend that gets no calls is left alone: the rate at which Prequal-style probes would be paid for by real
 /// requests.
-pub(super) const CANARY_INTERVAL: Duration = Duration::from_secs(10);
+pub(super) const CANARY_INTERVAL: u64 = 10 * 1_000_000_000;
 
 fn price(candidate: &mut Contender<'_>, now: Instant) {
     let load = candidate.load();
-    let latency = candidate.latency();
     let calls = u64::from(load.in_flight) + 1;
-    let age = nanos(load.oldest_wait.map_or(Duration::ZERO, |since| now - since));
-    let unused = load.last_called.is_none_or(|last| now - last > CANARY_INTERVAL);
-    candidate.rank(match latency.samples {
-        0 => UNKNOWN,
-        _ => latency.peak.max(age).saturating_mul(calls).min(UNKNOWN - 1),
-    });
-    if (latency.samples == 0 || unused) && load.in_flight == 0 && !load.canary_out {
+    let age = load.age(now);
+    let idle = load.in_flight == 0 && !load.canary_out;
+    let unused = now.nanos_since(load.last_called) > CANARY_INTERVAL;
+    let latency = candidate.latency();
+    let known = latency.samples > 0;
+    let cost = if known { latency.peak.max(age).saturating_mul(calls).min(UNKNOWN - 1) } else { UNKNOWN };
+    candidate.rank(cost);
+    if idle && (unused || !known) {
         candidate.promote(Reason::Canary);
     }
 }

@@ -7,8 +7,6 @@ use super::power_of_two::CANARY_INTERVAL;
 use super::{PlanContext, RoutingPolicy, Slate};
 use crate::decision::Reason;
 use crate::rng::mix;
-use crate::time::nanos;
-use std::time::Duration;
 
 /// See [`predicted_ttft`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,21 +51,20 @@ impl RoutingPolicy for PredictedTtft {
         let (mut best, mut worst) = (u64::MAX, 0);
         slate.each(|candidate| {
             let load = candidate.load();
+            let behind = load.waiting_tokens.saturating_add(work);
+            let age = load.age(now);
+            let idle = load.in_flight == 0;
+            let unused = may_refresh && now.nanos_since(load.last_called) > CANARY_INTERVAL;
+            let canary_out = load.canary_out;
             let latency = candidate.latency();
-            let age = nanos(load.oldest_wait.map_or(Duration::ZERO, |since| now - since));
-            let unused = || load.last_called.is_none_or(|last| now - last > CANARY_INTERVAL);
-            if latency.samples == 0 {
-                candidate.rank(UNKNOWN);
-                if load.in_flight == 0 && !load.canary_out {
-                    candidate.promote(Reason::Canary);
-                }
-                return;
+            let known = latency.samples > 0;
+            let predicted = latency.predict(behind).max(age).min(UNKNOWN - 1);
+            if known {
+                best = best.min(predicted);
+                worst = worst.max(predicted);
             }
-            let predicted = latency.predict(load.waiting_tokens.saturating_add(work)).max(age).min(UNKNOWN - 1);
-            candidate.rank(predicted);
-            best = best.min(predicted);
-            worst = worst.max(predicted);
-            if may_refresh && unused() && !load.canary_out {
+            candidate.rank(if known { predicted } else { UNKNOWN });
+            if !canary_out && (unused || (idle && !known)) {
                 candidate.promote(Reason::Canary);
             }
         });

@@ -3,11 +3,13 @@
 use super::Window;
 use super::survey::{Asked, Live, demote_unproven, region_filter};
 use crate::backend::BackendId;
-use crate::decision::record::{Entry, KNOWS_LATENCY, KNOWS_LOAD, LEVEL_PROBE, Roster, Sheet, Tier};
+use crate::decision::record::{
+    Entry, KNOWS_LATENCY, KNOWS_LOAD, LEVEL_NORMAL, LEVEL_PROBE, Readings, Roster, Sheet, Tier,
+};
 use crate::decision::{Class, Latency, Load, Next, Reason};
 use crate::facts::Profile;
-use crate::fleet::Start;
-use crate::rng::{hash_str, mix};
+use crate::fleet::{Pool, Start};
+use crate::rng::{Rng, hash_str, mix};
 use crate::time::Instant;
 use std::ops::Range;
 use std::sync::Arc;
@@ -44,7 +46,9 @@ pub(super) enum Source<'a> {
 #[derive(Debug)]
 pub struct Contender<'s> {
     entry: &'s mut Entry,
-    source: Source<'s>,
+    readings: &'s mut Readings,
+    regular: &'s mut bool,
+    source: &'s Source<'s>,
     roster: &'s Roster,
     now: Instant,
 }
@@ -84,19 +88,25 @@ impl Slate<'_> {
     }
 
     /// Visits the usable candidates of the current tier.
-    pub fn each(&mut self, mut visit: impl FnMut(&mut Contender<'_>)) {
-        for index in self.range() {
-            if self.sheet.entries[index].admitted() {
-                visit(&mut self.contender(index));
-            }
-        }
+    pub fn each(&mut self, visit: impl FnMut(&mut Contender<'_>)) {
+        self.visit_where(Entry::admitted, visit);
     }
 
     /// Visits the rejected candidates of the current tier.
-    pub fn each_rejected(&mut self, mut visit: impl FnMut(&mut Contender<'_>)) {
-        for index in self.range() {
-            if !self.sheet.entries[index].admitted() {
-                visit(&mut self.contender(index));
+    pub fn each_rejected(&mut self, visit: impl FnMut(&mut Contender<'_>)) {
+        self.visit_where(|entry| !entry.admitted(), visit);
+    }
+
+    #[inline]
+    fn visit_where(&mut self, which: impl Fn(&Entry) -> bool, mut visit: impl FnMut(&mut Contender<'_>)) {
+        let range = self.range();
+        let Some(tier) = self.current else { return };
+        let Sheet { entries, readings, tiers, .. } = &mut *self.sheet;
+        let regular = &mut tiers[tier].regular;
+        for (entry, readings) in entries[range.clone()].iter_mut().zip(&mut readings[range]) {
+            if which(entry) {
+                let (source, roster, now) = (&self.source, self.roster, self.asked.now);
+                visit(&mut Contender { entry, readings, regular, source, roster, now });
             }
         }
     }
@@ -137,13 +147,10 @@ impl Slate<'_> {
     }
 
     /// The candidates of the current tier, by index; opens the requested model where nothing is open yet.
+    #[inline]
     pub(super) fn range(&mut self) -> Range<usize> {
         if self.current.is_none() {
-            let requested = self.asked.facts.requested_model();
-            match requested {
-                Some(model) => self.open(model),
-                None => self.enter(None),
-            };
+            self.open_requested();
         }
         match self.current {
             Some(tier) => {
@@ -154,10 +161,21 @@ impl Slate<'_> {
         }
     }
 
+    #[inline(never)]
+    fn open_requested(&mut self) {
+        match self.asked.facts.requested_model() {
+            Some(model) => self.open(model),
+            None => self.enter(None),
+        };
+    }
+
     pub(super) fn contender(&mut self, index: usize) -> Contender<'_> {
+        let tier = usize::from(self.sheet.entries[index].tier);
         Contender {
             entry: &mut self.sheet.entries[index],
-            source: self.source,
+            readings: &mut self.sheet.readings[index],
+            regular: &mut self.sheet.tiers[tier].regular,
+            source: &self.source,
             roster: self.roster,
             now: self.asked.now,
         }
@@ -166,6 +184,9 @@ impl Slate<'_> {
     /// The lowest level of a usable candidate, and how many have it: those among which a leaf may spread load.
     pub(super) fn front(&mut self) -> (u8, usize) {
         let range = self.range();
+        if self.is_regular() {
+            return (LEVEL_NORMAL, range.len());
+        }
         let levels = self.sheet.entries[range].iter().filter(|entry| entry.admitted()).map(|entry| entry.level);
         levels.fold((u8::MAX, 0), |(level, count), next| match next.cmp(&level) {
             std::cmp::Ordering::Less => (next, 1),
@@ -176,12 +197,20 @@ impl Slate<'_> {
 
     /// The index of the `nth` usable candidate at `level`.
     pub(super) fn nth_at(&mut self, level: u8, nth: usize) -> Option<usize> {
-        let range = self.range();
+        let mut range = self.range();
+        if self.is_regular() {
+            return range.nth(nth);
+        }
         let at_level = |index: &usize| {
             let entry = &self.sheet.entries[*index];
             entry.admitted() && entry.level == level
         };
         range.filter(at_level).nth(nth)
+    }
+
+    /// Whether every candidate of the current tier is usable and none stands before or behind the others.
+    pub(super) fn is_regular(&self) -> bool {
+        self.current.is_some_and(|tier| self.sheet.tiers[tier].regular)
     }
 
     pub(super) fn tier_mut(&mut self) -> Option<&mut Tier> {
@@ -196,30 +225,39 @@ impl Slate<'_> {
         let first = self.sheet.entries.len();
         let tier = u8::try_from(self.sheet.tiers.len()).unwrap_or(u8::MAX);
         let (passed, total) = match self.source {
-            Source::Live { live, .. } => self.look(&live, model, tier),
+            Source::Live { live, .. } => self.look(&live, live.fleet.pool(model), tier),
             Source::Recorded(sheet) => {
                 let Some(recorded) = sheet.tiers.iter().find(|tier| tier.model == model) else { return false };
-                for entry in &sheet.entries[recorded.first..recorded.first + recorded.len] {
-                    let mut entry = *entry;
-                    entry.tier = tier;
-                    entry.reset();
-                    self.sheet.entries.push(entry);
+                for index in recorded.first..recorded.first + recorded.len {
+                    let Entry { seat, known, .. } = sheet.entries[index];
+                    let entry = Entry { known, ..Entry::new(seat, tier) };
+                    match sheet.findings.iter().find(|finding| finding.index == index) {
+                        Some(finding) => self.sheet.push_finding(entry, *finding),
+                        None => self.sheet.push(entry),
+                    }
+                    self.sheet.cover();
+                    let copy = self.sheet.entries.len() - 1;
+                    self.sheet.readings[copy] = sheet.readings[index];
                 }
                 (recorded.passed, recorded.total)
             }
         };
+        self.sheet.cover();
         let len = self.sheet.entries.len() - first;
-        self.sheet.tiers.push(Tier { model, first, len, passed, total, panic: false });
+        let irregular = self.sheet.findings.last().is_some_and(|finding| finding.index >= first);
+        self.sheet.tiers.push(Tier { model, first, len, passed, total, panic: false, regular: !irregular });
         self.current = Some(self.sheet.tiers.len() - 1);
         true
     }
 
     /// Surveys a pool: whole when it is small, else window by window until one has a usable candidate.
-    fn look(&mut self, live: &Live<'_>, model: Option<u32>, tier: u8) -> (usize, usize) {
-        let pool = live.fleet.pool(model);
+    fn look(&mut self, live: &Live<'_>, pool: &Pool, tier: u8) -> (usize, usize) {
         let total = pool.seats.len();
+        if self.window == Window::Pair && total > 2 {
+            return self.look_at_pairs(live, pool, tier);
+        }
         if total <= Window::SIZE {
-            self.survey(live, tier, pool.seats.iter().copied());
+            self.survey(live, pool, tier, pool.seats.iter().copied());
             return (0, total);
         }
         let start = match (self.window, self.asked.facts.request_session()) {
@@ -231,7 +269,7 @@ impl Slate<'_> {
         let first = self.sheet.entries.len();
         let mut passed = 0;
         loop {
-            self.survey(live, tier, round.by_ref().take(Window::SIZE));
+            self.survey(live, pool, tier, round.by_ref().take(Window::SIZE));
             let looked = self.sheet.entries.len() - first;
             if looked < Window::SIZE || self.sheet.entries[first..].iter().any(Entry::admitted) {
                 return (passed, total);
@@ -240,23 +278,51 @@ impl Slate<'_> {
             let Some(next) = round.next() else { return (passed, total) };
             passed += looked;
             self.sheet.entries.truncate(first);
-            self.survey(live, tier, std::iter::once(next));
+            self.sheet.findings.retain(|finding| finding.index < first);
+            self.survey(live, pool, tier, std::iter::once(next));
         }
     }
 
-    fn survey(&mut self, live: &Live<'_>, tier: u8, seats: impl Iterator<Item = u32>) {
+    /// Surveys pairs of random backends until one of a pair is usable; after a few, the pool as any other.
+    fn look_at_pairs(&mut self, live: &Live<'_>, pool: &Pool, tier: u8) -> (usize, usize) {
+        let total = pool.seats.len();
         let first = self.sheet.entries.len();
+        let mut rng = Rng::new(self.asked.seed ^ WINDOW_STREAM);
+        for _ in 0..PAIRS {
+            let one = rng.below(total);
+            // Distinct: the second draw is from the others.
+            let other = one + 1 + rng.below(total - 1);
+            let other = if other < total { other } else { other - total };
+            self.survey(live, pool, tier, [pool.seats[one], pool.seats[other]].into_iter());
+            if self.sheet.entries[first..].iter().any(Entry::admitted) {
+                return (0, total);
+            }
+            self.sheet.entries.truncate(first);
+            self.sheet.findings.retain(|finding| finding.index < first);
+        }
+        self.window = Window::Random;
+        self.look(live, pool, tier)
+    }
+
+    fn survey(&mut self, live: &Live<'_>, pool: &Pool, tier: u8, seats: impl Iterator<Item = u32>) {
+        let first = self.sheet.entries.len();
+        let plain = self.asked.is_plain(live, pool);
+        self.sheet.entries.reserve(seats.size_hint().0);
         for seat in seats {
             let berth = &live.fleet.berths[seat as usize];
-            let mut entry = Entry::new(berth.member.id, seat, tier);
-            self.asked.survey(live, berth, &mut entry);
-            self.sheet.entries.push(entry);
+            match self.asked.survey(live, berth, seat, plain) {
+                None => self.sheet.push(Entry::new(seat, tier)),
+                Some(finding) => self.sheet.push_finding(Entry::new(seat, tier), finding),
+            }
         }
         if !live.signals.is_empty() {
-            demote_unproven(&mut self.sheet.entries[first..]);
+            demote_unproven(self.sheet, first);
         }
     }
 }
+
+/// How many pairs are drawn before the pool is looked at as a whole.
+const PAIRS: usize = 4;
 
 /// Separates the draw of a window from other draws of the decision.
 const WINDOW_STREAM: u64 = 0x5749_4e44;
@@ -264,7 +330,7 @@ const WINDOW_STREAM: u64 = 0x5749_4e44;
 impl Contender<'_> {
     /// The backend.
     pub fn id(&self) -> BackendId {
-        self.entry.id
+        self.roster.seats[self.entry.seat as usize].0
     }
 
     /// Its profile.
@@ -273,25 +339,27 @@ impl Contender<'_> {
     }
 
     /// Its load on this router's books.
-    pub fn load(&mut self) -> Load {
+    #[inline]
+    pub fn load(&mut self) -> &Load {
         if self.entry.known & KNOWS_LOAD == 0
             && let Source::Live { live, .. } = self.source
         {
-            self.entry.load = live.fleet.berths[self.entry.seat as usize].member.load(self.now);
+            self.readings.load = live.fleet.berths[self.entry.seat as usize].member.load(self.now);
             self.entry.known |= KNOWS_LOAD;
         }
-        self.entry.load
+        &self.readings.load
     }
 
     /// What was learned of its latency. With no samples, nothing is known: never take it for fast.
-    pub fn latency(&mut self) -> Latency {
+    #[inline]
+    pub fn latency(&mut self) -> &Latency {
         if self.entry.known & KNOWS_LATENCY == 0
             && let Source::Live { live, .. } = self.source
         {
-            self.entry.latency = live.fleet.berths[self.entry.seat as usize].member.latency.read();
+            self.readings.latency = live.fleet.berths[self.entry.seat as usize].member.latency.read();
             self.entry.known |= KNOWS_LATENCY;
         }
-        self.entry.latency
+        &self.readings.latency
     }
 
     /// Why it may not be used; `None` when it may.
@@ -328,11 +396,13 @@ impl Contender<'_> {
     pub fn demote(&mut self, why: Reason) {
         self.entry.level = self.entry.level.saturating_add(1);
         self.entry.note = Some(why);
+        *self.regular = false;
     }
 
     /// Rules it out. A rejection that stands already is kept: the first reason is the true one.
     pub fn reject(&mut self, why: Reason) {
         self.entry.rejected.get_or_insert(why);
+        *self.regular = false;
     }
 
     /// Lets a rejected candidate back. Hard lines and refusals with authority stay: then it returns `false`.
@@ -351,6 +421,7 @@ impl Contender<'_> {
         if self.entry.level != LEVEL_PROBE {
             self.entry.level = LEVEL_PROBE;
             self.entry.note = Some(why);
+            *self.regular = false;
         }
     }
 

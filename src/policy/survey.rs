@@ -1,10 +1,10 @@
 //! The first look at a backend: hard lines, limits, recovery and signals, before any policy speaks.
 
-use crate::decision::record::{Entry, LEVEL_NORMAL, LEVEL_PROBE};
 use crate::decision::Reason;
+use crate::decision::record::{Finding, LEVEL_NORMAL, LEVEL_PROBE, Sheet};
 use crate::facts::Facts;
-use crate::fleet::{Berth, Fleet, RegionIndex};
-use crate::recover::Standing;
+use crate::fleet::{Berth, Fleet, Pool, RegionIndex};
+use crate::recover::{Alarm, Standing};
 use crate::rng::mix;
 use crate::signal::{HealthSignal, Reading};
 use crate::time::Instant;
@@ -17,6 +17,8 @@ use std::sync::atomic::AtomicU64;
 pub(crate) struct Live<'a> {
     pub(crate) fleet: &'a Fleet,
     pub(crate) signals: &'a [Arc<dyn HealthSignal>],
+    /// Silent while every gate of every backend is open.
+    pub(crate) alarm: &'a Alarm,
     /// Counts decisions for the policies that take turns.
     pub(crate) ticks: &'a AtomicU64,
 }
@@ -30,17 +32,39 @@ pub(crate) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Fills `entry` with what is known of the backend in `berth`.
-    pub(crate) fn survey(&self, live: &Live<'_>, berth: &Berth, entry: &mut Entry) {
-        let rejected = self.hard_line(live, berth, entry.seat).or_else(|| self.soft_line(berth, entry));
-        if !live.signals.is_empty() && rejected.is_none() {
-            entry.first_rejected = self.listen(live, entry);
-        } else {
-            entry.first_rejected = rejected;
+    /// Whether neither the request nor the pool draws a hard line, nor is anything wrong with any backend of the
+    /// router: then the only question to each candidate is whether it is full.
+    #[inline]
+    pub(crate) fn is_plain(&self, live: &Live<'_>, pool: &Pool) -> bool {
+        let facts = self.facts;
+        facts.residency.is_empty()
+            && facts.needs.is_empty()
+            && facts.max_cost.is_none()
+            && facts.context_tokens() <= pool.least_window
+            && !pool.selective
+            && live.signals.is_empty()
+            && live.alarm.is_silent()
+    }
+
+    /// What speaks against the backend in `berth`, or for it; `None` when it is as any other.
+    #[inline(always)]
+    pub(crate) fn survey(&self, live: &Live<'_>, berth: &Berth, seat: u32, plain: bool) -> Option<Finding> {
+        if plain {
+            let in_flight = berth.member.gauge.in_flight();
+            return (in_flight >= berth.limit).then(|| Finding::rejected(Reason::AtCapacity { in_flight }));
         }
-        entry.rejected = entry.first_rejected;
-        entry.level = entry.first_level;
-        entry.note = entry.first_note;
+        self.look_closely(live, berth, seat)
+    }
+
+    #[inline(never)]
+    fn look_closely(&self, live: &Live<'_>, berth: &Berth, seat: u32) -> Option<Finding> {
+        let mut finding = Finding { index: 0, level: LEVEL_NORMAL, rejected: None, note: None };
+        finding.rejected = self
+            .hard_line(live, berth, seat)
+            .or_else(|| self.soft_line(berth, &mut finding))
+            .or_else(|| self.listen(live, berth, &mut finding));
+        let regular = finding.rejected.is_none() && finding.note.is_none() && finding.level == LEVEL_NORMAL;
+        (!regular).then_some(finding)
     }
 
     /// Lines that nothing overrides. The common request meets none of them and pays a few comparisons.
@@ -52,9 +76,12 @@ impl Asked<'_> {
         if !facts.residency.is_empty() && !live.fleet.may_serve(facts, berth.region) {
             return Some(Reason::OutsideResidency);
         }
-        if berth.picky && !facts.tenant.as_ref().is_some_and(|tenant| {
-            live.fleet.profile(seat).tenants.iter().any(|allowed| **allowed == **tenant)
-        }) {
+        if berth.picky
+            && !facts
+                .tenant
+                .as_ref()
+                .is_some_and(|tenant| live.fleet.profile(seat).tenants.iter().any(|allowed| **allowed == **tenant))
+        {
             return Some(Reason::TenantForbidden);
         }
         if !facts.needs.is_empty()
@@ -76,35 +103,34 @@ impl Asked<'_> {
         None
     }
 
-    fn soft_line(&self, berth: &Berth, entry: &mut Entry) -> Option<Reason> {
+    fn soft_line(&self, berth: &Berth, finding: &mut Finding) -> Option<Reason> {
         match berth.member.recovery.standing(self.now) {
             Standing::In => {}
             Standing::Out(reason) => return Some(reason),
             Standing::Due => {
-                entry.first_level = LEVEL_PROBE;
-                entry.first_note = Some(Reason::Probe);
+                finding.level = LEVEL_PROBE;
+                finding.note = Some(Reason::Probe);
             }
             Standing::Ramping(share) => {
                 // Its share of the requests treat it as any other, the rest put it behind. Works under every
                 // leaf, and does nothing to a lone candidate.
-                if mix(self.seed, entry.id.slot() as u64 ^ RAMP_STREAM) % 1000 >= u64::from(share) {
-                    entry.first_level = LEVEL_NORMAL + 1;
-                    entry.first_note = Some(Reason::RampingUp { share });
+                if mix(self.seed, berth.member.id.slot() as u64 ^ RAMP_STREAM) % 1000 >= u64::from(share) {
+                    finding.level = LEVEL_NORMAL + 1;
+                    finding.note = Some(Reason::RampingUp { share });
                 }
             }
         }
-        let limit = berth.limit?;
         let in_flight = berth.member.gauge.in_flight();
-        (in_flight >= limit).then_some(Reason::AtCapacity { in_flight })
+        (in_flight >= berth.limit).then_some(Reason::AtCapacity { in_flight })
     }
 
     /// The worst fresh opinion decides; the lack of one is noted.
-    fn listen(&self, live: &Live<'_>, entry: &mut Entry) -> Option<Reason> {
+    fn listen(&self, live: &Live<'_>, berth: &Berth, finding: &mut Finding) -> Option<Reason> {
         let mut worst = None;
         for (signal, source) in (0u32..).zip(live.signals) {
             // A signal that panics says nothing; the panic must not cross a decision.
             let reading =
-                catch_unwind(AssertUnwindSafe(|| source.read(entry.id, self.now))).unwrap_or(Reading::Missing);
+                catch_unwind(AssertUnwindSafe(|| source.read(berth.member.id, self.now))).unwrap_or(Reading::Missing);
             match reading {
                 Reading::Fresh { value, .. } if !value.is_healthy() => {
                     let score = u32::from(value.permille());
@@ -113,8 +139,8 @@ impl Asked<'_> {
                     }
                 }
                 Reading::Fresh { .. } => {}
-                Reading::Stale { .. } | Reading::Missing if entry.first_note.is_none() => {
-                    entry.first_note = Some(Reason::Unproven { signal });
+                Reading::Stale { .. } | Reading::Missing if finding.note.is_none() => {
+                    finding.note = Some(Reason::Unproven { signal });
                 }
                 Reading::Stale { .. } | Reading::Missing => {}
             }
@@ -128,20 +154,17 @@ const RAMP_STREAM: u64 = 0x5241_4d50;
 
 /// Unknown is not best: where a peer has a fresh good reading, a candidate without one stands behind it. Where
 /// nobody has one (the source is gone), all stand as before.
-pub(crate) fn demote_unproven(entries: &mut [Entry]) {
-    let unproven = |entry: &Entry| matches!(entry.note, Some(Reason::Unproven { .. }));
-    if entries.iter().any(|entry| entry.admitted() && !unproven(entry)) {
-        for entry in entries.iter_mut().filter(|entry| unproven(entry)) {
-            entry.first_level = entry.first_level.saturating_add(1);
-            entry.level = entry.first_level;
+pub(crate) fn demote_unproven(sheet: &mut Sheet, first: usize) {
+    let unproven = |note: Option<Reason>| matches!(note, Some(Reason::Unproven { .. }));
+    if sheet.entries[first..].iter().any(|entry| entry.admitted() && !unproven(entry.note)) {
+        for finding in sheet.findings.iter_mut().filter(|finding| finding.index >= first && unproven(finding.note)) {
+            finding.level = finding.level.saturating_add(1);
+            finding.apply(&mut sheet.entries[finding.index]);
         }
     }
 }
 
 /// Whether the survey of a region can be skipped for this request.
-pub(crate) fn region_filter<'a>(
-    fleet: &'a Fleet,
-    facts: &'a Facts,
-) -> Option<impl Fn(RegionIndex) -> bool + use<'a>> {
+pub(crate) fn region_filter<'a>(fleet: &'a Fleet, facts: &'a Facts) -> Option<impl Fn(RegionIndex) -> bool + use<'a>> {
     (!facts.residency.is_empty()).then_some(move |region| fleet.may_serve(facts, region))
 }

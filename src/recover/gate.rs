@@ -5,10 +5,11 @@
 use super::Ejection;
 use crate::time::{Instant, nanos};
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Gate {
     /// 0 when open, else the moment (in nanoseconds, shifted by [`CAUSE_BITS`]) and the cause.
     word: AtomicU64,
@@ -17,7 +18,12 @@ pub(crate) struct Gate {
     /// Counts openings and shuttings. What was sent in an older epoch decides nothing. Written under the lock.
     epoch: AtomicU64,
     state: Mutex<State>,
+    alarm: Arc<Alarm>,
 }
+
+/// Counts the gates of a router that are not open, so that a decision in good times looks at none of them.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm(AtomicU64);
 
 #[derive(Debug, Default)]
 struct State {
@@ -43,7 +49,24 @@ pub(crate) struct View {
 
 const CAUSE_BITS: u32 = 3;
 
+impl Alarm {
+    /// Whether every gate is open.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
 impl Gate {
+    pub(crate) fn new(alarm: Arc<Alarm>) -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            permit_until: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            state: Mutex::default(),
+            alarm,
+        }
+    }
+
     /// `None` while the gate is open and nothing is to be said.
     pub(crate) fn view(&self) -> Option<View> {
         let word = self.word.load(Ordering::Acquire);
@@ -57,6 +80,10 @@ impl Gate {
     pub(crate) fn permit_until(&self, now: Instant) -> Option<Instant> {
         let until = Instant::from_nanos(self.permit_until.load(Ordering::Acquire));
         (until > now).then_some(until)
+    }
+
+    pub(crate) fn alarm(&self) -> Arc<Alarm> {
+        self.alarm.clone()
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -137,27 +164,39 @@ impl Gate {
             Some(cause) => self.set(cause, now),
             None => {
                 state.trips = 0;
-                self.word.store(0, Ordering::Release);
+                if self.word.swap(0, Ordering::AcqRel) != 0 {
+                    self.alarm.0.fetch_sub(1, Ordering::AcqRel);
+                }
             }
         }
         true
     }
 
     /// Starts in a ramp.
-    pub(crate) fn ramping(cause: u8, now: Instant) -> Self {
-        let gate = Self::default();
+    pub(crate) fn ramping(cause: u8, now: Instant, alarm: Arc<Alarm>) -> Self {
+        let gate = Self::new(alarm);
         gate.set(cause, now);
         gate
     }
 
     fn set(&self, cause: u8, moment: Instant) {
         let moment = moment.as_nanos().min(u64::MAX >> CAUSE_BITS);
-        self.word.store((moment << CAUSE_BITS) | u64::from(cause), Ordering::Release);
+        if self.word.swap((moment << CAUSE_BITS) | u64::from(cause), Ordering::AcqRel) == 0 {
+            self.alarm.0.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     fn free(&self, state: &mut State) {
         state.permit = None;
         self.permit_until.store(0, Ordering::Release);
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if self.view().is_some() {
+            self.alarm.0.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -186,7 +225,7 @@ mod tests {
 
     #[test]
     fn one_permit_until_it_is_settled_or_expires() {
-        let gate = Gate::default();
+        let gate = Gate::new(Arc::default());
         gate.shut(0, 1, at(0), false, |_| at(10)).unwrap();
         let permit = gate.claim(at(20)).unwrap();
         assert!(gate.claim(at(21)).is_none());
@@ -202,7 +241,7 @@ mod tests {
 
     #[test]
     fn late_evidence_decides_nothing_but_extends() {
-        let gate = Gate::default();
+        let gate = Gate::new(Arc::default());
         let old = gate.epoch();
         gate.shut(old, 1, at(0), false, |_| at(100)).unwrap();
         assert!(!gate.open(old, None, at(1)));

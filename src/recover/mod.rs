@@ -5,4 +5,5 @@ mod gate;
 mod recovery;
 
 pub use config::{Ejection, InvalidEjection};
+pub(crate) use gate::Alarm;
 pub(crate) use recovery::{Credential, Evidence, Permits, Recovery, Standing};

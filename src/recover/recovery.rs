@@ -1,7 +1,7 @@
 //! What took a backend out, and what lets it back.
 
-use super::gate::{Gate, Permit, View, staggered};
 use super::Ejection;
+use super::gate::{Alarm, Gate, Permit, View, staggered};
 use crate::backend::{BackendError, Cools, FailureKind, Fault};
 use crate::decision::Reason;
 use crate::time::{Instant, nanos};
@@ -28,8 +28,14 @@ pub(crate) struct Recovery {
 }
 
 /// The gate of a credential. A backend without a named credential has one of its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Credential(Gate);
+
+impl Credential {
+    pub(crate) fn new(alarm: &Arc<Alarm>) -> Self {
+        Self(Gate::new(alarm.clone()))
+    }
+}
 
 /// The state of the gates when an attempt was sent, and the probes that it is.
 #[derive(Debug, Default)]
@@ -74,9 +80,10 @@ const RAMP_PER_OUTAGE: u32 = 10;
 
 impl Recovery {
     pub(crate) fn new(slot: usize, credential: Arc<Credential>) -> Self {
+        let alarm = credential.0.alarm();
         Self {
-            health: Gate::default(),
-            quota: Gate::default(),
+            health: Gate::new(alarm.clone()),
+            quota: Gate::new(alarm),
             credential,
             streak: AtomicU32::new(0),
             ramp: AtomicU64::new(0),
@@ -87,8 +94,9 @@ impl Recovery {
 
     /// A backend that joins a running fleet: cold until shown otherwise.
     pub(crate) fn joining(slot: usize, credential: Arc<Credential>, ramp: Duration, now: Instant) -> Self {
+        let alarm = credential.0.alarm();
         Self {
-            health: if ramp.is_zero() { Gate::default() } else { Gate::ramping(RAMP, now) },
+            health: if ramp.is_zero() { Gate::new(alarm) } else { Gate::ramping(RAMP, now, alarm) },
             ramp: AtomicU64::new(nanos(ramp)),
             ..Self::new(slot, credential)
         }

@@ -220,6 +220,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
                     None => Seeds::Random,
                 },
                 ticks: Ticks::default(),
+                alarm: slots.alarm(),
                 slots: Mutex::new(slots),
             }),
         })

@@ -3,14 +3,14 @@
 use super::{BuildError, CallOptions, SharedBackend, Update};
 use crate::backend::BackendId;
 use crate::budget::RetryBudget;
-use crate::decision::record::Extra;
 use crate::decision::Decision;
+use crate::decision::record::Extra;
 use crate::event::{Event, Observer};
 use crate::fleet::{Fleet, Member};
 use crate::limit::Waiters;
 use crate::policy::engine;
 use crate::policy::{RoutingPolicy, Window};
-use crate::recover::{Credential, Ejection};
+use crate::recover::{Alarm, Credential, Ejection};
 use crate::rng::mix;
 use crate::signal::HealthSignal;
 use crate::time::{Instant, Timer};
@@ -34,6 +34,7 @@ pub(super) struct Core<Req: ?Sized, Res> {
     pub(super) idle_limit: Duration,
     pub(super) seeds: Seeds,
     pub(super) ticks: Ticks,
+    pub(super) alarm: Arc<Alarm>,
     /// Serialises updates; knows members of former generations that are still in use.
     pub(super) slots: Mutex<Slots>,
 }
@@ -61,6 +62,7 @@ pub(super) struct Generation<Req: ?Sized, Res> {
 pub(super) struct Slots {
     taken: Vec<(Weak<Member>, u32)>,
     free: Vec<usize>,
+    alarm: Arc<Alarm>,
     /// Credentials by name; shared by the backends that use them.
     credentials: BTreeMap<String, Weak<Credential>>,
 }
@@ -103,13 +105,17 @@ impl Slots {
 
     /// The shared state of a credential; of its own for a backend that names none.
     pub(super) fn credential(&mut self, name: Option<&str>) -> Arc<Credential> {
-        let Some(name) = name else { return Arc::default() };
+        let Some(name) = name else { return Arc::new(Credential::new(&self.alarm)) };
         if let Some(known) = self.credentials.get(name).and_then(Weak::upgrade) {
             return known;
         }
-        let credential = Arc::default();
+        let credential = Arc::new(Credential::new(&self.alarm));
         self.credentials.insert(name.to_owned(), Arc::downgrade(&credential));
         credential
+    }
+
+    pub(super) fn alarm(&self) -> Arc<Alarm> {
+        self.alarm.clone()
     }
 
     fn members(&self) -> impl Iterator<Item = Arc<Member>> {
@@ -161,7 +167,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         let mut decision = Decision::blank();
         let record = decision.record_mut();
         record.deadline = now + options.total.unwrap_or(self.default_deadline);
-        record.facts = options.facts;
+        record.facts = Some(options.facts);
         record.now = now;
         record.seed = self.seeds.next();
         record.extra = Extra::First;
@@ -179,6 +185,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         let live = engine::Live {
             fleet: &generation.fleet,
             signals: &self.shared.signals,
+            alarm: &self.alarm,
             ticks: &self.ticks.0,
         };
         engine::decide(&*self.policy, self.window, live, record);
@@ -190,6 +197,14 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         decision.record_mut().dry_run = true;
         self.plan(&self.current.load(), &mut decision);
         decision
+    }
+
+    pub(super) fn decide(&self, decision: &mut Decision, now: Instant, seed: u64) {
+        let record = decision.record_mut();
+        record.deadline = now + (record.deadline - record.now);
+        (record.now, record.seed, record.extra, record.dry_run) = (now, seed, Extra::First, true);
+        record.attempts.clear();
+        self.plan(&self.current.load(), decision);
     }
 
     pub(super) fn replay(&self, decision: &Decision) -> Decision {

@@ -103,7 +103,7 @@ fn claim<Req: ?Sized, Res>(
     decision: &mut Decision,
 ) -> Option<(usize, Lease)> {
     let record = decision.record_mut();
-    let (tokens, now) = (record.facts.input_tokens(), record.now);
+    let (tokens, now) = (record.facts().input_tokens(), record.now);
     let attempt = record.attempts.len() as u32 + 1;
     while let Some(best) = record.sheet.best(record.seed) {
         let entry = &mut record.sheet.entries[best];

@@ -47,7 +47,9 @@ impl RouteError {
                 Refusal::AttemptsExhausted { .. } => RouteErrorKind::AttemptsExhausted,
                 Refusal::RetryBudgetEmpty => RouteErrorKind::RetryBudgetEmpty,
                 Refusal::NotRetryable { .. } => RouteErrorKind::NotRetryable,
-                Refusal::DeadlineExceeded if decision.deadline() <= decision.time() && decision.attempts().is_empty() => {
+                Refusal::DeadlineExceeded
+                    if decision.deadline() <= decision.time() && decision.attempts().is_empty() =>
+                {
                     RouteErrorKind::ZeroDeadline
                 }
                 Refusal::DeadlineExceeded => RouteErrorKind::DeadlineExceeded,

@@ -54,15 +54,14 @@ impl Lease {
             return None;
         }
         let trial = matches!(note, Some(Reason::Trial));
-        let held = member.recovery.enter(now, trial).and_then(|permits| {
-            match member.gauge.enter(berth.limit, tokens, now) {
+        let held =
+            member.recovery.enter(now, trial).and_then(|permits| match member.gauge.enter(berth.limit, tokens, now) {
                 Some(ticket) => Some((ticket, permits)),
                 None => {
                     member.recovery.leave(permits);
                     None
                 }
-            }
-        });
+            });
         if held.is_none() {
             if canary {
                 member.return_canary();

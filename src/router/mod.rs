@@ -15,10 +15,11 @@ pub use options::CallOptions;
 pub use routed::{Interrupted, Routed};
 pub use update::Update;
 
+use self::core::Core;
 use crate::backend::Backend;
 use crate::decision::Decision;
 use crate::policy::RoutingPolicy;
-use self::core::Core;
+use crate::time::Instant;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +62,24 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
     /// Decides without calling: where a request *would* go now, and why. Takes no lease, no turn and no budget.
     pub fn explain(&self, options: &CallOptions) -> Decision {
         self.core.explain(options)
+    }
+
+    /// Decides again for the same request, in place: at another time, with another seed, over the fleet as it is
+    /// now. The pure path, without clock, random source or allocation: for simulators that decide millions of times,
+    /// and for measuring a policy. Like [`explain`](Self::explain) it takes nothing.
+    ///
+    /// ```
+    /// # use fallway::{Facts, CallOptions, Profile, Router, backend::{BackendError, backend_fn}, policy::power_of_two, time::Instant};
+    /// # let echo = || backend_fn(|request: &str, _: &_| { let answer = request.to_owned(); async { Ok::<_, BackendError>(answer) } });
+    /// # let router = Router::builder(power_of_two()).backend(Profile::new("a"), echo()).backend(Profile::new("b"), echo()).build().unwrap();
+    /// let mut decision = router.explain(&CallOptions::default());
+    /// for seed in 0..1_000 {
+    ///     router.decide(&mut decision, Instant::from_nanos(seed), seed);
+    ///     assert!(decision.chosen().is_some());
+    /// }
+    /// ```
+    pub fn decide(&self, decision: &mut Decision, now: Instant, seed: u64) {
+        self.core.decide(decision, now, seed);
     }
 
     /// Runs the policy again over what `decision` saw. The result is the [same

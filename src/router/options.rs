@@ -1,6 +1,7 @@
 //! [`CallOptions`].
 
 use crate::facts::Facts;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the router must know of one call beside the request.
@@ -12,15 +13,15 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct CallOptions {
-    pub(crate) facts: Facts,
+    pub(crate) facts: Arc<Facts>,
     pub(crate) total: Option<Duration>,
     pub(crate) idle_limit: Option<Duration>,
 }
 
 impl CallOptions {
     /// A call for a request with these facts, within the router's default deadline.
-    pub fn new(facts: Facts) -> Self {
-        Self { facts, ..Self::default() }
+    pub fn new(facts: impl Into<Arc<Facts>>) -> Self {
+        Self { facts: facts.into(), ..Self::default() }
     }
 
     /// A call that ends within `total`, whatever happens: waits, attempts and the last resort included.
@@ -28,10 +29,10 @@ impl CallOptions {
         Self { total: Some(total), ..Self::default() }
     }
 
-    /// What is known of the request.
+    /// What is known of the request. Decisions share it; nothing is copied.
     #[must_use]
-    pub fn facts(mut self, facts: Facts) -> Self {
-        self.facts = facts;
+    pub fn facts(mut self, facts: impl Into<Arc<Facts>>) -> Self {
+        self.facts = facts.into();
         self
     }
 

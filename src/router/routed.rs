@@ -150,9 +150,8 @@ where
                 let timer = &lease.shared().timer;
                 // The gap is measured from the first poll that found nothing: a reader that takes its time is not
                 // a backend that stalls.
-                let sleep = watch
-                    .sleep
-                    .get_or_insert_with(|| timer.sleep_until(deadline.min(timer.now() + watch.idle_limit)));
+                let sleep =
+                    watch.sleep.get_or_insert_with(|| timer.sleep_until(deadline.min(timer.now() + watch.idle_limit)));
                 match sleep.as_mut().poll(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(()) if timer.now() < deadline => FailureKind::Stalled.into(),

@@ -105,8 +105,8 @@ mod tests {
         }
         let latency = model.read();
         let predicted = latency.predict(1_000);
-        assert!(predicted.abs_diff(400 * MS) < 15 * MS, "{latency:?} {predicted}");
-        assert!(latency.base > 250 * MS, "{latency:?}");
+        assert!(predicted.abs_diff(400 * MS) < 30 * MS, "{latency:?} {predicted}");
+        assert!(latency.base > 150 * MS, "{latency:?}");
     }
 
     #[test]

@@ -24,8 +24,7 @@ use crate::backend::{FailureKind, Replay, Retry};
 use crate::budget::Backoff;
 use crate::decision::record::KNOWS_LATENCY;
 use crate::decision::{Class, Extra, Next, Reason, Refusal};
-use crate::time::Instant;
-use std::time::Duration;
+use crate::time::{Instant, nanos};
 
 /// A policy wrapped in [`FailSafe`]; made by [`PolicyExt::fail_safe`](super::PolicyExt::fail_safe).
 #[derive(Clone, Debug)]
@@ -76,7 +75,10 @@ impl<P: RoutingPolicy> RoutingPolicy for FailSafePolicy<P> {
     }
 
     fn window(&self) -> Window {
-        self.inner.window()
+        match self.inner.window() {
+            Window::Pair => Window::Random,
+            window => window,
+        }
     }
 
     fn check(&self, check: &mut Check<'_>) {
@@ -155,6 +157,9 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
     /// altogether; what this router experienced itself stands behind the healthy. Refusals with authority, and
     /// backends that rest because they said so or could not be reached, are never readmitted here.
     fn panic(&self, slate: &mut Slate<'_>) {
+        if slate.is_regular() {
+            return;
+        }
         let mut healthy = 0u32;
         slate.each(|_| healthy += 1);
         let (mut opinions, mut streaks, mut resting) = (0u32, 0u32, 0u32);
@@ -231,7 +236,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             if candidate.rejected().is_some_and(|reason| reason.class() == Class::Hard) {
                 continue;
             }
-            let called = candidate.load().last_called.unwrap_or_default();
+            let called = candidate.load().last_called;
             latest = latest.max(called);
             let resting = matches!(candidate.rejected(), Some(Reason::CoolingDown { .. }));
             if resting && oldest.is_none_or(|(least, _)| called < least) {
@@ -250,26 +255,29 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
     /// could follow it. `t = R − Σ reserve`, with a reserve of an eighth of what remains, one second at most, and
     /// no less than twice the next candidate's predicted time.
     fn limit_attempt(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
-        let others = slate.sheet.entries.iter().filter(|entry| entry.admitted()).count().saturating_sub(1);
+        let work = cx.facts().input_tokens();
+        let (mut usable, mut fastest) = (0u32, u64::MAX);
+        for (entry, readings) in slate.sheet.entries.iter().zip(&slate.sheet.readings) {
+            if entry.admitted() {
+                usable += 1;
+                if entry.known & KNOWS_LATENCY != 0 && readings.latency.samples > 0 {
+                    fastest = fastest.min(readings.latency.predict(work));
+                }
+            }
+        }
         let left = self.config.attempts.saturating_sub(cx.attempts().len() as u32 + 1);
-        let following = left.min(others as u32);
-        let remaining = cx.deadline() - cx.now();
-        let mut limit = remaining;
-        if following > 0 {
-            let work = cx.facts().input_tokens();
-            let fastest = slate.sheet.entries.iter().filter(|entry| entry.admitted() && entry.known & KNOWS_LATENCY != 0);
-            let fastest = fastest.filter(|entry| entry.latency.samples > 0).map(|entry| entry.latency.predict(work)).min();
-            let predicted = Duration::from_nanos(fastest.unwrap_or(0).saturating_mul(2));
-            let reserve = (remaining / 8).min(FailSafe::RESERVE).max(predicted);
-            limit = remaining.saturating_sub(reserve.saturating_mul(following)).max(remaining / 2);
-        }
-        if let Some(cap) = self.config.attempt_limit {
-            limit = limit.min(cap);
-        }
-        slate.limit_attempt(cx.now() + limit);
+        let following = left.min(usable.saturating_sub(1));
+        // In nanoseconds throughout: every decision passes here.
+        let remaining = cx.deadline().nanos_since(cx.now());
+        let predicted = if fastest == u64::MAX { 0 } else { fastest.saturating_mul(2) };
+        let reserve = (remaining / 8).min(RESERVE).max(predicted).saturating_mul(following.into());
+        let limit = remaining.saturating_sub(reserve).max(remaining / 2);
+        let limit = self.config.attempt_limit.map_or(limit, |cap| limit.min(nanos(cap)));
+        slate.limit_attempt(Instant::from_nanos(cx.now().as_nanos().saturating_add(limit)));
     }
 }
 
+const RESERVE: u64 = FailSafe::RESERVE.as_nanos() as u64;
 const BACKOFF_STREAM: u64 = 0x4241_434b;
 
 fn last_failure(cx: &PlanContext<'_>) -> Option<FailureKind> {
