@@ -186,9 +186,9 @@ impl AttemptRecord {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Extra {
-    /// This decides the first attempt, which is free.
+    /// None was asked for: this decides the first attempt, which is free, or after the last.
     #[default]
-    First,
+    NotAsked,
     /// The shared retry budget paid for another attempt.
     Granted,
     /// The shared retry budget is empty.

@@ -28,7 +28,7 @@ pub(crate) fn take() -> Box<Record> {
             seed: 0,
             now: crate::time::Instant::default(),
             deadline: crate::time::Instant::default(),
-            extra: super::Extra::First,
+            extra: super::Extra::NotAsked,
             last_resort: false,
             dry_run: false,
             attempts: Vec::new(),

@@ -30,8 +30,14 @@ enum Place {
     Awake,
     /// Its owner sleeps.
     Asleep(Waker),
-    /// Something was freed for it since its owner decided last.
-    Called,
+    /// Something was freed since its owner decided last; a slot for one, or news for all.
+    Called(Call),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    One,
+    All,
 }
 
 /// A place in the queue, until it is dropped.
@@ -39,6 +45,8 @@ enum Place {
 pub(crate) struct WaitTurn<'a> {
     waiters: &'a Waiters,
     place: u64,
+    /// It was called for one slot and has not used it.
+    owes: bool,
 }
 
 impl Waiters {
@@ -58,20 +66,21 @@ impl Waiters {
         queue.places.insert(place, Place::Awake);
         self.len.store(queue.places.len(), Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        Some(WaitTurn { waiters: self, place })
+        Some(WaitTurn { waiters: self, place, owes: false })
     }
 
     /// Calls the oldest that was not called yet: one slot is free.
     pub(crate) fn wake_one(&self) {
-        self.wake(1);
+        self.wake(0, 1, Call::One);
     }
 
     /// Calls all: the situation changed.
     pub(crate) fn wake_all(&self) {
-        self.wake(usize::MAX);
+        self.wake(0, usize::MAX, Call::All);
     }
 
-    fn wake(&self, most: usize) {
+    /// Calls those from place `from` on.
+    fn wake(&self, from: u64, most: usize, call: Call) {
         // Pairs with the fence in `join`: either this sees the waiter, or the waiter sees what was freed before.
         fence(Ordering::SeqCst);
         if self.len.load(Ordering::SeqCst) == 0 {
@@ -79,8 +88,9 @@ impl Waiters {
         }
         let places: Vec<Place> = {
             let mut queue = self.queue.lock();
-            let uncalled = queue.places.values_mut().filter(|place| !matches!(place, Place::Called));
-            uncalled.take(most).map(|place| std::mem::replace(place, Place::Called)).collect()
+            let places = queue.places.range_mut(from..).map(|(_, place)| place);
+            let uncalled = places.filter(|place| !matches!(place, Place::Called(_)));
+            uncalled.take(most).map(|place| std::mem::replace(place, Place::Called(call))).collect()
         };
         // Outside the lock: a waker may run anything.
         for place in places {
@@ -92,11 +102,20 @@ impl Waiters {
 }
 
 impl WaitTurn<'_> {
+    /// The owner decided again and must go on waiting: what it was called for is of use to somebody behind it,
+    /// perhaps, who waits for another model.
+    pub(crate) fn pass_on(&mut self) {
+        if std::mem::take(&mut self.owes) {
+            self.waiters.wake(self.place + 1, 1, Call::One);
+        }
+    }
+
     /// Sleeps until something was freed since this was last ready; keeps the place.
     pub(crate) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut queue = self.waiters.queue.lock();
         match queue.places.get_mut(&self.place) {
-            Some(place @ Place::Called) => {
+            Some(place @ Place::Called(_)) => {
+                self.owes = matches!(place, Place::Called(Call::One));
                 *place = Place::Awake;
                 Poll::Ready(())
             }
@@ -119,7 +138,7 @@ impl Drop for WaitTurn<'_> {
             place
         };
         // Called and gone without looking: what was freed for it is the next one's.
-        if matches!(place, Some(Place::Called)) {
+        if matches!(place, Some(Place::Called(Call::One))) {
             self.waiters.wake_one();
         }
     }
@@ -145,6 +164,23 @@ mod tests {
         assert!(!called(&mut second));
         waiters.wake_one();
         assert!(called(&mut first) && !called(&mut second));
+    }
+
+    #[test]
+    fn who_can_not_use_a_slot_passes_it_on() {
+        let waiters = Waiters::new(3);
+        let mut turns: Vec<_> = (0..3).map(|_| waiters.join().unwrap()).collect();
+        waiters.wake_one();
+        assert!(called(&mut turns[0]));
+        turns[0].pass_on();
+        assert!(called(&mut turns[1]) && !called(&mut turns[2]));
+        turns[1].pass_on();
+        assert!(!called(&mut turns[0]) && called(&mut turns[2]));
+        // News for all are not passed on, or each of many waiters would wake all behind it.
+        waiters.wake_all();
+        assert!(called(&mut turns[0]) && called(&mut turns[1]) && called(&mut turns[2]));
+        turns[0].pass_on();
+        assert!(!called(&mut turns[1]));
     }
 
     #[test]

@@ -118,7 +118,8 @@ impl Gate {
     }
 
     /// Shuts the gate; `until` is computed from the number of shuttings in a row. Evidence from before the last
-    /// change is late and decides nothing, except that a later end of the same cause extends an earlier one.
+    /// change is late and decides nothing, except that, with `extend`, a later end of the same cause extends an
+    /// earlier one: what a backend promised last is true.
     /// Returns the view, and the number of trips, when it changed.
     pub(crate) fn shut(
         &self,
@@ -126,13 +127,14 @@ impl Gate {
         cause: u8,
         now: Instant,
         forget: bool,
+        extend: bool,
         until: impl FnOnce(u32) -> Instant,
     ) -> Option<(Instant, u32)> {
         let mut state = self.state.lock();
         if epoch != self.epoch() {
             let view = self.view()?;
             let end = until(1);
-            if view.cause == cause && end > view.moment && view.moment > now {
+            if extend && view.cause == cause && end > view.moment && view.moment > now {
                 self.set(cause, end);
             }
             return None;
@@ -226,7 +228,7 @@ mod tests {
     #[test]
     fn one_permit_until_it_is_settled_or_expires() {
         let gate = Gate::new(Arc::default());
-        gate.shut(0, 1, at(0), false, |_| at(10)).unwrap();
+        gate.shut(0, 1, at(0), false, false, |_| at(10)).unwrap();
         let permit = gate.claim(at(20)).unwrap();
         assert!(gate.claim(at(21)).is_none());
         gate.give_back(permit);
@@ -243,11 +245,12 @@ mod tests {
     fn late_evidence_decides_nothing_but_extends() {
         let gate = Gate::new(Arc::default());
         let old = gate.epoch();
-        gate.shut(old, 1, at(0), false, |_| at(100)).unwrap();
+        gate.shut(old, 1, at(0), false, false, |_| at(100)).unwrap();
         assert!(!gate.open(old, None, at(1)));
-        assert!(gate.shut(old, 1, at(1), false, |_| at(50)).is_none());
+        assert!(gate.shut(old, 1, at(1), false, true, |_| at(50)).is_none());
+        assert!(gate.shut(old, 1, at(1), false, false, |_| at(200)).is_none());
         assert_eq!(gate.view().unwrap().moment, at(100));
-        assert!(gate.shut(old, 1, at(1), false, |_| at(300)).is_none());
+        assert!(gate.shut(old, 1, at(1), false, true, |_| at(300)).is_none());
         assert_eq!(gate.view().unwrap().moment, at(300));
         assert_eq!(gate.trips(), 1);
         assert!(gate.open(gate.epoch(), None, at(400)));

@@ -127,13 +127,13 @@ impl Recovery {
                 if let Some(share) = self.share(moment, now) {
                     standing = Standing::Ramping(share);
                 }
-            } else if moment > now {
-                standing = Standing::Out(self.reason(kind, cause, moment));
             } else if let Some(until) = gate.permit_until(now) {
                 standing = Standing::Out(match kind {
                     0 => Reason::OnProbation { until },
                     _ => Reason::ProbeInFlight { until },
                 });
+            } else if moment > now {
+                standing = Standing::Out(self.reason(kind, cause, moment));
             } else if !matches!(standing, Standing::Out(_)) {
                 standing = Standing::Due;
             }
@@ -254,7 +254,7 @@ impl Recovery {
             Cools::Quota => {
                 // Asked again after the hint and refused again: the hint is too short for the load. Ours: the next
                 // rest is twice the hint, no more, or recovery would lag the provider's window.
-                self.quota.shut(epochs[1], RATE_LIMITED, now, false, |trips| match hint {
+                self.quota.shut(epochs[1], RATE_LIMITED, now, false, true, |trips| match hint {
                     Some(hint) => now + hint * trips.min(2),
                     None => {
                         let (base, max) = Ejection::RATE_LIMITED;
@@ -263,7 +263,7 @@ impl Recovery {
                 });
             }
             Cools::Model => {
-                self.quota.shut(epochs[1], MODEL_UNAVAILABLE, now, false, |_| {
+                self.quota.shut(epochs[1], MODEL_UNAVAILABLE, now, false, true, |_| {
                     now + hint.unwrap_or(Ejection::MODEL_UNAVAILABLE)
                 });
             }
@@ -272,7 +272,7 @@ impl Recovery {
                     Fault::Quota => (QUOTA_EXHAUSTED, Ejection::QUOTA_EXHAUSTED),
                     _ => (UNAUTHORIZED, Ejection::UNAUTHORIZED),
                 };
-                self.credential.0.shut(epochs[2], cause, now, false, |_| now + hint.unwrap_or(rest));
+                self.credential.0.shut(epochs[2], cause, now, false, true, |_| now + hint.unwrap_or(rest));
             }
         }
     }
@@ -300,7 +300,7 @@ impl Recovery {
         let in_before = view.is_none_or(|view| view.cause == RAMP);
         // A slow start survived without failure is forgiveness.
         let forgiven = view.is_some_and(|view| view.cause == RAMP && self.share(view.moment, now).is_none());
-        if self.health.shut(epoch, cause, now, forgiven, until).is_some() && in_before {
+        if self.health.shut(epoch, cause, now, forgiven, cause == ASKED_TO_WAIT, until).is_some() && in_before {
             self.out_since.store(now.as_nanos(), Ordering::Relaxed);
         }
     }

@@ -194,6 +194,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         if self.default_deadline.is_zero() {
             return Err(BuildError::ZeroDeadline);
         }
+        // The first read calibrates the clock; not on the first request's time.
+        self.timer.now();
         let names = self.signals.iter().map(|signal| signal.name()).collect();
         let mut slots = Slots::default();
         let generation = self.fleet.first(names, &*self.policy, &mut slots)?;

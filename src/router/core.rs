@@ -170,7 +170,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         record.facts = Some(options.facts);
         record.now = now;
         record.seed = self.seeds.next();
-        record.extra = Extra::First;
+        record.extra = Extra::NotAsked;
         record.last_resort = self.last_resort.is_some();
         record.dry_run = false;
         decision
@@ -202,7 +202,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
     pub(super) fn decide(&self, decision: &mut Decision, now: Instant, seed: u64) {
         let record = decision.record_mut();
         record.deadline = now + (record.deadline - record.now);
-        (record.now, record.seed, record.extra, record.dry_run) = (now, seed, Extra::First, true);
+        (record.now, record.seed, record.extra, record.dry_run) = (now, seed, Extra::NotAsked, true);
         record.attempts.clear();
         self.plan(&self.current.load(), decision);
     }

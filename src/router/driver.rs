@@ -28,6 +28,7 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
     let (started, deadline) = (decision.time(), decision.deadline());
     let mut last_error = None;
     let mut turn: Option<WaitTurn<'_>> = None;
+    let mut lost = 0;
     core.retry_budget.deposit(started);
     loop {
         if decision.time() >= deadline {
@@ -45,7 +46,12 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
                     decision.record_mut().now = timer.now();
                 }
                 let Some((seat, lease)) = claim(core, &generation, &mut decision) else {
-                    // Every candidate was lost to other requests since the plan. The next plan sees that.
+                    // Every candidate was lost to other requests since the plan. The next plan sees that, but a
+                    // loop without an await must have an end, whatever policies and threads do.
+                    lost += 1;
+                    if lost >= MAX_LOST {
+                        return Err(refuse(core, decision, Refusal::NothingUsable, last_error));
+                    }
                     decision.record_mut().now = timer.now();
                     continue;
                 };
@@ -72,7 +78,10 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
                         Some(place) => turn = Some(place),
                         None => return Err(refuse(core, decision, Refusal::QueueFull, last_error)),
                     },
-                    Some(turn) => wait(turn, timer.sleep_until(until)).await,
+                    Some(turn) => {
+                        turn.pass_on();
+                        wait(turn, timer.sleep_until(until)).await;
+                    }
                 }
                 decision.record_mut().now = timer.now();
             }
@@ -95,6 +104,9 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
         }
     }
 }
+
+/// Plans in a row, or spread over a request, of which every candidate was lost to other requests.
+const MAX_LOST: u32 = 16;
 
 /// Takes the lease of the best candidate that still has room, and notes the races that were lost.
 fn claim<Req: ?Sized, Res>(
@@ -148,9 +160,13 @@ fn note(
 fn pay_for_another<Req: ?Sized, Res>(core: &Core<Req, Res>, decision: &mut Decision, now: Instant) {
     let record = decision.record_mut();
     record.now = now;
-    if record.attempts.len() < record.sheet.attempts_allowed as usize {
-        record.extra = if core.retry_budget.withdraw(now) { Extra::Granted } else { Extra::Denied };
-    }
+    record.extra = if record.attempts.len() >= record.sheet.attempts_allowed as usize {
+        Extra::NotAsked
+    } else if core.retry_budget.withdraw(now) {
+        Extra::Granted
+    } else {
+        Extra::Denied
+    };
 }
 
 /// An attempt that was paid for and is not made goes back.

@@ -45,6 +45,9 @@ impl FailSafe {
     /// What an attempt leaves for each that could follow it, at most.
     pub const RESERVE: Duration = Duration::from_secs(1);
 
+    /// How long before the deadline a request stops waiting for a backend, where there is a last resort.
+    pub const LAST_RESORT_RESERVE: Duration = Duration::from_millis(250);
+
     /// The models that serve `alias`, best first. A tier is a model (`name` or `name@version`) or another alias.
     /// An alias may be a model's own name.
     #[must_use]

@@ -25,6 +25,7 @@ use crate::budget::Backoff;
 use crate::decision::record::KNOWS_LATENCY;
 use crate::decision::{Class, Extra, Next, Reason, Refusal};
 use crate::time::{Instant, nanos};
+use std::time::Duration;
 
 /// A policy wrapped in [`FailSafe`]; made by [`PolicyExt::fail_safe`](super::PolicyExt::fail_safe).
 #[derive(Clone, Debug)]
@@ -198,9 +199,12 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         {
             return next;
         }
-        match earliest_promise(slate, cx.deadline()) {
-            Some(until) => Next::Wait { until },
-            None => give_up(cx, Refusal::NothingUsable),
+        // A last resort needs a moment as well; waiting must not use up its time.
+        let reserve = if cx.has_last_resort() { FailSafe::LAST_RESORT_RESERVE } else { Duration::ZERO };
+        let latest = cx.deadline() - reserve;
+        match earliest_promise(slate, latest) {
+            Some(until) if latest > cx.now() => Next::Wait { until },
+            _ => give_up(cx, Refusal::NothingUsable),
         }
     }
 
