@@ -51,7 +51,8 @@ impl Decision {
 
     /// What to do: call the first of [`ranked`](Self::ranked), wait, or refuse.
     pub fn next(&self) -> Next {
-        self.record().sheet.next.unwrap_or(Next::Refuse { why: Refusal::NothingUsable })
+        let record = self.record();
+        record.verdict.or(record.sheet.next).unwrap_or(Next::Refuse { why: Refusal::NothingUsable })
     }
 
     /// The candidate to call; `None` when the decision is to wait or to refuse.

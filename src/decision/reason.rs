@@ -101,6 +101,8 @@ pub enum Reason {
         /// How.
         kind: FailureKind,
     },
+    /// Its quota should be back, but a peer's that should be was not: it is not asked by the same request.
+    QuotaInDoubt,
     /// The failure before would repeat there: same credential, or no larger context window.
     WouldRepeat {
         /// The failure.
@@ -110,6 +112,13 @@ pub enum Reason {
     LostRace,
     /// Note: it is on probation, and this request is its probe.
     Probe,
+    /// Note: its quota should be back, and this request finds out.
+    QuotaProbe,
+    /// Note: it stands in the domain where the request failed before.
+    SameDomain {
+        /// In which attempt.
+        attempt: u32,
+    },
     /// Note: nothing else is left and nobody was tried for a moment; this request finds out whether that still holds.
     Trial,
     /// Note: not tried for long; this request refreshes what is known of it.
@@ -174,6 +183,7 @@ impl Reason {
             | Self::Unauthorized { .. }
             | Self::ModelUnavailable { .. }
             | Self::AtCapacity { .. }
+            | Self::QuotaInDoubt
             | Self::ProbeInFlight { .. }
             | Self::LostRace => Class::Refused,
             Self::Ejected { .. }
@@ -183,6 +193,8 @@ impl Reason {
             | Self::FailedHere { .. }
             | Self::Custom { .. } => Class::Soft,
             Self::Probe
+            | Self::QuotaProbe
+            | Self::SameDomain { .. }
             | Self::Trial
             | Self::Canary
             | Self::RampingUp { .. }
@@ -231,9 +243,12 @@ impl Reason {
             Self::OnProbation { .. } => "on probation",
             Self::Unhealthy { .. } => "unhealthy",
             Self::FailedHere { .. } => "failed in this request",
+            Self::QuotaInDoubt => "of doubtful quota",
             Self::WouldRepeat { .. } => "would fail the same way",
             Self::LostRace => "lost to another request",
             Self::Probe => "probe",
+            Self::QuotaProbe => "quota probe",
+            Self::SameDomain { .. } => "in the domain that failed",
             Self::Trial => "trial",
             Self::Canary => "canary",
             Self::RampingUp { .. } => "ramping up",
@@ -267,6 +282,8 @@ pub enum Refusal {
         /// The failure.
         kind: FailureKind,
     },
+    /// The deadline was zero, so there was no time for anything.
+    ZeroDeadline,
     /// The deadline passed.
     DeadlineExceeded,
     /// Too many requests wait for capacity already.

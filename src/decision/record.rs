@@ -209,8 +209,12 @@ pub(crate) struct Record {
     pub(crate) last_resort: bool,
     pub(crate) dry_run: bool,
     pub(crate) attempts: Vec<AttemptRecord>,
+    /// How many of the attempts were over when the sheet was written.
+    pub(crate) planned_after: usize,
     // The sheet.
     pub(crate) sheet: Sheet,
+    /// What the driver did instead, in the end.
+    pub(crate) verdict: Option<Next>,
 }
 
 impl Record {
@@ -231,8 +235,10 @@ pub(crate) struct Sheet {
     pub(crate) next: Option<Next>,
     /// The index of the best candidate when the policies were done.
     pub(crate) best: Option<usize>,
-    pub(crate) attempts_allowed: u32,
-    pub(crate) attempt_limit: Option<Instant>,
+    /// `None` while no policy speaks of retries.
+    pub(crate) attempts_allowed: Option<u32>,
+    /// When the attempt is given up, and whether only because of the deadline.
+    pub(crate) attempt_limit: Option<(Instant, bool)>,
     /// A policy panicked; the order is the built-in one.
     pub(crate) policy_panicked: bool,
 }
@@ -247,7 +253,7 @@ impl Default for Sheet {
             tick: None,
             next: None,
             best: None,
-            attempts_allowed: 1,
+            attempts_allowed: None,
             attempt_limit: None,
             policy_panicked: false,
         }
@@ -262,7 +268,7 @@ impl Sheet {
         self.tick = None;
         self.next = None;
         self.best = None;
-        self.attempts_allowed = 1;
+        self.attempts_allowed = None;
         self.attempt_limit = None;
         self.policy_panicked = false;
     }

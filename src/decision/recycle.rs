@@ -32,7 +32,9 @@ pub(crate) fn take() -> Box<Record> {
             last_resort: false,
             dry_run: false,
             attempts: Vec::new(),
+            planned_after: 0,
             sheet: super::record::Sheet::default(),
+            verdict: None,
         })
     })
 }
@@ -43,6 +45,7 @@ pub(crate) fn give_back(mut record: Box<Record>) {
     record.facts = None;
     record.attempts.clear();
     record.sheet.clear();
+    record.verdict = None;
     if record.sheet.readings.capacity() > MAX_ENTRIES {
         return;
     }

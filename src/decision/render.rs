@@ -54,15 +54,13 @@ impl Decision {
             Next::LastResort { why } => write!(f, "{model} -> last resort: {}", self.why(why))?,
             Next::Refuse { why } => write!(f, "{model} refused: {}", self.why(why))?,
         }
-        write!(
-            f,
-            " ({} left, attempt {}{}, generation {}, seed {:016x})",
-            Span(self.deadline() - self.time()),
-            self.attempts().iter().filter(|attempt| attempt.failure().is_some()).count() + 1,
-            if self.extra() == Extra::Granted { ", paid by the retry budget" } else { "" },
-            self.generation(),
-            self.seed(),
-        )
+        write!(f, " ({} left, ", Span(self.deadline() - self.time()))?;
+        match self.next() {
+            Next::Call { .. } => write!(f, "attempt {}", self.record().planned_after + 1)?,
+            _ => write!(f, "after {} attempts", self.attempts().len())?,
+        }
+        let paid = if self.extra() == Extra::Granted { ", paid by the retry budget" } else { "" };
+        write!(f, "{paid}, generation {}, seed {:016x})", self.generation(), self.seed())
     }
 
     /// The refusal in words, with the counts of what stood in the way.
@@ -79,6 +77,7 @@ impl Decision {
                 Refusal::AttemptsExhausted { attempts } => write!(f, "all {attempts} attempts failed")?,
                 Refusal::RetryBudgetEmpty => write!(f, "the shared retry budget is empty")?,
                 Refusal::NotRetryable { kind } => write!(f, "{kind} is not retried")?,
+                Refusal::ZeroDeadline => return write!(f, "a deadline of zero leaves no time"),
                 Refusal::DeadlineExceeded => write!(f, "the deadline passed")?,
                 Refusal::QueueFull => write!(f, "too many requests wait already")?,
             }
@@ -160,6 +159,7 @@ impl Candidate<'_> {
                 }
                 Reason::Unproven { signal } => write!(f, " ({} has no fresh reading)", self.signal(signal)),
                 Reason::FailedHere { attempt, kind } => write!(f, " ({kind} in attempt {attempt})"),
+                Reason::SameDomain { attempt } => write!(f, " (attempt {attempt})"),
                 Reason::WouldRepeat { kind } => write!(f, " ({kind})"),
                 Reason::RampingUp { share } => write!(f, " (share {:.1} %)", f64::from(share) / 10.0),
                 Reason::RetriedHere { at } => write!(f, " (in {})", Span(at - now)),

@@ -4,9 +4,8 @@ use super::slate::{Slate, Source};
 use super::survey::Asked;
 pub(crate) use super::survey::Live;
 use super::{PlanContext, RoutingPolicy, Window};
-use crate::decision::record::{Entry, Record, Sheet};
+use crate::decision::record::{Record, Sheet};
 use crate::decision::{Next, Refusal};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Decides over the live fleet. The inputs stand in `record`; the sheet is written anew.
 pub(crate) fn decide(policy: &dyn RoutingPolicy, window: Window, live: Live<'_>, record: &mut Record) {
@@ -21,7 +20,7 @@ pub(crate) fn replay(policy: &dyn RoutingPolicy, recorded: &Sheet, record: &mut 
 }
 
 fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &mut Record) {
-    let Record { roster, facts, seed, now, deadline, extra, last_resort, attempts, sheet, .. } = record;
+    let Record { roster, facts, seed, now, deadline, extra, last_resort, attempts, planned_after, sheet, .. } = record;
     sheet.clear();
     let facts = facts.as_ref().expect("a record in use has the facts of its request");
     let cx = PlanContext {
@@ -29,14 +28,14 @@ fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &
         now: *now,
         deadline: *deadline,
         seed: *seed,
-        attempts,
+        attempts: &attempts[..*planned_after],
         extra: *extra,
         last_resort: *last_resort,
     };
     let asked = Asked { facts, now: *now, seed: *seed };
     let mut slate = Slate { sheet, source, roster, asked, window, current: None };
-    if catch_unwind(AssertUnwindSafe(|| policy.plan(&cx, &mut slate))).is_err() {
-        safe_order(&mut slate);
+    if !slate.plan_with(policy, &cx) {
+        slate.sheet.next = None;
     }
     sheet.best = sheet.best(*seed);
     if sheet.next.is_none() {
@@ -47,20 +46,4 @@ fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &
             None => Next::Refuse { why: Refusal::NothingUsable },
         });
     }
-}
-
-/// The order for when a policy panicked: what the survey lets through, as the host listed it.
-fn safe_order(slate: &mut Slate<'_>) {
-    for index in slate.range() {
-        let Entry { seat, tier, known, .. } = slate.sheet.entries[index];
-        let mut entry = Entry { known, cost: u64::from(seat), ..Entry::new(seat, tier) };
-        if let Some(finding) = slate.sheet.findings.iter().find(|finding| finding.index == index) {
-            finding.apply(&mut entry);
-        }
-        slate.sheet.entries[index] = entry;
-    }
-    slate.sheet.next = None;
-    slate.sheet.attempts_allowed = 1;
-    slate.sheet.attempt_limit = None;
-    slate.sheet.policy_panicked = true;
 }

@@ -1,6 +1,6 @@
 //! [`Slate`]: the candidates of one decision, as policies see and mark them.
 
-use super::Window;
+use super::{PlanContext, RoutingPolicy, Window};
 use super::survey::{Asked, Live, demote_unproven, region_filter};
 use crate::backend::BackendId;
 use crate::decision::record::{
@@ -12,6 +12,7 @@ use crate::fleet::{Pool, Start};
 use crate::rng::{Rng, hash_str, mix};
 use crate::time::Instant;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -138,12 +139,36 @@ impl Slate<'_> {
 
     /// Allows this many attempts for the request, the first included; without it there is one.
     pub fn allow_attempts(&mut self, attempts: u32) {
-        self.sheet.attempts_allowed = attempts;
+        self.sheet.attempts_allowed = Some(attempts);
     }
 
-    /// Limits the next attempt: it is given up at `at`.
+    /// Limits the next attempt: it is given up at `at`, and that counts against its backend.
     pub fn limit_attempt(&mut self, at: Instant) {
-        self.sheet.attempt_limit = Some(at);
+        self.sheet.attempt_limit = Some((at, false));
+    }
+
+    /// Limits the next attempt because the caller has no more time for it. Whether giving it up counts against its
+    /// backend depends on how long it had.
+    pub fn cut_attempt(&mut self, at: Instant) {
+        self.sheet.attempt_limit = Some((at, true));
+    }
+
+    /// Runs another policy on this slate and contains its panic: then the candidates of the current tier stand in
+    /// the order of the fleet, as far as the first look admitted them, and the result is `false`.
+    pub fn plan_with(&mut self, policy: &(impl RoutingPolicy + ?Sized), cx: &PlanContext<'_>) -> bool {
+        let whole = catch_unwind(AssertUnwindSafe(|| policy.plan(cx, self))).is_ok();
+        if !whole {
+            self.sheet.policy_panicked = true;
+            for index in self.range() {
+                let Entry { seat, tier, known, .. } = self.sheet.entries[index];
+                let mut entry = Entry { known, cost: u64::from(seat), ..Entry::new(seat, tier) };
+                if let Some(finding) = self.sheet.findings.iter().find(|finding| finding.index == index) {
+                    finding.apply(&mut entry);
+                }
+                self.sheet.entries[index] = entry;
+            }
+        }
+        whole
     }
 
     /// The candidates of the current tier, by index; opens the requested model where nothing is open yet.
@@ -405,6 +430,11 @@ impl Contender<'_> {
         *self.regular = false;
     }
 
+    /// Replaces the reason of a rejection by one that says more.
+    pub(super) fn reject_instead(&mut self, why: Reason) {
+        self.entry.rejected = Some(why);
+    }
+
     /// Lets a rejected candidate back. Hard lines and refusals with authority stay: then it returns `false`.
     pub fn readmit(&mut self, note: Reason) -> bool {
         let soft = self.entry.rejected.is_some_and(|reason| reason.class() == Class::Soft);
@@ -416,9 +446,9 @@ impl Contender<'_> {
     }
 
     /// Puts it first, ahead of every ordinary candidate, for this request to find out how it is. The driver lets
-    /// only one request at a time do so.
+    /// only one request at a time do so. What is first already, or stands behind for a reason, stays.
     pub(super) fn promote(&mut self, why: Reason) {
-        if self.entry.level != LEVEL_PROBE {
+        if self.entry.level == LEVEL_NORMAL {
             self.entry.level = LEVEL_PROBE;
             self.entry.note = Some(why);
             *self.regular = false;

@@ -107,9 +107,9 @@ impl Asked<'_> {
         match berth.member.recovery.standing(self.now) {
             Standing::In => {}
             Standing::Out(reason) => return Some(reason),
-            Standing::Due => {
+            Standing::Due { quota } => {
                 finding.level = LEVEL_PROBE;
-                finding.note = Some(Reason::Probe);
+                finding.note = Some(if quota { Reason::QuotaProbe } else { Reason::Probe });
             }
             Standing::Ramping(share) => {
                 // Its share of the requests treat it as any other, the rest put it behind. Works under every

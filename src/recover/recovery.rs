@@ -62,7 +62,10 @@ pub(crate) enum Standing {
     /// Out for a while, or waiting for the probe on the way.
     Out(Reason),
     /// Its time is over: one request may probe it.
-    Due,
+    Due {
+        /// Only its quota is in question.
+        quota: bool,
+    },
 }
 
 const EJECTED: u8 = 1;
@@ -135,7 +138,7 @@ impl Recovery {
             } else if moment > now {
                 standing = Standing::Out(self.reason(kind, cause, moment));
             } else if !matches!(standing, Standing::Out(_)) {
-                standing = Standing::Due;
+                standing = Standing::Due { quota: kind > 0 && !matches!(standing, Standing::Due { quota: false }) };
             }
         }
         standing

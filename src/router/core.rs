@@ -3,7 +3,7 @@
 use super::{BuildError, CallOptions, SharedBackend, Update};
 use crate::backend::BackendId;
 use crate::budget::RetryBudget;
-use crate::decision::Decision;
+use crate::decision::{Decision, Reason};
 use crate::decision::record::Extra;
 use crate::event::{Event, Observer};
 use crate::fleet::{Fleet, Member};
@@ -170,15 +170,22 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         record.facts = Some(options.facts);
         record.now = now;
         record.seed = self.seeds.next();
-        record.extra = Extra::NotAsked;
         record.last_resort = self.last_resort.is_some();
+        (record.extra, record.planned_after) = (Extra::NotAsked, 0);
         record.dry_run = false;
         decision
     }
 
     /// Decides over `generation`.
-    pub(super) fn plan(&self, generation: &Generation<Req, Res>, decision: &mut Decision) {
+    pub(super) fn plan(
+        &self,
+        generation: &Generation<Req, Res>,
+        decision: &mut Decision,
+        now: Instant,
+        extra: Extra,
+    ) {
         let record = decision.record_mut();
+        (record.now, record.extra, record.planned_after) = (now, extra, record.attempts.len());
         if !Arc::ptr_eq(&record.roster, &generation.fleet.roster) {
             record.roster = generation.fleet.roster.clone();
         }
@@ -195,16 +202,16 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         let now = self.shared.timer.now();
         let mut decision = self.open(options.clone(), now);
         decision.record_mut().dry_run = true;
-        self.plan(&self.current.load(), &mut decision);
+        self.plan(&self.current.load(), &mut decision, now, Extra::NotAsked);
         decision
     }
 
     pub(super) fn decide(&self, decision: &mut Decision, now: Instant, seed: u64) {
         let record = decision.record_mut();
         record.deadline = now + (record.deadline - record.now);
-        (record.now, record.seed, record.extra, record.dry_run) = (now, seed, Extra::NotAsked, true);
+        (record.seed, record.dry_run, record.verdict) = (seed, true, None);
         record.attempts.clear();
-        self.plan(&self.current.load(), decision);
+        self.plan(&self.current.load(), decision, now, Extra::NotAsked);
     }
 
     pub(super) fn replay(&self, decision: &Decision) -> Decision {
@@ -215,7 +222,15 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         to.attempts.clone_from(&from.attempts);
         (to.seed, to.now, to.deadline) = (from.seed, from.now, from.deadline);
         (to.extra, to.last_resort, to.dry_run) = (from.extra, from.last_resort, true);
+        to.planned_after = from.planned_after;
         engine::replay(&*self.policy, &from.sheet, to);
+        // What the driver met and did is no choice of the policies; it stands as it was.
+        to.verdict = from.verdict;
+        for (entry, original) in to.sheet.entries.iter_mut().zip(&from.sheet.entries) {
+            if original.rejected == Some(Reason::LostRace) {
+                entry.rejected = original.rejected;
+            }
+        }
         again
     }
 

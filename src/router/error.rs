@@ -1,7 +1,7 @@
 //! [`RouteError`].
 
 use crate::backend::{BackendError, FailureKind};
-use crate::decision::{AttemptRecord, Decision, Next, Refusal};
+use crate::decision::{AttemptRecord, Decision, Refusal};
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
@@ -39,23 +39,16 @@ pub enum RouteErrorKind {
 }
 
 impl RouteError {
-    pub(crate) fn new(decision: Decision, source: Option<BackendError>) -> Self {
-        let kind = match decision.next() {
-            Next::Refuse { why } | Next::LastResort { why } => match why {
-                Refusal::NothingUsable => RouteErrorKind::NothingUsable,
-                Refusal::UnknownModel => RouteErrorKind::UnknownModel,
-                Refusal::AttemptsExhausted { .. } => RouteErrorKind::AttemptsExhausted,
-                Refusal::RetryBudgetEmpty => RouteErrorKind::RetryBudgetEmpty,
-                Refusal::NotRetryable { .. } => RouteErrorKind::NotRetryable,
-                Refusal::DeadlineExceeded
-                    if decision.deadline() <= decision.time() && decision.attempts().is_empty() =>
-                {
-                    RouteErrorKind::ZeroDeadline
-                }
-                Refusal::DeadlineExceeded => RouteErrorKind::DeadlineExceeded,
-                Refusal::QueueFull => RouteErrorKind::QueueFull,
-            },
-            Next::Call { .. } | Next::Wait { .. } => RouteErrorKind::NothingUsable,
+    pub(crate) fn new(decision: Decision, why: Refusal, source: Option<BackendError>) -> Self {
+        let kind = match why {
+            Refusal::NothingUsable => RouteErrorKind::NothingUsable,
+            Refusal::UnknownModel => RouteErrorKind::UnknownModel,
+            Refusal::AttemptsExhausted { .. } => RouteErrorKind::AttemptsExhausted,
+            Refusal::RetryBudgetEmpty => RouteErrorKind::RetryBudgetEmpty,
+            Refusal::NotRetryable { .. } => RouteErrorKind::NotRetryable,
+            Refusal::ZeroDeadline => RouteErrorKind::ZeroDeadline,
+            Refusal::DeadlineExceeded => RouteErrorKind::DeadlineExceeded,
+            Refusal::QueueFull => RouteErrorKind::QueueFull,
         };
         Self(Box::new(Inner { kind, decision, source }))
     }

@@ -29,13 +29,15 @@ pub(crate) struct Lease {
     waiting: bool,
     /// What a drop without an explicit end means.
     answered: bool,
-    /// The shortest time to the first item after which giving up counts against the backend.
-    patience: Duration,
+    /// Its failure says nothing about the backend.
+    excused: bool,
 }
 
-/// A caller with little time must not bench a backend for all: where nothing is known of its latency, giving it up
-/// earlier than this counts neither as success nor as failure.
+/// A caller with little time must not bench a backend for all: where the deadline cut an attempt short, giving it up
+/// counts against the backend only after three times its typical time to first token, or after this where none is
+/// known.
 const PATIENCE: Duration = Duration::from_secs(1);
+const TYPICAL_TIMES: u64 = 3;
 
 impl Lease {
     /// Takes everything that an attempt needs, or nothing: `None` when another request was faster.
@@ -69,11 +71,6 @@ impl Lease {
             return None;
         }
         let work = member.gauge.read().waiting_tokens;
-        let latency = member.latency.read();
-        let patience = match latency.samples {
-            0 => profile.attempt_limit.map_or(PATIENCE, |limit| limit.min(PATIENCE)),
-            _ => Duration::from_nanos(latency.predict(work).saturating_mul(2)),
-        };
         let lease = Self {
             shared: shared.clone(),
             member: member.clone(),
@@ -84,7 +81,7 @@ impl Lease {
             work,
             waiting: true,
             answered: false,
-            patience,
+            excused: false,
         };
         if lease.shared.is_watched() {
             lease.tell(&Event::Started { backend: lease.member.id, profile: &lease.profile, attempt }, now);
@@ -138,8 +135,17 @@ impl Lease {
         self.end(Outcome::Success, now);
     }
 
-    pub(super) fn fail(mut self, error: &BackendError, now: Instant) {
+    /// `cut_short`: the router gave up because the caller had no more time for this attempt.
+    pub(super) fn fail(mut self, error: &BackendError, cut_short: bool, now: Instant) {
+        self.excused = cut_short && now - self.started < self.patience();
         self.end(Outcome::Failure(error), now);
+    }
+
+    fn patience(&self) -> Duration {
+        match self.member.latency.typical() {
+            0 => PATIENCE,
+            typical => Duration::from_nanos(typical.saturating_mul(TYPICAL_TIMES)),
+        }
     }
 
     /// Returns everything, once, and learns.
@@ -149,18 +155,18 @@ impl Lease {
         let evidence = match outcome {
             Outcome::Success => Evidence::Success,
             Outcome::Cancelled => Evidence::Nothing,
-            Outcome::Failure(error) if error.kind() == FailureKind::Timeout && elapsed < self.patience => {
-                Evidence::Nothing
-            }
+            Outcome::Failure(_) if self.excused => Evidence::Nothing,
             Outcome::Failure(error) => Evidence::Failure(error),
         };
-        let unanswered = match outcome {
-            Outcome::Success => false,
-            Outcome::Cancelled => true,
-            Outcome::Failure(error) => error.kind() == FailureKind::Timeout,
-        };
-        if self.waiting && unanswered {
-            self.member.latency.record_at_least(self.work, nanos(elapsed));
+        if self.waiting {
+            match outcome {
+                Outcome::Success => {}
+                Outcome::Cancelled => self.member.latency.contradict(self.work, nanos(elapsed)),
+                Outcome::Failure(error) if error.kind() == FailureKind::Timeout => {
+                    self.member.latency.record_at_least(self.work, nanos(elapsed));
+                }
+                Outcome::Failure(_) => {}
+            }
         }
         let change = self.member.recovery.learn(permits, evidence, &self.shared.ejection, now, self.shared.salt);
         self.member.gauge.leave(ticket);

@@ -167,7 +167,7 @@ where
                 // The caller's time is over; the backend was delivering.
                 drop(lease);
             } else {
-                lease.fail(&error, now);
+                lease.fail(&error, false, now);
             }
         }
         Poll::Ready(Some(Err(Interrupted { error, delivered: watch.delivered })))

@@ -16,6 +16,8 @@ pub(crate) struct LatencyModel {
     per_token: AtomicU64,
     peak: AtomicU64,
     samples: AtomicU32,
+    /// Mean of the last answered samples; lower bounds do not count.
+    typical: AtomicU64,
     fit: Mutex<Fit>,
 }
 
@@ -39,6 +41,15 @@ const PEAK_SHIFT: u32 = 3;
 impl LatencyModel {
     /// A first item arrived after `ttft` nanoseconds behind `work` tokens.
     pub(crate) fn record(&self, work: u64, ttft: u64) {
+        let typical = match self.typical.load(Ordering::Relaxed) {
+            0 => ttft,
+            typical => typical - (typical >> PEAK_SHIFT) + (ttft >> PEAK_SHIFT),
+        };
+        self.typical.store(typical.max(1), Ordering::Relaxed);
+        self.learn(work, ttft);
+    }
+
+    fn learn(&self, work: u64, ttft: u64) {
         let mut fit = self.fit.lock();
         fit.add(work.max(1) as f64, ttft as f64);
         let (base, slope) = fit.line();
@@ -51,12 +62,24 @@ impl LatencyModel {
         self.samples.store(samples.saturating_add(1), Ordering::Relaxed);
     }
 
-    /// A call was given up after `elapsed` nanoseconds without a first item: the truth is at least that. Counts
-    /// only where it contradicts the estimate; a caller who left early says nothing.
+    /// A call timed out after `elapsed` nanoseconds without a first item: the truth is at least that.
     pub(crate) fn record_at_least(&self, work: u64, elapsed: u64) {
         if elapsed > self.read().predict(work) {
-            self.record(work, elapsed);
+            self.learn(work, elapsed);
         }
+    }
+
+    /// A caller left after `elapsed` nanoseconds without a first item. That says nothing, unless something else was
+    /// believed.
+    pub(crate) fn contradict(&self, work: u64, elapsed: u64) {
+        if self.samples.load(Ordering::Relaxed) > 0 {
+            self.record_at_least(work, elapsed);
+        }
+    }
+
+    /// The usual time to first token of answered calls, in nanoseconds; 0 when none was answered.
+    pub(crate) fn typical(&self) -> u64 {
+        self.typical.load(Ordering::Relaxed)
     }
 
     pub(crate) fn read(&self) -> Latency {
@@ -133,8 +156,12 @@ mod tests {
         let model = LatencyModel::default();
         model.record(100, 500 * MS);
         let before = model.read();
-        model.record_at_least(100, 20 * MS);
+        model.contradict(100, 20 * MS);
         assert_eq!(model.read(), before);
+        LatencyModel::default().contradict(100, 20 * MS);
+        let unknown = LatencyModel::default();
+        unknown.contradict(100, 20 * MS);
+        assert_eq!(unknown.read().samples, 0);
         model.record_at_least(100, 5_000 * MS);
         assert!(model.read().predict(100) > 2_000 * MS);
     }

@@ -20,9 +20,10 @@ mod config;
 pub use config::FailSafe;
 
 use super::{Check, PlanContext, RoutingPolicy, Slate, Window};
-use crate::backend::{FailureKind, Replay, Retry};
+use crate::backend::{BackendId, FailureKind, Fault, Replay, Retry};
 use crate::budget::Backoff;
 use crate::decision::record::KNOWS_LATENCY;
+use crate::facts::Profile;
 use crate::decision::{Class, Extra, Next, Reason, Refusal};
 use crate::time::{Instant, nanos};
 use std::time::Duration;
@@ -121,9 +122,9 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
     fn plan_tier(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
         self.set_aside_failed(cx, slate);
         self.panic(slate);
-        self.inner.plan(cx, slate);
+        slate.plan_with(&self.inner, cx);
         // The inner policies may have rejected, softly, all that was left.
-        if !slate.is_usable() {
+        if self.config.panic_threshold > 0.0 && !slate.is_usable() {
             let mut readmitted = false;
             slate.each_rejected(|candidate| {
                 let own = matches!(candidate.rejected(), Some(Reason::Custom { .. } | Reason::Unhealthy { .. }));
@@ -142,10 +143,23 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         }
         let window = (last_failure(cx) == Some(FailureKind::ContextTooLong))
             .then(|| cx.attempts().iter().filter_map(|attempt| attempt.profile.context_window).max());
+        let throttled = cx.attempts().iter().any(|attempt| attempt.failure() == Some(FailureKind::RateLimited));
+        slate.each_rejected(|candidate| {
+            if matches!(candidate.rejected(), Some(Reason::Unhealthy { .. }))
+                && let Some(reason) = failed_here(cx, candidate.id())
+            {
+                candidate.reject_instead(reason);
+            }
+        });
         slate.each(|candidate| {
-            let failed = (1u32..).zip(cx.attempts()).filter(|(_, attempt)| attempt.backend() == candidate.id());
-            if let Some((attempt, kind)) = failed.filter_map(|(n, attempt)| Some((n, attempt.failure()?))).last() {
-                candidate.reject(Reason::FailedHere { attempt, kind });
+            if let Some(reason) = failed_here(cx, candidate.id()) {
+                candidate.reject(reason);
+            } else if throttled && candidate.note() == Some(Reason::QuotaProbe) {
+                // Quotas of one provider return together or not at all; asking each of them would use up the
+                // attempts that waiting leaves.
+                candidate.reject(Reason::QuotaInDoubt);
+            } else if let Some(attempt) = failed_domain(cx, candidate.profile()) {
+                candidate.demote(Reason::SameDomain { attempt });
             } else if let Some(failed_window) = window
                 && !larger(candidate.profile().context_window, failed_window)
             {
@@ -204,8 +218,22 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         let latest = cx.deadline() - reserve;
         match earliest_promise(slate, latest) {
             Some(until) if latest > cx.now() => Next::Wait { until },
+            _ if self.ask_doubtful(slate) => Next::Call { at: cx.now() },
             _ => give_up(cx, Refusal::NothingUsable),
         }
+    }
+
+    /// Waiting is no option: better a doubtful quota than none.
+    fn ask_doubtful(&self, slate: &mut Slate<'_>) -> bool {
+        let mut found = false;
+        for index in 0..slate.sheet.entries.len() {
+            let mut candidate = slate.contender(index);
+            if candidate.rejected() == Some(Reason::QuotaInDoubt) {
+                candidate.try_anyway(Reason::QuotaProbe);
+                found = true;
+            }
+        }
+        found
     }
 
     /// Tries a backend again on which the request failed, where nothing speaks against it but that.
@@ -213,6 +241,20 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         let kind = last_failure(cx)?;
         if kind.conduct().retry != Retry::Elsewhere {
             return None;
+        }
+        // One that said when to come back, and that time has come: the wait was served already.
+        let mut due = false;
+        for index in 0..slate.sheet.entries.len() {
+            let mut candidate = slate.contender(index);
+            if matches!(candidate.rejected(), Some(Reason::FailedHere { .. }))
+                && let Some(note @ (Reason::Probe | Reason::QuotaProbe)) = candidate.note()
+            {
+                candidate.try_anyway(note);
+                due = true;
+            }
+        }
+        if due {
+            return Some(Next::Call { at: cx.now() });
         }
         let backoff = if kind == FailureKind::RateLimited { Backoff::THROTTLED } else { self.config.backoff };
         let at = cx.now() + backoff.wait(cx.attempts().len() as u32 - 1, &mut cx.rng(BACKOFF_STREAM));
@@ -276,8 +318,11 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         let predicted = if fastest == u64::MAX { 0 } else { fastest.saturating_mul(2) };
         let reserve = (remaining / 8).min(RESERVE).max(predicted).saturating_mul(following.into());
         let limit = remaining.saturating_sub(reserve).max(remaining / 2);
-        let limit = self.config.attempt_limit.map_or(limit, |cap| limit.min(nanos(cap)));
-        slate.limit_attempt(Instant::from_nanos(cx.now().as_nanos().saturating_add(limit)));
+        let at = |limit: u64| Instant::from_nanos(cx.now().as_nanos().saturating_add(limit));
+        match self.config.attempt_limit.map(nanos) {
+            Some(cap) if cap <= limit => slate.limit_attempt(at(cap)),
+            _ => slate.cut_attempt(at(limit)),
+        }
     }
 }
 
@@ -290,6 +335,21 @@ fn last_failure(cx: &PlanContext<'_>) -> Option<FailureKind> {
 
 fn give_up(cx: &PlanContext<'_>, why: Refusal) -> Next {
     if cx.has_last_resort() { Next::LastResort { why } } else { Next::Refuse { why } }
+}
+
+/// Where and how the request failed at this backend, the last time.
+fn failed_here(cx: &PlanContext<'_>, backend: BackendId) -> Option<Reason> {
+    let failed = (1u32..).zip(cx.attempts()).filter(|(_, attempt)| attempt.backend() == backend);
+    failed.filter_map(|(attempt, record)| Some(Reason::FailedHere { attempt, kind: record.failure()? })).last()
+}
+
+/// The attempt that failed in this backend's domain, by a fault of the backend or on the way to it: what is wrong
+/// there may be wrong with all of it.
+fn failed_domain(cx: &PlanContext<'_>, profile: &Profile) -> Option<u32> {
+    let domain = profile.domain()?;
+    let mut attempts = (1u32..).zip(cx.attempts()).filter(|(_, attempt)| attempt.profile.domain() == Some(domain));
+    let blamed = |kind: FailureKind| matches!(kind.conduct().fault, Fault::Backend | Fault::Transport);
+    attempts.find(|(_, attempt)| attempt.failure().is_some_and(blamed)).map(|(number, _)| number)
 }
 
 fn larger(window: Option<u64>, failed: Option<u64>) -> bool {

@@ -1,0 +1,209 @@
+//! The caller goes away: after each poll, in every phase of a call. All that was taken comes back, and nobody is
+//! blamed or praised.
+
+use crate::support::{
+    ANSWER, Act, LEAVES, Log, Reply, Scripted, Step, TestRouter, Told, World, always, dropped_after, fail, in_turn,
+    leaf, ms, secs, within,
+};
+use fallway::FailureKind::{Overloaded, ServerError};
+use fallway::policy::{FailSafe, PolicyExt, ordered, power_of_two, predicted_ttft};
+use fallway::router::Builder;
+use fallway::{CallOptions, Profile};
+use futures::StreamExt;
+use std::time::Duration;
+
+/// Plays `prepare`'s scene once for each number of polls until the caller stays to the end, and checks after each
+/// departure that no trace is left. Returns how many polls the whole call takes.
+fn at_every_poll(scene: impl Fn(&World, Builder<str, Reply>) -> Scene) -> usize {
+    for polls in 0..200 {
+        let (world, log) = (World::new(), Log::default());
+        let scene = scene(&world, world.router(ordered().fail_safe(FailSafe::default())).observer(log.clone()));
+        let ended = |log: &Log| log.count(|told| matches!(told, Told::Succeeded { .. }));
+        let (router, options, reads) = (scene.router.clone(), scene.options.clone(), scene.reads);
+        let before = ended(&log);
+        let caller = world.spawn(dropped_after(polls, async move {
+            let mut routed = router.call("ask", options).await?;
+            if reads {
+                while routed.next().await.is_some() {}
+            }
+            drop(routed);
+            Ok::<_, fallway::RouteError>(())
+        }));
+        // Others, if any, go on and end.
+        world.run();
+        if caller.take().is_some() {
+            assert!(polls > 0, "a call takes a poll");
+            return polls;
+        }
+        let successes = ended(&log) - before;
+        assert_eq!(successes, scene.others, "{polls} polls: a call that was dropped counts as success");
+        assert_eq!(scene.router.total_in_flight(), 0, "{polls} polls");
+        assert!(scene.backends.iter().all(|backend| backend.backstage().in_flight() == 0), "{polls} polls");
+        assert_eq!(world.timer().next_wake(), None, "{polls} polls: somebody still sleeps");
+        // The slot is usable: the next caller gets what the scene promises.
+        let next = world.call(&scene.router, within(secs(100)));
+        assert!(next.is_ok(), "{polls} polls: {next:?}");
+    }
+    panic!("more than 200 polls");
+}
+
+struct Scene {
+    router: TestRouter,
+    backends: Vec<Scripted>,
+    options: CallOptions,
+    reads: bool,
+    /// Successes of calls beside the one that is dropped.
+    others: usize,
+}
+
+impl Scene {
+    fn of<const N: usize>(world: &World, builder: Builder<str, Reply>, scripts: [crate::support::Script; N]) -> Self {
+        let mut id = 0;
+        let members = scripts.map(|script| {
+            id += 1;
+            (Profile::new(id.to_string()).concurrency(1), script)
+        });
+        let (router, backends) = world.fleet(builder, members);
+        Self { router, backends: backends.into(), options: within(secs(100)), reads: false, others: 0 }
+    }
+}
+
+#[test]
+fn a_plain_call() {
+    let polls = at_every_poll(|world, builder| Scene::of(world, builder, [always(ANSWER)]));
+    assert_eq!(polls, 2);
+}
+
+#[test]
+fn between_attempts() {
+    let slow = |kind| always(Act::Fail(kind, ms(5)));
+    let polls = at_every_poll(|world, builder| {
+        Scene::of(world, builder, [slow(Overloaded), slow(ServerError), always(ANSWER)])
+    });
+    assert_eq!(polls, 4);
+}
+
+#[test]
+fn in_a_back_off() {
+    let polls = at_every_poll(|world, builder| {
+        Scene::of(world, builder, [in_turn([Act::Fail(ServerError, ms(5)), fail(ServerError), ANSWER])])
+    });
+    assert!(polls >= 4, "{polls}");
+}
+
+#[test]
+fn while_it_waits_for_a_slot() {
+    let polls = at_every_poll(|world, builder| {
+        let scene = Scene::of(world, builder, [always(Act::Answer(ms(50)))]);
+        for _ in 0..3 {
+            let router = scene.router.clone();
+            world.spawn(async move { drop(router.call("other", within(secs(100))).await.unwrap()) });
+        }
+        world.settle();
+        Scene { others: 3, ..scene }
+    });
+    assert!(polls >= 3, "{polls}");
+}
+
+#[test]
+fn while_it_waits_for_a_return() {
+    let polls = at_every_poll(|world, builder| {
+        let hint = Act::Hint(fallway::FailureKind::RateLimited, ms(5), secs(2));
+        Scene::of(world, builder, [in_turn([hint, ANSWER])])
+    });
+    assert!(polls >= 3, "{polls}");
+}
+
+#[test]
+fn in_the_last_resort() {
+    let polls = at_every_poll(|world, builder| {
+        let builder = builder.last_resort(world.backend("last", always(ANSWER)));
+        Scene::of(world, builder, [always(fail(Overloaded))])
+    });
+    assert_eq!(polls, 2);
+}
+
+#[test]
+fn in_a_stream_before_and_after_each_item() {
+    let steps = (0..5).flat_map(|_| [Step::Pause(ms(10)), Step::Item]).collect::<Vec<_>>();
+    let polls = at_every_poll(|world, builder| {
+        let scene = Scene::of(world, builder, [always(Act::Stream(ms(20), steps.clone()))]);
+        Scene { reads: true, ..scene }
+    });
+    assert!(polls >= 7, "{polls}");
+}
+
+#[test]
+fn a_stream_that_is_dropped_after_an_item_is_cancelled() {
+    for items in 0..3 {
+        let (world, log) = (World::new(), Log::default());
+        let builder = world.router(ordered()).observer(log.clone());
+        let (router, [a]) =
+            world.fleet(builder, [(Profile::new("a"), always(Act::Stream(ms(1), vec![Step::Item; 3])))]);
+        let reader = router.clone();
+        world.block_on(async move {
+            let mut routed = reader.call("ask", within(secs(5))).await.unwrap();
+            for _ in 0..items {
+                assert!(routed.next().await.is_some());
+            }
+        });
+        let cancelled = log.count(|told| matches!(told, Told::Cancelled { .. }));
+        let succeeded = log.count(|told| matches!(told, Told::Succeeded { .. }));
+        // One that was never polled is a plain answer, and that is complete.
+        assert_eq!((cancelled, succeeded), if items == 0 { (0, 1) } else { (1, 0) }, "{items} items");
+        assert_eq!((router.total_in_flight(), a.backstage().in_flight()), (0, 0));
+    }
+}
+
+#[test]
+fn a_caller_that_leaves_early_does_not_make_a_backend_look_fast() {
+    for policy in [predicted_ttft().boxed(), power_of_two().boxed()] {
+        let world = World::new();
+        let members = [(Profile::new("hangs"), always(Act::Hang)), (Profile::new("works"), always(ANSWER))];
+        let (router, [hangs, _]) = world.fleet(world.router(policy.fail_safe(FailSafe::default())), members);
+        // Callers with two milliseconds of patience, until both backends were tried.
+        for _ in 0..20 {
+            let (call, caller) = futures::future::abortable({
+                let router = router.clone();
+                async move { drop(router.call("ask", within(secs(60))).await) }
+            });
+            world.spawn(call);
+            world.run_for(ms(2));
+            caller.abort();
+            world.run();
+        }
+        // Nobody was ever waited for as long as an answer takes: nothing is known of either, and nothing looks fast.
+        let decision = router.explain(&within(secs(5)));
+        for candidate in decision.candidates() {
+            let samples = candidate.latency().map_or(0, |latency| latency.samples);
+            assert_eq!(samples, 0, "{decision}");
+        }
+        assert!(hangs.calls() <= 20);
+    }
+}
+
+#[test]
+fn a_thousand_departures_leave_a_usable_router() {
+    for name in LEAVES {
+        let (world, log) = (World::new(), Log::default());
+        let builder = world.router(leaf(name).fail_safe(FailSafe::default())).observer(log.clone());
+        let members = ["a", "b", "c"].map(|id| (Profile::new(id).concurrency(2), always(Act::Answer(ms(30)))));
+        let (router, backends) = world.fleet(builder, members);
+        for n in 0..1000usize {
+            let (router, timer) = (router.clone(), world.timer().clone());
+            let arrival = timer.sleep(ms(n as u64));
+            world.spawn(async move {
+                arrival.await;
+                drop(dropped_after(1 + n % 3, async move { router.call("ask", within(ms(200))).await }).await);
+            });
+        }
+        world.run();
+        assert_eq!(router.total_in_flight(), 0, "{name}");
+        assert_eq!(log.count(|told| matches!(told, Told::Left { .. })), 0, "{name}");
+        let calls = (0..6).map(|_| world.spawn_call(&router, within(secs(1)))).collect::<Vec<_>>();
+        let (_, took) = world.timed(|| world.run());
+        assert!(calls.into_iter().all(|call| call.take().is_ok()), "{name}");
+        assert!(took <= ms(60) && took > Duration::ZERO, "{name}: {took:?}");
+        assert!(backends.iter().all(|backend| backend.backstage().peak() <= 2), "{name}");
+    }
+}

@@ -1,0 +1,57 @@
+//! A small world in virtual time: a clock that jumps, an executor, scripted backends, and watchers.
+
+mod backend;
+mod clock;
+mod load;
+mod policies;
+mod watch;
+mod world;
+
+pub(crate) use backend::{Act, Cue, Reply, Script, Scripted, Step, always, in_turn, scripted_panic};
+pub(crate) use clock::VirtualTimer;
+pub(crate) use load::{Answer, Load, ok_share, percentile, tries};
+pub(crate) use policies::{LEAVES, leaf};
+pub(crate) use watch::{Log, Opinion, Told};
+pub(crate) use world::{Task, World, dropped_after};
+
+use fallway::{CallOptions, Facts, FailureKind, RouteError, Routed, Router};
+use std::time::Duration;
+
+pub(crate) type TestRouter = Router<str, Reply>;
+pub(crate) type Answered = Result<Routed<Reply>, RouteError>;
+
+/// Fails at once.
+pub(crate) const fn fail(kind: FailureKind) -> Act {
+    Act::Fail(kind, Duration::ZERO)
+}
+
+/// Answers after 20 ms.
+pub(crate) const ANSWER: Act = Act::Answer(ms(20));
+
+pub(crate) const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub(crate) const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The usual request: a small prompt that may be sent twice.
+pub(crate) fn plain() -> Facts {
+    Facts::any().prompt_tokens(20).replay_safe()
+}
+
+pub(crate) fn within(total: Duration) -> CallOptions {
+    CallOptions::within(total).facts(plain())
+}
+
+/// How a property test draws its cases: equal in every run, unless `FALLWAY_SEED` says otherwise.
+pub(crate) fn drawn(cases: u32) -> proptest::test_runner::Config {
+    let seed = std::env::var("FALLWAY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(2);
+    proptest::test_runner::Config {
+        cases,
+        failure_persistence: None,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(seed),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,101 @@
+//! Observers and signals.
+
+use fallway::backend::{BackendId, FailureKind};
+use fallway::event::{Event, Observer, Outcome};
+use fallway::signal::{HealthSignal, Reading, Score};
+use fallway::time::Instant;
+use fallway::{Decision, decision::Reason};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// An event, kept.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    Decided(Decision),
+    Started { backend: String, attempt: u32 },
+    FirstItem { backend: String, elapsed: Duration },
+    Succeeded { backend: String },
+    Failed { backend: String, kind: FailureKind },
+    Cancelled { backend: String },
+    Left { backend: String, why: Reason },
+    Returned { backend: String },
+    Panicked { name: String },
+}
+
+/// An observer that keeps everything.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<(Instant, Told)>>>);
+
+impl Log {
+    pub(crate) fn told(&self) -> Vec<(Instant, Told)> {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub(crate) fn count(&self, of: impl Fn(&Told) -> bool) -> usize {
+        self.0.lock().unwrap().iter().filter(|(_, told)| of(told)).count()
+    }
+
+    pub(crate) fn decisions(&self) -> Vec<Decision> {
+        let decided = |(_, told)| match told {
+            Told::Decided(decision) => Some(decision),
+            _ => None,
+        };
+        self.told().into_iter().filter_map(decided).collect()
+    }
+}
+
+impl Observer for Log {
+    fn on_event(&self, event: &Event<'_>, now: Instant) {
+        let told = match event {
+            Event::Decided(decision) => Told::Decided((*decision).clone()),
+            Event::Started { profile, attempt, .. } => {
+                Told::Started { backend: profile.id().to_owned(), attempt: *attempt }
+            }
+            Event::FirstItem { profile, elapsed, .. } => {
+                Told::FirstItem { backend: profile.id().to_owned(), elapsed: *elapsed }
+            }
+            Event::Ended { profile, outcome, .. } => {
+                let backend = profile.id().to_owned();
+                match outcome {
+                    Outcome::Success => Told::Succeeded { backend },
+                    Outcome::Failure(error) => Told::Failed { backend, kind: error.kind() },
+                    Outcome::Cancelled => Told::Cancelled { backend },
+                }
+            }
+            Event::Transition { profile, out: Some(why), .. } => {
+                Told::Left { backend: profile.id().to_owned(), why: *why }
+            }
+            Event::Transition { profile, out: None, .. } => Told::Returned { backend: profile.id().to_owned() },
+            Event::Panicked { name } => Told::Panicked { name: (*name).to_owned() },
+            _ => return,
+        };
+        self.0.lock().unwrap().push((now, told));
+    }
+}
+
+/// A signal that says what it is told to say, by slot; of others it knows nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Opinion(Arc<Mutex<BTreeMap<usize, Reading<Score>>>>);
+
+impl Opinion {
+    pub(crate) fn set(&self, slot: usize, reading: Reading<Score>) {
+        self.0.lock().unwrap().insert(slot, reading);
+    }
+
+    pub(crate) fn fresh(&self, slot: usize, permille: u16, at: Instant) {
+        self.set(slot, Reading::Fresh { value: Score::from_permille(permille), at });
+    }
+}
+
+impl HealthSignal for Opinion {
+    fn name(&self) -> &'static str {
+        "opinion"
+    }
+
+    fn read(&self, backend: BackendId, _: Instant) -> Reading<Score> {
+        self.0.lock().unwrap().get(&backend.slot()).copied().unwrap_or(Reading::Missing)
+    }
+
+    fn observe(&self, _: &Event<'_>, _: Instant) {}
+}
