@@ -145,7 +145,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             .then(|| cx.attempts().iter().filter_map(|attempt| attempt.profile.context_window).max());
         let throttled = cx.attempts().iter().any(|attempt| attempt.failure() == Some(FailureKind::RateLimited));
         slate.each_rejected(|candidate| {
-            if matches!(candidate.rejected(), Some(Reason::Unhealthy { .. }))
+            if matches!(candidate.rejected(), Some(Reason::Unhealthy { .. } | Reason::Ejected { .. }))
                 && let Some(reason) = failed_here(cx, candidate.id())
             {
                 candidate.reject_instead(reason);
