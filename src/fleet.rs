@@ -266,8 +266,9 @@ impl Pool {
     }
 }
 
-/// See [`Pool::round`].
+/// See [`Pool::round`]. Lives on the stack for one decision over a large pool.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Round<'a> {
     List(std::slice::Iter<'a, u32>),
     Rings([Cursor<'a>; RINGS]),

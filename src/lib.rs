@@ -71,6 +71,7 @@
 //! Minimum supported Rust version: 1.93.
 
 #![forbid(unsafe_code)]
+#![warn(clippy::disallowed_methods)]
 
 pub mod adapt;
 pub mod backend;

@@ -134,7 +134,7 @@ impl Decision {
                 None => counts.push((reason.label(), 1)),
             }
         }
-        counts.sort_by(|a, b| b.1.cmp(&a.1));
+        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         counts
     }
 
@@ -150,7 +150,7 @@ impl Decision {
             (candidate.id(), level, cost, rejected, note)
         };
         self.next() == other.next()
-            && self.ranked().iter().map(|c| c.id()).eq(other.ranked().iter().map(|c| c.id()))
+            && self.ranked().iter().map(Candidate::id).eq(other.ranked().iter().map(Candidate::id))
             && self.candidates().map(key).eq(other.candidates().map(key))
     }
 

@@ -224,7 +224,7 @@ impl Record {
 }
 
 /// What the policies write on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sheet {
     pub(crate) entries: Vec<Entry>,
     /// By the index of the entry; kept from one decision to the next, so what no entry knows is left-over.
@@ -241,23 +241,6 @@ pub(crate) struct Sheet {
     pub(crate) attempt_limit: Option<(Instant, bool)>,
     /// A policy panicked; the order is the built-in one.
     pub(crate) policy_panicked: bool,
-}
-
-impl Default for Sheet {
-    fn default() -> Self {
-        Self {
-            entries: Vec::new(),
-            readings: Vec::new(),
-            findings: Vec::new(),
-            tiers: Vec::new(),
-            tick: None,
-            next: None,
-            best: None,
-            attempts_allowed: None,
-            attempt_limit: None,
-            policy_panicked: false,
-        }
-    }
 }
 
 impl Sheet {

@@ -3,6 +3,9 @@
 //! Each thread keeps a few. A record also keeps its reference to the last roster, so that a thread which decides
 //! over and over in one fleet generation never touches the roster's reference count, which all threads share.
 
+// Records are boxed also while they are spare: a decision that moves should move a pointer.
+#![allow(clippy::vec_box, clippy::unnecessary_box_returns)]
+
 use super::record::{Record, Roster};
 use std::cell::RefCell;
 use std::sync::{Arc, OnceLock};
@@ -18,7 +21,6 @@ thread_local! {
 }
 
 /// A spare record, or a new one.
-#[allow(clippy::unnecessary_box_returns)]
 pub(crate) fn take() -> Box<Record> {
     static NOBODY: OnceLock<Arc<Roster>> = OnceLock::new();
     SPARES.try_with(|spares| spares.try_borrow_mut().ok()?.pop()).ok().flatten().unwrap_or_else(|| {

@@ -2,6 +2,7 @@
 
 mod cheapest;
 mod check;
+mod contender;
 mod context;
 pub(crate) mod engine;
 mod fail_safe;
@@ -18,6 +19,7 @@ mod weighted;
 
 pub use cheapest::{Cheapest, cheapest};
 pub use check::{Check, PolicyError};
+pub use contender::Contender;
 pub use context::PlanContext;
 pub use fail_safe::{FailSafe, FailSafePolicy};
 pub use least_loaded::{LeastLoaded, least_loaded};
@@ -26,7 +28,7 @@ pub use policy_fn::{PolicyFn, policy_fn};
 pub use power_of_two::{PowerOfTwo, power_of_two};
 pub use predicted_ttft::{PredictedTtft, predicted_ttft};
 pub use round_robin::{RoundRobin, round_robin};
-pub use slate::{Contender, Slate};
+pub use slate::Slate;
 pub use sticky::{Sticky, sticky};
 pub use weighted::{Weighted, weighted};
 

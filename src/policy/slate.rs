@@ -1,19 +1,14 @@
 //! [`Slate`]: the candidates of one decision, as policies see and mark them.
 
-use super::{PlanContext, RoutingPolicy, Window};
 use super::survey::{Asked, Live, demote_unproven, region_filter};
-use crate::backend::BackendId;
-use crate::decision::record::{
-    Entry, KNOWS_LATENCY, KNOWS_LOAD, LEVEL_NORMAL, LEVEL_PROBE, Readings, Roster, Sheet, Tier,
-};
-use crate::decision::{Class, Latency, Load, Next, Reason};
-use crate::facts::Profile;
+use super::{Contender, PlanContext, RoutingPolicy, Window};
+use crate::decision::Next;
+use crate::decision::record::{Entry, LEVEL_NORMAL, Roster, Sheet, Tier};
 use crate::fleet::{Pool, Start};
 use crate::rng::{Rng, hash_str, mix};
 use crate::time::Instant;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// The working set of one decision.
@@ -41,17 +36,6 @@ pub(super) enum Source<'a> {
     Live { live: Live<'a>, dry_run: bool },
     /// An earlier decision.
     Recorded(&'a Sheet),
-}
-
-/// One candidate on a [`Slate`].
-#[derive(Debug)]
-pub struct Contender<'s> {
-    entry: &'s mut Entry,
-    readings: &'s mut Readings,
-    regular: &'s mut bool,
-    source: &'s Source<'s>,
-    roster: &'s Roster,
-    now: Instant,
 }
 
 impl Slate<'_> {
@@ -351,114 +335,3 @@ const PAIRS: usize = 4;
 
 /// Separates the draw of a window from other draws of the decision.
 const WINDOW_STREAM: u64 = 0x5749_4e44;
-
-impl Contender<'_> {
-    /// The backend.
-    pub fn id(&self) -> BackendId {
-        self.roster.seats[self.entry.seat as usize].0
-    }
-
-    /// Its profile.
-    pub fn profile(&self) -> &Arc<Profile> {
-        &self.roster.seats[self.entry.seat as usize].1
-    }
-
-    /// Its load on this router's books.
-    #[inline]
-    pub fn load(&mut self) -> &Load {
-        if self.entry.known & KNOWS_LOAD == 0
-            && let Source::Live { live, .. } = self.source
-        {
-            self.readings.load = live.fleet.berths[self.entry.seat as usize].member.load(self.now);
-            self.entry.known |= KNOWS_LOAD;
-        }
-        &self.readings.load
-    }
-
-    /// What was learned of its latency. With no samples, nothing is known: never take it for fast.
-    #[inline]
-    pub fn latency(&mut self) -> &Latency {
-        if self.entry.known & KNOWS_LATENCY == 0
-            && let Source::Live { live, .. } = self.source
-        {
-            self.readings.latency = live.fleet.berths[self.entry.seat as usize].member.latency.read();
-            self.entry.known |= KNOWS_LATENCY;
-        }
-        &self.readings.latency
-    }
-
-    /// Why it may not be used; `None` when it may.
-    pub fn rejected(&self) -> Option<Reason> {
-        self.entry.rejected
-    }
-
-    /// What was noted of it.
-    pub fn note(&self) -> Option<Reason> {
-        self.entry.note
-    }
-
-    /// Its level: 0 for a probe, 1 for most, more for each demotion.
-    pub(super) const fn level(&self) -> u8 {
-        self.entry.level
-    }
-
-    /// Its cost so far.
-    pub(super) const fn cost(&self) -> u64 {
-        self.entry.cost
-    }
-
-    /// Sets its cost.
-    pub fn rank(&mut self, cost: u64) {
-        self.entry.cost = cost;
-    }
-
-    /// Adds to its cost; saturates.
-    pub fn charge(&mut self, extra: u64) {
-        self.entry.cost = self.entry.cost.saturating_add(extra);
-    }
-
-    /// Puts it behind every candidate that is not demoted as often.
-    pub fn demote(&mut self, why: Reason) {
-        self.entry.level = self.entry.level.saturating_add(1);
-        self.entry.note = Some(why);
-        *self.regular = false;
-    }
-
-    /// Rules it out. A rejection that stands already is kept: the first reason is the true one.
-    pub fn reject(&mut self, why: Reason) {
-        self.entry.rejected.get_or_insert(why);
-        *self.regular = false;
-    }
-
-    /// Replaces the reason of a rejection by one that says more.
-    pub(super) fn reject_instead(&mut self, why: Reason) {
-        self.entry.rejected = Some(why);
-    }
-
-    /// Lets a rejected candidate back. Hard lines and refusals with authority stay: then it returns `false`.
-    pub fn readmit(&mut self, note: Reason) -> bool {
-        let soft = self.entry.rejected.is_some_and(|reason| reason.class() == Class::Soft);
-        if soft {
-            self.entry.rejected = None;
-            self.entry.note = Some(note);
-        }
-        soft
-    }
-
-    /// Puts it first, ahead of every ordinary candidate, for this request to find out how it is. The driver lets
-    /// only one request at a time do so. What is first already, or stands behind for a reason, stays.
-    pub(super) fn promote(&mut self, why: Reason) {
-        if self.entry.level == LEVEL_NORMAL {
-            self.entry.level = LEVEL_PROBE;
-            self.entry.note = Some(why);
-            *self.regular = false;
-        }
-    }
-
-    /// Tries a candidate that is out, by the last means: whatever the class of its rejection, if it is not hard.
-    pub(super) fn try_anyway(&mut self, why: Reason) {
-        self.entry.rejected = None;
-        self.entry.note = Some(why);
-        self.entry.cost = 0;
-    }
-}

@@ -196,7 +196,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         }
         // The first read calibrates the clock; not on the first request's time.
         self.timer.now();
-        let names = self.signals.iter().map(|signal| signal.name()).collect();
+        let names = self.signals.iter().map(HealthSignal::name).collect();
         let mut slots = Slots::default();
         let generation = self.fleet.first(names, &*self.policy, &mut slots)?;
         let shared = Shared {

@@ -3,8 +3,8 @@
 use super::{BuildError, CallOptions, SharedBackend, Update};
 use crate::backend::BackendId;
 use crate::budget::RetryBudget;
-use crate::decision::{Decision, Reason};
 use crate::decision::record::Extra;
+use crate::decision::{Decision, Reason};
 use crate::event::{Event, Observer};
 use crate::fleet::{Fleet, Member};
 use crate::limit::Waiters;
@@ -177,13 +177,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
     }
 
     /// Decides over `generation`.
-    pub(super) fn plan(
-        &self,
-        generation: &Generation<Req, Res>,
-        decision: &mut Decision,
-        now: Instant,
-        extra: Extra,
-    ) {
+    pub(super) fn plan(&self, generation: &Generation<Req, Res>, decision: &mut Decision, now: Instant, extra: Extra) {
         let record = decision.record_mut();
         (record.now, record.extra, record.planned_after) = (now, extra, record.attempts.len());
         if !Arc::ptr_eq(&record.roster, &generation.fleet.roster) {

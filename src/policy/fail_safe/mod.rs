@@ -23,8 +23,8 @@ use super::{Check, PlanContext, RoutingPolicy, Slate, Window};
 use crate::backend::{BackendId, FailureKind, Fault, Replay, Retry};
 use crate::budget::Backoff;
 use crate::decision::record::KNOWS_LATENCY;
+use crate::decision::{AttemptRecord, Class, Extra, Next, Reason, Refusal};
 use crate::facts::Profile;
-use crate::decision::{Class, Extra, Next, Reason, Refusal};
 use crate::time::{Instant, nanos};
 use std::time::Duration;
 
@@ -330,7 +330,7 @@ const RESERVE: u64 = FailSafe::RESERVE.as_nanos() as u64;
 const BACKOFF_STREAM: u64 = 0x4241_434b;
 
 fn last_failure(cx: &PlanContext<'_>) -> Option<FailureKind> {
-    cx.attempts().last().and_then(|attempt| attempt.failure())
+    cx.attempts().last().and_then(AttemptRecord::failure)
 }
 
 fn give_up(cx: &PlanContext<'_>, why: Refusal) -> Next {
