@@ -1,0 +1,223 @@
+//! The client under test: nine backends behind one fallway router. This is all the code that a host needs for it.
+//!
+//! - **Every answer is asked for as a stream**, also when the caller wants it whole. A server that sends no first token
+//!   in time is then found out at once, whatever the length of the answer; and a whole answer is handed over when it is
+//!   complete, so one that breaks midway costs an attempt and not the request.
+//! - **The point of no return** of a stream is its first token: until then the router tries elsewhere, after it the caller
+//!   is told.
+//! - **The end is `[DONE]`**, nothing else. A body that ends without it is a failure of its server, and the router learns it.
+//! - **Limits**: no server gets more in flight than three times its slots. A call is in flight for the distance too, so with
+//!   only the slots a server far away would idle; without a limit, everything would wait behind a slow one. What does not
+//!   fit waits in the router, from where it goes to whoever is free first.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use fallway::backend::{Attempt, Backend, BackendError, FailureKind};
+use fallway::policy::{FailSafe, PolicyExt, predicted_ttft};
+use fallway::recover::Ejection;
+use fallway::{CallOptions, Decision, Facts, Profile, RouteError, Routed, Router};
+use futures::stream::{self, BoxStream, StreamExt};
+use tokio::time::{Instant, timeout};
+
+use crate::answer::{Answer, Failure, Piece};
+use crate::client::{Call, Client, Explained, Observation, Outcome};
+use crate::faults::Fault;
+use crate::fleet::Endpoint;
+use crate::support::http::Http;
+use crate::workload::{Job, MODEL};
+
+/// The longest wait for a first token, as a part of the SLO: what is left is enough for another attempt.
+const FIRST_TOKEN_SHARE: f64 = 0.4;
+/// Calls in flight to a server, for each of its slots.
+const IN_FLIGHT_PER_SLOT: usize = 3;
+/// This many requests pass before the decision is kept that is shown as the normal one: the router knows its servers then.
+const WARM: usize = 40;
+
+/// See the module documentation.
+#[derive(Debug)]
+pub(crate) struct FallwayClient {
+    router: Router<Job, Pieces>,
+    /// The longest pause inside a stream.
+    idle_limit: Duration,
+    shown: Mutex<Shown>,
+}
+
+/// Numbers of tokens, as they arrive; of a whole answer, one number.
+type Pieces = BoxStream<'static, Result<u32, BackendError>>;
+
+impl FallwayClient {
+    /// A router over these servers.
+    pub(crate) fn new(servers: Vec<Endpoint>, slo: Duration) -> Self {
+        let first_token_limit = slo.mul_f64(FIRST_TOKEN_SHARE);
+        let http = Http::new(first_token_limit);
+        // In compressed time a second is most of a minute: rests are short. Every cut stream is a request that nobody can
+        // save, so three failures in a row are enough.
+        let ejection = Ejection::fast().consecutive(3);
+        let mut router = Router::builder(predicted_ttft().fail_safe(FailSafe::default())).ejection(ejection);
+        for endpoint in servers {
+            let slots = u32::try_from(endpoint.slots * IN_FLIGHT_PER_SLOT).unwrap_or(u32::MAX);
+            let profile = Profile::new(endpoint.id.clone()).model(MODEL).region(endpoint.region).concurrency(slots);
+            router = router.backend(profile, Server { http: http.clone(), endpoint, first_token_limit });
+        }
+        Self {
+            router: router.build().expect("nine servers with distinct ids and positive limits are a valid fleet"),
+            idle_limit: slo,
+            shown: Mutex::default(),
+        }
+    }
+
+    fn options(&self, job: &Job, time: Duration) -> CallOptions {
+        // A completion that is computed twice costs money twice and does no other harm.
+        let facts = Facts::model(MODEL).prompt_tokens(job.prompt_tokens.into()).replay_safe();
+        CallOptions::within(time).facts(facts).idle_limit(self.idle_limit)
+    }
+}
+
+impl Client for FallwayClient {
+    fn name(&self) -> &'static str {
+        "fallway"
+    }
+
+    async fn send(&self, call: &Call) -> Observation {
+        let time = call.deadline.saturating_duration_since(Instant::now());
+        let answer = self.router.call(&call.job, self.options(&call.job, time)).await;
+        self.show(call, answer.as_ref().map_or_else(RouteError::decision, Routed::decision));
+        let attempts = answer.as_ref().map_or_else(RouteError::attempts, Routed::attempts);
+        let limited = attempts.iter().filter(|attempt| attempt.failure() == Some(FailureKind::RateLimited)).count();
+        let mut seen = Observation {
+            started: call.arrived,
+            first_token_at: answer.is_ok().then(Instant::now),
+            ended_at: call.arrived,
+            attempts: attempts.len() as u32,
+            rate_limited: limited as u32,
+            degraded: answer.as_ref().is_ok_and(Routed::is_degraded),
+            backend: answer.as_ref().ok().and_then(Routed::backend).map(str::to_owned),
+            outcome: Outcome::TruncatedReported,
+        };
+        seen.outcome = match answer {
+            Ok(answer) => read(answer, &call.job).await,
+            Err(error) => Outcome::Error(match error.last_failure() {
+                Some(kind) => format!("refused after {kind}"),
+                None => "refused, nothing usable".into(),
+            }),
+        };
+        seen.ended_at = Instant::now();
+        seen
+    }
+
+    fn explained(&self) -> Vec<Explained> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let abroad = Facts::model(MODEL).prompt_tokens(900).residency(["ap-south"]);
+        let refused = self.router.explain(&CallOptions::new(abroad));
+        let named = [("a normal decision", &shown.normal), ("with a region lost", &shown.outage)];
+        let kept = named.into_iter().filter_map(|(title, text)| Some((title, text.clone()?)));
+        kept.chain([("refused: the data must stay where no server is", format!("{refused}"))])
+            .map(|(title, text)| Explained { title: title.into(), text })
+            .collect()
+    }
+
+    fn leaked_leases(&self) -> u64 {
+        self.router.total_in_flight()
+    }
+}
+
+/// Reads an answer to its end, which the router watches.
+async fn read(mut answer: Routed<Pieces>, job: &Job) -> Outcome {
+    let mut tokens = 0;
+    while let Some(piece) = answer.next().await {
+        match piece {
+            Ok(count) => tokens += count,
+            Err(_interrupted) => return Outcome::TruncatedReported,
+        }
+    }
+    Outcome::of_finished(tokens, job)
+}
+
+/// The decisions to show. Rendering costs something, so it is done for a few.
+#[derive(Debug, Default)]
+struct Shown {
+    requests: usize,
+    normal: Option<String>,
+    outage: Option<String>,
+    /// The one kept of the outage had to try twice: there is no better one.
+    failed_over: bool,
+}
+
+impl FallwayClient {
+    fn show(&self, call: &Call, decision: &Decision) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.requests += 1;
+        if shown.requests > WARM && call.during.is_none() && shown.normal.is_none() {
+            shown.normal = Some(decision.to_string());
+        }
+        let failed_over = decision.attempts().len() > 1;
+        let better = failed_over && !shown.failed_over;
+        if call.during == Some(Fault::RegionLost) && (shown.outage.is_none() || better) {
+            shown.outage = Some(decision.to_string());
+            shown.failed_over = failed_over;
+        }
+    }
+}
+
+/// One server as a fallway backend.
+#[derive(Debug)]
+struct Server {
+    http: Http,
+    endpoint: Endpoint,
+    first_token_limit: Duration,
+}
+
+#[async_trait]
+impl Backend<Job> for Server {
+    type Response = Pieces;
+
+    async fn call(&self, job: &Job, _: &Attempt) -> Result<Pieces, BackendError> {
+        let first = timeout(self.first_token_limit, self.begin(job)).await;
+        let (mut answer, first) = first.map_err(|_| FailureKind::Timeout)??;
+        if job.stream {
+            let rest = stream::try_unfold(answer, async |mut answer| {
+                let next = tokens(&mut answer).await?;
+                Ok(next.map(|count| (count, answer)))
+            });
+            return Ok(stream::iter([Ok(first)]).chain(rest).boxed());
+        }
+        while tokens(&mut answer).await?.is_some() {}
+        Ok(stream::iter([Ok(answer.tokens())]).boxed())
+    }
+}
+
+impl Server {
+    /// An answer and its first tokens.
+    async fn begin(&self, job: &Job) -> Result<(Answer, u32), BackendError> {
+        let mut answer = Answer::open(&self.http, &self.endpoint, job, true).await?;
+        let first = tokens(&mut answer).await?;
+        Ok((answer, first.ok_or(FailureKind::Protocol)?))
+    }
+}
+
+/// The next tokens of an answer; `None` at the end that the protocol announces.
+async fn tokens(answer: &mut Answer) -> Result<Option<u32>, BackendError> {
+    match answer.next().await? {
+        Piece::Tokens(count) => Ok(Some(count)),
+        Piece::Done => Ok(None),
+        Piece::EndedWithoutDone => Err(FailureKind::Truncated.into()),
+    }
+}
+
+/// What went wrong, in the words of the taxonomy.
+impl From<Failure> for BackendError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused => FailureKind::Unreachable.into(),
+            Failure::Status(status, headers) => {
+                let header = |name: &str| headers.get(name)?.to_str().ok();
+                Self::from_http(status.as_u16(), header, "", SystemTime::now())
+            }
+            Failure::Broken => FailureKind::Truncated.into(),
+            Failure::ErrorEvent => Self::from_stream_event(None, ""),
+            Failure::Malformed => FailureKind::Protocol.into(),
+        }
+    }
+}

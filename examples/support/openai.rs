@@ -1,0 +1,324 @@
+//! A [`Backend`] for servers that speak the OpenAI chat completions API over plain HTTP/1.1.
+//!
+//! It does one call and classifies what goes wrong with it; whether and where to try again is the router's business.
+//! What matters to a router and is easily missed:
+//!
+//! - **The point of no return** of a stream is its first content. What comes before it (the role, metadata) is held back
+//!   and delivered together with it, so that an error up to there is a failed attempt that can be repeated elsewhere.
+//! - **The end of a stream is `[DONE]`**, nothing else; a connection that closes before is a failure.
+//! - **Only whole events leave**, each with its bytes as they came: a client never sees half of one, and nothing is
+//!   encoded again.
+//! - **A 200 can be an error**: an `error` object in the body or in an event is classified like a status.
+//! - **Dropping an answer closes its connection at once**, which tells the server to stop working.
+#![allow(dead_code, unreachable_pub)] // every example uses another part of it
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use fallway::backend::{Attempt, Backend, BackendError, FailureKind};
+use fallway::{CallOptions, Facts};
+use futures::stream::{self, BoxStream, Stream, StreamExt as _};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+
+mod events;
+mod json;
+mod wire;
+
+use events::Events;
+use wire::{Exchange, Pool};
+
+/// Largest unary answer that is read; the longest completions are some hundred kilobytes.
+const MAX_ANSWER: usize = 32 << 20;
+/// Largest error body that is looked at. What is longer is not an error object.
+const MAX_ERROR: usize = 64 << 10;
+const PROMPT_TOKENS: HeaderName = HeaderName::from_static("x-prompt-tokens");
+/// What of a caller's headers goes on to the server. Never `authorization`: the caller's key is for the gateway.
+const FORWARDED: [HeaderName; 3] =
+    [PROMPT_TOKENS, HeaderName::from_static("x-request-id"), HeaderName::from_static("traceparent")];
+
+/// A chat completion to be had somewhere: the body as the caller sent it, and the little of it that routing needs.
+pub struct ChatRequest {
+    body: Bytes,
+    model: String,
+    /// Where in the body the model's name stands; `None` where it is written with escapes.
+    model_at: Option<Range<usize>>,
+    stream: bool,
+    max_tokens: Option<u64>,
+    headers: HeaderMap,
+}
+
+impl ChatRequest {
+    /// Reads as much of `body` as routing needs, and takes the headers that go on to the server.
+    ///
+    /// # Errors
+    /// When the body is not the JSON of a chat completion request; the message is fit for its sender.
+    pub fn new(body: Bytes, headers: &HeaderMap) -> Result<Self, serde_json::Error> {
+        let asked: json::Asked<'_> = serde_json::from_slice(&body)?;
+        let model_at = match &asked.model {
+            Cow::Borrowed(name) => {
+                let start = name.as_ptr() as usize - body.as_ptr() as usize;
+                Some(start..start + name.len())
+            }
+            Cow::Owned(_) => None,
+        };
+        let mut forwarded = HeaderMap::new();
+        for name in FORWARDED {
+            if let Some(value) = headers.get(&name) {
+                forwarded.insert(name, value.clone());
+            }
+        }
+        let (model, stream) = (asked.model.into_owned(), asked.stream.unwrap_or(false));
+        let max_tokens = asked.max_completion_tokens.or(asked.max_tokens);
+        Ok(Self { model, model_at, stream, max_tokens, headers: forwarded, body })
+    }
+
+    /// What a router may know of it. Tokens of the prompt are those of the header `x-prompt-tokens`, else a quarter of the
+    /// characters. A completion that is computed twice costs money twice and does no other harm: it is replay-safe.
+    pub fn facts(&self) -> Facts {
+        let announced = self.headers.get(PROMPT_TOKENS).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let tokens = announced.unwrap_or_else(|| Facts::estimate_tokens(self.body.len()));
+        let facts = Facts::model(self.model.as_str()).prompt_tokens(tokens).replay_safe();
+        match self.max_tokens {
+            Some(tokens) => facts.output_tokens(tokens),
+            None => facts,
+        }
+    }
+
+    /// Whether the caller wants the answer as it is made.
+    pub fn stream(&self) -> bool {
+        self.stream
+    }
+
+    /// The body for a server that knows the model as `model`. Everything else in it stays as it is, byte by byte.
+    fn body_for(&self, model: &str) -> Bytes {
+        if model == self.model {
+            return self.body.clone();
+        }
+        // A name always has a JSON form.
+        let name = serde_json::Value::from(model).to_string();
+        match &self.model_at {
+            Some(at) => {
+                let inner = &name.as_bytes()[1..name.len() - 1];
+                [&self.body[..at.start], inner, &self.body[at.end..]].concat().into()
+            }
+            None => json::with_model(&self.body, model),
+        }
+    }
+}
+
+impl From<&ChatRequest> for CallOptions {
+    fn from(request: &ChatRequest) -> Self {
+        Self::new(request.facts())
+    }
+}
+
+impl fmt::Debug for ChatRequest {
+    // Not the body: it is payload.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatRequest").field("model", &self.model).field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// An answer: the whole body, or the events of a stream from the first content on. As a [`Stream`] a whole body is its
+/// only item, so one router serves both.
+pub enum ChatAnswer {
+    /// A unary answer; a JSON document without `error`.
+    Whole(Bytes),
+    /// Events of a stream. The last one is `[DONE]`.
+    Events(BoxStream<'static, Result<ChatChunk, BackendError>>),
+}
+
+/// A piece of an answer to be handed on as it is.
+#[derive(Debug)]
+pub struct ChatChunk {
+    /// One or more whole events.
+    pub bytes: Bytes,
+    /// How many of them carry content: tokens, for a server that sends one per event.
+    pub tokens: u64,
+}
+
+impl Stream for ChatAnswer {
+    type Item = Result<ChatChunk, BackendError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.get_mut() {
+            // A document is never empty: emptiness says that it was handed out.
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(ChatChunk { bytes: std::mem::take(bytes), tokens: 0 }))),
+            Self::Events(events) => events.poll_next_unpin(cx),
+        }
+    }
+}
+
+impl fmt::Debug for ChatAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Whole(_) => "Whole",
+            Self::Events(_) => "Events",
+        })
+    }
+}
+
+/// What a server said to a request that it refused: the source of the [`BackendError`], for a gateway that passes on what
+/// is the caller's own fault.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The status.
+    pub status: StatusCode,
+    /// The body; empty where it was too long.
+    pub body: Bytes,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "answered {}", self.status)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// One server.
+#[derive(Debug)]
+pub struct OpenAi {
+    pool: Pool,
+    uri: Uri,
+    /// The model's name there; `None` hands on what the caller asked for.
+    model: Option<String>,
+    /// Headers of every request. The key among them is marked as sensitive, so no `Debug` shows it.
+    headers: HeaderMap,
+}
+
+/// A mistake in the description of a server. Says nothing of the key.
+#[derive(Debug, PartialEq, Eq)]
+pub enum InvalidServer {
+    /// Not `http://host[:port][/path]`.
+    Url(String),
+    /// The key is no header value.
+    Key,
+}
+
+impl fmt::Display for InvalidServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => write!(f, "url {url:?} is not of the form http://host[:port][/path]"),
+            Self::Key => f.write_str("the key holds characters that no header may have"),
+        }
+    }
+}
+
+impl std::error::Error for InvalidServer {}
+
+impl OpenAi {
+    /// A server whose API stands under `url`, without the `/v1`.
+    ///
+    /// # Errors
+    /// When `url` is not an address in plain HTTP.
+    pub fn new(url: &str) -> Result<Self, InvalidServer> {
+        let invalid = || InvalidServer::Url(url.to_owned());
+        let base: Uri = url.trim_end_matches('/').parse().map_err(|_| invalid())?;
+        let authority = base.authority().filter(|_| base.scheme_str() == Some("http")).ok_or_else(invalid)?;
+        // A name and password in the address would be a secret in every log line.
+        if authority.as_str().contains('@') || base.query().is_some() {
+            return Err(invalid());
+        }
+        let path = format!("{}/v1/chat/completions", base.path().trim_end_matches('/'));
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_str(authority.as_str()).map_err(|_| invalid())?);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(Self {
+            pool: Pool::new(authority.host(), authority.port_u16().unwrap_or(80)),
+            uri: path.parse().map_err(|_| invalid())?,
+            model: None,
+            headers,
+        })
+    }
+
+    /// Calls the model by this name, whatever the caller called it: he may have asked for one that this one stands in for.
+    #[must_use]
+    pub fn model(mut self, model: impl Into<String>) -> Self {
+        self.model = Some(model.into());
+        self
+    }
+
+    /// Sends this key with every request.
+    ///
+    /// # Errors
+    /// When it cannot be sent in a header.
+    pub fn key(mut self, key: &str) -> Result<Self, InvalidServer> {
+        let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| InvalidServer::Key)?;
+        value.set_sensitive(true);
+        self.headers.insert(AUTHORIZATION, value);
+        Ok(self)
+    }
+
+    fn post(&self, request: &ChatRequest) -> Request<Full<Bytes>> {
+        let model = self.model.as_deref().unwrap_or(&request.model);
+        let mut post = Request::new(Full::new(request.body_for(model)));
+        *post.method_mut() = Method::POST;
+        *post.uri_mut() = self.uri.clone();
+        post.headers_mut().clone_from(&self.headers);
+        for (name, value) in &request.headers {
+            post.headers_mut().insert(name, value.clone());
+        }
+        post
+    }
+
+    /// Reads a whole answer and keeps the connection.
+    async fn whole(&self, exchange: Exchange, body: Incoming) -> Result<ChatAnswer, BackendError> {
+        let body = self.pool.read(exchange, body, MAX_ANSWER).await?;
+        let answer: json::Whole = serde_json::from_slice(&body)
+            .map_err(|error| BackendError::from(FailureKind::Protocol).with_source(error))?;
+        match answer {
+            json::Whole { error: Some(fault), .. } => Err(fault.classify()),
+            json::Whole { choices: None, .. } => Err(FailureKind::Protocol.into()),
+            _ => Ok(ChatAnswer::Whole(body)),
+        }
+    }
+
+    /// Reads a stream up to its first content; the rest follows as the caller reads.
+    async fn events(&self, exchange: Exchange, body: Incoming) -> Result<ChatAnswer, BackendError> {
+        let mut events = Events::new(self.pool.clone(), exchange, body);
+        let first = events.first().await?;
+        let rest = stream::try_unfold(events, async |mut events| Ok(events.next().await?.map(|chunk| (chunk, events))));
+        Ok(ChatAnswer::Events(stream::iter([Ok(first)]).chain(rest).boxed()))
+    }
+
+    /// An answer that is no success, classified by its status, its headers and its `error` object.
+    async fn refused(&self, exchange: Exchange, response: Response<Incoming>) -> BackendError {
+        let (head, body) = response.into_parts();
+        let body = self.pool.read(exchange, body, MAX_ERROR).await.unwrap_or_default();
+        let header = |name: &str| head.headers.get(name)?.to_str().ok();
+        let detail = serde_json::from_slice::<json::Whole>(&body).ok().and_then(|answer| answer.error);
+        let detail = detail.as_ref().map_or("", |fault| fault.detail(head.status));
+        BackendError::from_http(head.status.as_u16(), header, detail, SystemTime::now())
+            .with_source(Refusal { status: head.status, body })
+    }
+}
+
+#[async_trait]
+impl Backend<ChatRequest> for OpenAi {
+    type Response = ChatAnswer;
+
+    async fn call(&self, request: &ChatRequest, attempt: &Attempt) -> Result<ChatAnswer, BackendError> {
+        let (exchange, response) = self.pool.send(self.post(request), attempt.time_limit()).await?;
+        if response.status() != StatusCode::OK {
+            return Err(self.refused(exchange, response).await);
+        }
+        // A server may answer whole where a stream was asked for; its errors often come so.
+        let kind = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        if request.stream && kind.starts_with(b"text/event-stream") {
+            self.events(exchange, response.into_body()).await
+        } else {
+            self.whole(exchange, response.into_body()).await
+        }
+    }
+}

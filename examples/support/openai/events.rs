@@ -1,0 +1,101 @@
+//! The events of one streamed answer.
+
+use bytes::{Bytes, BytesMut};
+use fallway::backend::{BackendError, FailureKind};
+use hyper::body::Incoming;
+
+use super::super::sse::{MAX_EVENT, SseEvent, SseParser};
+use super::ChatChunk;
+use super::json::Chunk;
+use super::wire::{Exchange, Pool};
+
+/// Reads a stream event by event. Dropping it closes the connection.
+pub(super) struct Events {
+    pool: Pool,
+    /// `None` after the terminator.
+    exchange: Option<Exchange>,
+    body: Incoming,
+    parser: SseParser,
+    /// Received and not yet handed on; at its start, `parsed` bytes of an event that is not complete.
+    raw: BytesMut,
+    parsed: usize,
+    complete: Vec<SseEvent>,
+}
+
+impl Events {
+    pub(super) fn new(pool: Pool, exchange: Exchange, body: Incoming) -> Self {
+        Self {
+            pool,
+            exchange: Some(exchange),
+            body,
+            parser: SseParser::new(),
+            raw: BytesMut::new(),
+            parsed: 0,
+            complete: Vec::new(),
+        }
+    }
+
+    /// Everything up to and including the first content, in one piece. An answer without content is complete with its
+    /// finish reason.
+    pub(super) async fn first(&mut self) -> Result<ChatChunk, BackendError> {
+        let mut held = BytesMut::new();
+        while let Some((chunk, begins)) = self.read().await? {
+            if held.is_empty() && begins {
+                return Ok(chunk);
+            }
+            held.extend_from_slice(&chunk.bytes);
+            if begins {
+                return Ok(ChatChunk { bytes: held.freeze(), tokens: chunk.tokens });
+            }
+        }
+        Err(FailureKind::Truncated.into())
+    }
+
+    /// The next event; `None` after `[DONE]`.
+    pub(super) async fn next(&mut self) -> Result<Option<ChatChunk>, BackendError> {
+        Ok(self.read().await?.map(|(chunk, _)| chunk))
+    }
+
+    /// The next event, and whether an answer has begun with it.
+    async fn read(&mut self) -> Result<Option<(ChatChunk, bool)>, BackendError> {
+        let Some((event, bytes)) = self.event().await? else { return Ok(None) };
+        if event.is_done() {
+            if let Some(exchange) = self.exchange.take() {
+                self.pool.keep_if_ended(exchange, &mut self.body).await;
+            }
+            return Ok(Some((ChatChunk { bytes, tokens: 0 }, true)));
+        }
+        let protocol = |error| BackendError::from(FailureKind::Protocol).with_source(error);
+        let chunk: Chunk<'_> = serde_json::from_str(&event.data).map_err(protocol)?;
+        if let Some(fault) = &chunk.error {
+            return Err(fault.classify());
+        }
+        let content = chunk.has_content();
+        Ok(Some((ChatChunk { bytes, tokens: content.into() }, content || chunk.finishes())))
+    }
+
+    /// The next event with its bytes, comments before it included.
+    async fn event(&mut self) -> Result<Option<(SseEvent, Bytes)>, BackendError> {
+        let Some(exchange) = &mut self.exchange else { return Ok(None) };
+        loop {
+            while let Some(line) = self.raw[self.parsed..].iter().position(|byte| *byte == b'\n') {
+                let end = self.parsed + line + 1;
+                let pushed = self.parser.push(&self.raw[self.parsed..end], &mut self.complete);
+                pushed.map_err(|error| BackendError::from(FailureKind::Protocol).with_source(error))?;
+                self.parsed = end;
+                if let Some(event) = self.complete.pop() {
+                    self.parsed = 0;
+                    return Ok(Some((event, self.raw.split_to(end).freeze())));
+                }
+            }
+            if self.raw.len() > MAX_EVENT {
+                return Err(FailureKind::Protocol.into());
+            }
+            match exchange.frame(&mut self.body).await {
+                Some(Ok(data)) => self.raw.extend_from_slice(&data),
+                Some(Err(error)) => return Err(BackendError::from(FailureKind::Truncated).with_source(error)),
+                None => return Err(FailureKind::Truncated.into()),
+            }
+        }
+    }
+}

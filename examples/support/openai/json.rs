@@ -1,0 +1,124 @@
+//! What is read of requests and answers, and no more.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use fallway::backend::{BackendError, FailureKind};
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+/// A request.
+#[derive(Deserialize)]
+pub(super) struct Asked<'a> {
+    #[serde(borrow)]
+    pub(super) model: Cow<'a, str>,
+    pub(super) stream: Option<bool>,
+    pub(super) max_tokens: Option<u64>,
+    pub(super) max_completion_tokens: Option<u64>,
+}
+
+/// A request's body with another model, where the old name is written in a way that hides its place (`"a\/b"`).
+pub(super) fn with_model(body: &[u8], model: &str) -> Bytes {
+    // It was read as a JSON object before.
+    let mut fields: BTreeMap<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+    fields.insert("model".into(), model.into());
+    serde_json::to_vec(&fields).unwrap_or_default().into()
+}
+
+/// A whole answer, good or bad.
+#[derive(Deserialize)]
+pub(super) struct Whole {
+    pub(super) choices: Option<IgnoredAny>,
+    pub(super) error: Option<Fault>,
+}
+
+/// One event of a stream.
+#[derive(Deserialize)]
+pub(super) struct Chunk<'a> {
+    #[serde(borrow, default)]
+    choices: Vec<Choice<'a>>,
+    pub(super) error: Option<Fault>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(borrow)]
+    delta: Option<Delta<'a>>,
+    finish_reason: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow)]
+    content: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    reasoning_content: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    refusal: Option<Cow<'a, str>>,
+    tool_calls: Option<IgnoredAny>,
+}
+
+impl Chunk<'_> {
+    /// Whether something is in it that the caller asked for.
+    pub(super) fn has_content(&self) -> bool {
+        self.choices.iter().filter_map(|choice| choice.delta.as_ref()).any(|delta| {
+            let text = [&delta.content, &delta.reasoning_content, &delta.refusal];
+            delta.tool_calls.is_some() || text.into_iter().flatten().any(|text| !text.is_empty())
+        })
+    }
+
+    /// Whether it ends an answer, which may have been empty.
+    pub(super) fn finishes(&self) -> bool {
+        self.choices.iter().any(|choice| choice.finish_reason.is_some())
+    }
+}
+
+/// An `error` object. Servers differ in its fields; some send a mere text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Fault {
+    Object {
+        code: Option<Code>,
+        #[serde(rename = "type")]
+        kind: Option<String>,
+    },
+    Other(IgnoredAny),
+}
+
+/// OpenAI sends a name, vLLM and OpenRouter a status.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Code {
+    Status(u16),
+    Name(String),
+    Other(IgnoredAny),
+}
+
+impl Fault {
+    /// The machine-readable part that says more than the status. The type is coarser than most statuses: a 503 of type
+    /// `server_error` is still an overload. It counts only beside a 400, which says least.
+    pub(super) fn detail(&self, status: StatusCode) -> &str {
+        match self {
+            Self::Object { code: Some(Code::Name(name)), .. } => name,
+            Self::Object { kind: Some(kind), .. } if status == StatusCode::BAD_REQUEST => kind,
+            _ => "",
+        }
+    }
+
+    /// An error that came inside a 200: by its code, else by its type.
+    pub(super) fn classify(&self) -> BackendError {
+        let Self::Object { code, kind } = self else { return FailureKind::Protocol.into() };
+        let error = match code {
+            Some(Code::Status(status)) => BackendError::from_stream_event(Some(*status), ""),
+            Some(Code::Name(name)) => BackendError::from_stream_event(None, name),
+            _ => FailureKind::Protocol.into(),
+        };
+        match kind {
+            Some(kind) if error.kind() == FailureKind::Protocol => BackendError::from_stream_event(None, kind),
+            _ => error,
+        }
+    }
+}

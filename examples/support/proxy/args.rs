@@ -1,0 +1,121 @@
+//! The command line of the gateway.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use fallway::Profile;
+use fallway::policy::FailSafe;
+
+use crate::support::openai::OpenAi;
+
+pub const USAGE: &str = "\
+usage: gateway --listen HOST:PORT --backend id=ID,url=http://HOST:PORT,model=MODEL[,region=REGION]
+                   [,weight=1][,concurrency=64][,key=SECRET] [--backend ..] [--fallback-model MODEL]
+                   [--attempts 3] [--attempt-timeout-ms 2000] [--stall-timeout-ms 30000]";
+
+/// What the command line says.
+pub struct Args {
+    pub listen: SocketAddr,
+    pub backends: Vec<(Profile, OpenAi)>,
+    /// Serves what the asked model cannot.
+    pub fallback_model: Option<String>,
+    pub attempts: u32,
+    /// Longest wait for a whole answer or for the first token of a stream.
+    pub attempt_limit: Option<Duration>,
+    /// Longest gap inside a stream.
+    pub stall_limit: Option<Duration>,
+}
+
+impl Args {
+    /// Reads the arguments without the program's name.
+    ///
+    /// # Errors
+    /// A message that names the offender, never a key.
+    pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let (mut listen, mut backends, mut keys) = (None, Vec::new(), Vec::new());
+        let mut options = Self {
+            listen: ([127, 0, 0, 1], 0).into(),
+            backends: Vec::new(),
+            fallback_model: None,
+            attempts: FailSafe::ATTEMPTS,
+            attempt_limit: None,
+            stall_limit: None,
+        };
+        while let Some(flag) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value\n{USAGE}"));
+            match flag.as_str() {
+                "--listen" => listen = Some(number(&flag, &value()?)?),
+                "--backend" => backends.push(backend(&value()?, &mut keys)?),
+                "--fallback-model" => options.fallback_model = Some(value()?),
+                "--attempts" => options.attempts = number(&flag, &value()?)?,
+                "--attempt-timeout-ms" => options.attempt_limit = Some(millis(&flag, &value()?)?),
+                "--stall-timeout-ms" => options.stall_limit = Some(millis(&flag, &value()?)?),
+                _ => return Err(format!("unknown argument {flag:?}\n{USAGE}")),
+            }
+        }
+        options.listen = listen.ok_or_else(|| format!("--listen is missing\n{USAGE}"))?;
+        options.backends = backends;
+        Ok(options)
+    }
+}
+
+/// One `--backend`. `keys` are those seen so far with the name of their first backend: backends of one key share its fate.
+fn backend(text: &str, keys: &mut Vec<(String, String)>) -> Result<(Profile, OpenAi), String> {
+    let (mut id, mut url, mut model, mut key) = (None, None, None, None);
+    let (mut region, mut weight, mut concurrency) = (None, None, None);
+    for field in text.split(',') {
+        let (name, value) = field.split_once('=').ok_or_else(|| match field {
+            // It may be the rest of a key.
+            _ if key.is_some() => "--backend: a key must not contain a comma".to_owned(),
+            _ => format!("--backend: {field:?} is not of the form name=value\n{USAGE}"),
+        })?;
+        let place = match name {
+            "id" => &mut id,
+            "url" => &mut url,
+            "model" => &mut model,
+            "region" => &mut region,
+            "weight" => &mut weight,
+            "concurrency" => &mut concurrency,
+            "key" => &mut key,
+            _ => return Err(format!("--backend: unknown field {name:?}\n{USAGE}")),
+        };
+        if place.replace(value).is_some() {
+            return Err(format!("--backend: {name} is given twice"));
+        }
+    }
+    let id = id.ok_or_else(|| format!("--backend {}: id is missing", url.unwrap_or("without url")))?;
+    let missing = |name: &str| format!("backend {id:?}: {name} is missing");
+    let (url, model) = (url.ok_or_else(|| missing("url"))?, model.ok_or_else(|| missing("model"))?);
+    let invalid = |error| format!("backend {id:?}: {error}");
+
+    let mut profile = Profile::new(id).model(model);
+    let mut backend = OpenAi::new(url).map_err(invalid)?.model(profile.model_name().unwrap_or(model).to_owned());
+    if let Some(region) = region {
+        profile = profile.region(region);
+    }
+    if let Some(weight) = weight {
+        profile = profile.weight(number(&format!("backend {id:?}: weight"), weight)?);
+    }
+    if let Some(limit) = concurrency {
+        profile = profile.concurrency(number(&format!("backend {id:?}: concurrency"), limit)?);
+    }
+    if let Some(key) = key {
+        backend = backend.key(key).map_err(invalid)?;
+        let first = match keys.iter().find(|(known, _)| known == key) {
+            Some((_, first)) => first.clone(),
+            None => id.to_owned(),
+        };
+        profile = profile.credential(format!("key of {first}"));
+        keys.push((key.to_owned(), first));
+    }
+    Ok((profile, backend))
+}
+
+fn millis(flag: &str, text: &str) -> Result<Duration, String> {
+    number(flag, text).map(Duration::from_millis)
+}
+
+fn number<T: FromStr>(name: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{name}: {text:?} is not what it takes\n{USAGE}"))
+}
