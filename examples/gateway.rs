@@ -25,9 +25,8 @@ use fallway::router::RouteErrorKind;
 use fallway::{BuildError, CallOptions, Decision, RouteError, Routed, Router};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, StatusCode};
-use tokio::runtime::Runtime;
 
 #[path = "support/proxy/mod.rs"]
 mod proxy;
@@ -56,24 +55,20 @@ struct Gateway {
 
 fn main() -> ExitCode {
     let started = Args::parse(std::env::args().skip(1)).and_then(|args| {
-        let listen = args.listen;
+        let (listen, threads) = (args.listen, args.threads);
         let router = build(args).map_err(|error| error.to_string())?;
-        Ok((listen, Gateway { router, decisions: Mutex::default() }))
+        Ok((listen, threads, Gateway { router, decisions: Mutex::default() }))
     });
-    let (listen, gateway) = match started {
+    let (listen, threads, gateway) = match started {
         Ok(started) => started,
         Err(message) => {
             eprintln!("gateway: {message}");
             return ExitCode::from(2);
         }
     };
-    match (match std::env::var("RT").as_deref() { Ok("1") => tokio::runtime::Builder::new_current_thread().enable_all().build(), _ => Runtime::new() }).and_then(|runtime| runtime.block_on(serve(listen, gateway, Gateway::handle))) {
-        Ok(never) => match never {},
-        Err(error) => {
-            eprintln!("gateway: {listen}: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = serve(listen, threads, gateway, Gateway::handle);
+    eprintln!("gateway: {listen}: {error}");
+    ExitCode::FAILURE
 }
 
 fn build(args: Args) -> Result<Router<ChatRequest, ChatAnswer>, BuildError> {

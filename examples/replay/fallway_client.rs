@@ -6,9 +6,8 @@
 //! - **The point of no return** of a stream is its first token: until then the router tries elsewhere, after it the caller
 //!   is told.
 //! - **The end is `[DONE]`**, nothing else. A body that ends without it is a failure of its server, and the router learns it.
-//! - **Limits**: no server gets more in flight than three times its slots. A call is in flight for the distance too, so with
-//!   only the slots a server far away would idle; without a limit, everything would wait behind a slow one. What does not
-//!   fit waits in the router, from where it goes to whoever is free first.
+//! - **Limits**: no server gets more in flight than it can use. What does not fit waits in the router, from where it goes to
+//!   whoever is free first, and not behind a slow one.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -30,8 +29,6 @@ use crate::workload::{Job, MODEL};
 
 /// The longest wait for a first token, as a part of the SLO: what is left is enough for another attempt.
 const FIRST_TOKEN_SHARE: f64 = 0.4;
-/// Calls in flight to a server, for each of its slots.
-const IN_FLIGHT_PER_SLOT: usize = 3;
 /// This many requests pass before the decision is kept that is shown as the normal one: the router knows its servers then.
 const WARM: usize = 40;
 
@@ -57,8 +54,8 @@ impl FallwayClient {
         let ejection = Ejection::fast().consecutive(3);
         let mut router = Router::builder(predicted_ttft().fail_safe(FailSafe::default())).ejection(ejection);
         for endpoint in servers {
-            let slots = u32::try_from(endpoint.slots * IN_FLIGHT_PER_SLOT).unwrap_or(u32::MAX);
-            let profile = Profile::new(endpoint.id.clone()).model(MODEL).region(endpoint.region).concurrency(slots);
+            let profile =
+                Profile::new(endpoint.id.clone()).model(MODEL).region(endpoint.region).concurrency(endpoint.in_flight);
             router = router.backend(profile, Server { http: http.clone(), endpoint, first_token_limit });
         }
         Self {

@@ -58,6 +58,8 @@ pub(crate) struct Sizing {
     pub(crate) mean_load: f64,
     /// Utilisation in the busiest second.
     pub(crate) peak_load: f64,
+    /// Seconds that a request keeps a slot, on average.
+    service: f64,
 }
 
 impl Sizing {
@@ -84,7 +86,17 @@ impl Sizing {
             speed,
             mean_load: (mean_work / speed + mean_overhead) / slots,
             peak_load: (peak_work / speed + peak_overhead) / slots,
+            service: mean_work / speed / workload.rate() + overhead,
         }
+    }
+}
+
+impl Sizing {
+    /// All slots busy, those requests that are on the way meanwhile, and half as many again in the queue, so that no slot
+    /// waits for its next request.
+    fn in_flight(self, rtt: Duration) -> u32 {
+        let busy = SLOTS as f64 * (1.0 + rtt.as_secs_f64() / self.service);
+        (busy * 1.5).ceil() as u32
     }
 }
 
@@ -125,14 +137,15 @@ pub(crate) struct Endpoint {
     pub(crate) uri: Uri,
     /// Distance; waited for on the client's side, once per attempt.
     pub(crate) rtt: Duration,
-    /// Requests that it works on at the same time; more than that wait in its queue.
-    pub(crate) slots: usize,
+    /// Requests in flight above which more of them only wait longer: what a load test of it would find.
+    pub(crate) in_flight: u32,
 }
 
 /// The running servers, region by region.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     servers: Vec<Upstream>,
+    sizing: Sizing,
 }
 
 impl Fleet {
@@ -158,7 +171,7 @@ impl Fleet {
                 servers.push(Upstream::start(config).await?);
             }
         }
-        Ok(Self { servers })
+        Ok(Self { servers, sizing })
     }
 
     /// The server with this place in the list.
@@ -179,7 +192,7 @@ impl Fleet {
                     .parse()
                     .expect("a loopback address and a fixed path are always a valid URI"),
                 rtt,
-                slots: SLOTS,
+                in_flight: self.sizing.in_flight(rtt),
             })
             .collect()
     }

@@ -103,13 +103,10 @@ impl Contender<'_> {
     }
 
     /// Lets a rejected candidate back. Hard lines and refusals with authority stay: then it returns `false`.
+    ///
+    /// A candidate that is full as well stays out, for that reason: doubts about a signal make no room.
     pub fn readmit(&mut self, note: Reason) -> bool {
-        let soft = self.entry.rejected.is_some_and(|reason| reason.class() == Class::Soft);
-        if soft {
-            self.entry.rejected = None;
-            self.entry.note = Some(note);
-        }
-        soft
+        self.entry.rejected.is_some_and(|reason| reason.class() == Class::Soft) && self.try_anyway(note)
     }
 
     /// Puts it first, ahead of every ordinary candidate, for this request to find out how it is. The driver lets
@@ -122,10 +119,18 @@ impl Contender<'_> {
         }
     }
 
-    /// Tries a candidate that is out, by the last means: whatever the class of its rejection, if it is not hard.
-    pub(super) fn try_anyway(&mut self, why: Reason) {
-        self.entry.rejected = None;
-        self.entry.note = Some(why);
-        self.entry.cost = 0;
+    /// Lets a candidate back whatever the class of its rejection, unless it is full. The caller answers for hard
+    /// lines.
+    pub(super) fn try_anyway(&mut self, note: Reason) -> bool {
+        let limit = self.profile().concurrency_limit().unwrap_or(u32::MAX);
+        let in_flight = self.load().in_flight;
+        let room = in_flight < limit;
+        if room {
+            self.entry.rejected = None;
+            self.entry.note = Some(note);
+        } else {
+            self.entry.rejected = Some(Reason::AtCapacity { in_flight });
+        }
+        room
     }
 }

@@ -3,9 +3,20 @@
 // A test may unwrap: that is how it fails. And a closure reads better than an import for the sake of a method's path.
 #![allow(clippy::unwrap_used, clippy::redundant_closure_for_method_calls)]
 
+mod architecture;
+mod bad_input;
 mod bars;
 mod cancel;
+mod conformance;
 mod constitution;
+mod events;
 mod fail_safe;
+mod fleet;
+mod reasons;
+mod runtimes;
+mod secrets;
+mod shares;
+mod streams;
 mod support;
 mod trace_rows;
+mod traps;

@@ -12,7 +12,7 @@ use crate::support::openai::OpenAi;
 pub const USAGE: &str = "\
 usage: gateway --listen HOST:PORT --backend id=ID,url=http://HOST:PORT,model=MODEL[,region=REGION]
                    [,weight=1][,concurrency=64][,key=SECRET] [--backend ..] [--fallback-model MODEL]
-                   [--attempts 3] [--attempt-timeout-ms 2000] [--stall-timeout-ms 30000]";
+                   [--threads 1] [--attempts 3] [--attempt-timeout-ms 2000] [--stall-timeout-ms 30000]";
 
 /// What the command line says.
 pub struct Args {
@@ -20,6 +20,8 @@ pub struct Args {
     pub backends: Vec<(Profile, OpenAi)>,
     /// Serves what the asked model cannot.
     pub fallback_model: Option<String>,
+    /// Threads that serve.
+    pub threads: usize,
     pub attempts: u32,
     /// Longest wait for a whole answer or for the first token of a stream.
     pub attempt_limit: Option<Duration>,
@@ -38,6 +40,7 @@ impl Args {
             listen: ([127, 0, 0, 1], 0).into(),
             backends: Vec::new(),
             fallback_model: None,
+            threads: 1,
             attempts: FailSafe::ATTEMPTS,
             attempt_limit: None,
             stall_limit: None,
@@ -48,6 +51,7 @@ impl Args {
                 "--listen" => listen = Some(number(&flag, &value()?)?),
                 "--backend" => backends.push(backend(&value()?, &mut keys)?),
                 "--fallback-model" => options.fallback_model = Some(value()?),
+                "--threads" => options.threads = number(&flag, &value()?)?,
                 "--attempts" => options.attempts = number(&flag, &value()?)?,
                 "--attempt-timeout-ms" => options.attempt_limit = Some(millis(&flag, &value()?)?),
                 "--stall-timeout-ms" => options.stall_limit = Some(millis(&flag, &value()?)?),

@@ -21,6 +21,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::runtime;
 
 use crate::support::openai::ChatAnswer;
 
@@ -29,11 +30,31 @@ pub type Answer = Response<Either<Full<Bytes>, Relay>>;
 
 /// Answers requests with `handle` for ever. A client that goes away has its `handle` dropped where it stands.
 ///
+/// One thread is the default for a reason: a second one is woken for every event to see whether there is work for it,
+/// which doubles the context switches of a request. It pays when one core is not enough.
+///
 /// # Errors
 /// When `listen` cannot be listened on.
-pub async fn serve<S, F>(
+pub fn serve<S, F>(
     listen: SocketAddr,
+    threads: usize,
     state: S,
+    handle: impl Fn(Arc<S>, Request<Incoming>) -> F + Copy + Send + Sync + 'static,
+) -> io::Result<Infallible>
+where
+    S: Send + Sync + 'static,
+    F: Future<Output = Answer> + Send,
+{
+    let mut runtime = match threads {
+        0 | 1 => runtime::Builder::new_current_thread(),
+        _ => runtime::Builder::new_multi_thread(),
+    };
+    runtime.worker_threads(threads.max(1)).enable_all().build()?.block_on(accept(listen, Arc::new(state), handle))
+}
+
+async fn accept<S, F>(
+    listen: SocketAddr,
+    state: Arc<S>,
     handle: impl Fn(Arc<S>, Request<Incoming>) -> F + Copy + Send + Sync + 'static,
 ) -> io::Result<Infallible>
 where
@@ -42,7 +63,6 @@ where
 {
     let listener = TcpListener::bind(listen).await?;
     println!("listening on {}", listener.local_addr()?);
-    let state = Arc::new(state);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of file descriptors: they come back as connections end.

@@ -181,6 +181,8 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         slate.each_rejected(|candidate| match candidate.rejected() {
             Some(Reason::Unhealthy { .. }) => opinions += 1,
             Some(Reason::Ejected { .. }) => streaks += 1,
+            // Busy is not sick.
+            Some(Reason::AtCapacity { .. }) => healthy += 1,
             Some(Reason::CoolingDown { .. } | Reason::OnProbation { .. }) => resting += 1,
             _ => {}
         });
@@ -229,8 +231,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         for index in 0..slate.sheet.entries.len() {
             let mut candidate = slate.contender(index);
             if candidate.rejected() == Some(Reason::QuotaInDoubt) {
-                candidate.try_anyway(Reason::QuotaProbe);
-                found = true;
+                found |= candidate.try_anyway(Reason::QuotaProbe);
             }
         }
         found
@@ -249,8 +250,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             if matches!(candidate.rejected(), Some(Reason::FailedHere { .. }))
                 && let Some(note @ (Reason::Probe | Reason::QuotaProbe)) = candidate.note()
             {
-                candidate.try_anyway(note);
-                due = true;
+                due |= candidate.try_anyway(note);
             }
         }
         if due {
@@ -266,8 +266,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         for index in entries {
             let mut candidate = slate.contender(index);
             if matches!(candidate.rejected(), Some(Reason::FailedHere { .. })) {
-                candidate.try_anyway(Reason::RetriedHere { at });
-                found = true;
+                found |= candidate.try_anyway(Reason::RetriedHere { at });
             }
         }
         found.then_some(Next::Call { at })
@@ -293,8 +292,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         if cx.now() - latest < FailSafe::TRIAL_INTERVAL {
             return None;
         }
-        slate.contender(index).try_anyway(Reason::Trial);
-        Some(Next::Call { at: cx.now() })
+        slate.contender(index).try_anyway(Reason::Trial).then(|| Next::Call { at: cx.now() })
     }
 
     /// Leaves time for what stands behind: an attempt may use what remains, less a reserve for each attempt that

@@ -1,0 +1,183 @@
+//! What a decision and a call allocate, counted.
+
+// A counting allocator cannot be written without it; the crate itself forbids it.
+#![allow(unsafe_code)]
+// A test may unwrap: that is how it fails.
+#![allow(clippy::unwrap_used)]
+
+use fallway::backend::{Attempt, Backend, BackendError, FailureKind};
+use fallway::policy::{
+    FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft, round_robin,
+    sticky, weighted,
+};
+use fallway::time::Instant;
+use fallway::{CallOptions, Decision, Facts, Profile, Router};
+use futures::executor::block_on;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+use std::time::Duration;
+
+/// Counts the allocations of the current thread, growth included.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // While the thread ends there is nothing left to count.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every call is passed on to the system allocator unchanged; counting touches a const thread-local only.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's obligations are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's obligations are passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's obligations are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of each of `rounds` rounds of work, together.
+fn allocations(rounds: u32, mut work: impl FnMut()) -> u64 {
+    let before = ALLOCATIONS.with(Cell::get);
+    (0..rounds).for_each(|_| work());
+    ALLOCATIONS.with(Cell::get) - before
+}
+
+/// A boxed backend that answers at once, or fails at once.
+struct Nothing(Option<FailureKind>);
+
+#[async_trait::async_trait]
+impl Backend<str> for Nothing {
+    type Response = ();
+
+    async fn call(&self, _: &str, _: &Attempt) -> Result<(), BackendError> {
+        self.0.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+}
+
+fn router(policy: impl RoutingPolicy + 'static, backends: usize) -> Router<str, ()> {
+    let mut builder = Router::<str, ()>::builder(policy);
+    for n in 0..backends {
+        let profile = Profile::new(format!("b{n}")).model("m@1").region(["eu", "us"][n % 2]).concurrency(64);
+        let backend: Box<dyn Backend<str, Response = ()>> = Box::new(Nothing(None));
+        builder = builder.backend(profile, backend);
+    }
+    builder.build().unwrap()
+}
+
+fn full_stack(backends: usize) -> Router<str, ()> {
+    router(predicted_ttft().fail_safe(FailSafe::default().tiers("chat", ["m", "m@1"])), backends)
+}
+
+fn facts() -> Facts {
+    Facts::model("chat").prompt_tokens(900).session("s").tenant("t").replay_safe()
+}
+
+/// Records that are kept, the last hundred.
+const KEPT: usize = 100;
+
+#[test]
+fn a_decision_in_place_allocates_nothing() {
+    for backends in [8, 64, 1_000] {
+        let router = full_stack(backends);
+        let options = CallOptions::within(Duration::from_secs(8)).facts(facts());
+        (0..backends * 2).for_each(|_| drop(block_on(router.call("", options.clone()))));
+        let mut kept: Vec<Decision> = (0..KEPT).map(|_| router.explain(&options)).collect();
+        let start = kept[0].time().as_nanos();
+        let mut seed = 0u64;
+        let mut decide = || {
+            seed += 1;
+            let decision = &mut kept[seed as usize % KEPT];
+            router.decide(decision, Instant::from_nanos(start + seed), seed);
+            assert!(black_box(decision.chosen()).is_some());
+        };
+        allocations(KEPT as u32 * 2, &mut decide);
+        let made = allocations(10_000, &mut decide);
+        println!("decide over {backends} backends: {made} allocations in 10,000 decisions");
+        assert_eq!(made, 0, "{backends} backends");
+    }
+}
+
+#[test]
+fn explain_allocates_nothing_once_its_records_are_made() {
+    // A new record takes the place of the oldest, which comes back: nothing is allocated in the long run.
+    for backends in [8, 64, 1_000] {
+        let router = full_stack(backends);
+        let options = CallOptions::within(Duration::from_secs(8)).facts(facts());
+        let mut kept: Vec<Decision> = (0..KEPT).map(|_| router.explain(&options)).collect();
+        let mut next = 0;
+        let mut explain = || {
+            next = (next + 1) % KEPT;
+            kept[next] = black_box(router.explain(&options));
+        };
+        allocations(KEPT as u32 * 2, &mut explain);
+        let made = allocations(10_000, &mut explain);
+        println!("explain over {backends} backends: {made} allocations in 10,000 decisions");
+        assert_eq!(made, 0, "{backends} backends");
+    }
+}
+
+#[test]
+fn no_leaf_allocates() {
+    let leaves: [Box<dyn RoutingPolicy>; 8] = [
+        ordered().boxed(),
+        round_robin().boxed(),
+        weighted().boxed(),
+        least_loaded().boxed(),
+        power_of_two().boxed(),
+        predicted_ttft().boxed(),
+        cheapest().boxed(),
+        sticky().boxed(),
+    ];
+    for leaf in leaves {
+        let name = leaf.name();
+        let router = router(leaf, 64);
+        let options = CallOptions::new(Facts::model("m").prompt_tokens(900).session("s"));
+        let mut explain = || drop(black_box(router.explain(&options)));
+        allocations(100, &mut explain);
+        assert_eq!(allocations(1_000, &mut explain), 0, "{name}");
+    }
+}
+
+#[test]
+fn a_hard_line_and_a_refusal_cost_no_allocation_either() {
+    let router = full_stack(64);
+    for facts in [facts().residency(["eu"]), facts().residency(["mars"]), Facts::model("nowhere"), facts().max_cost(1)]
+    {
+        let options = CallOptions::new(facts);
+        let mut explain = || drop(black_box(router.explain(&options)));
+        allocations(100, &mut explain);
+        assert_eq!(allocations(1_000, &mut explain), 0, "{:?}", router.explain(&options));
+    }
+}
+
+#[test]
+fn a_call_to_a_boxed_backend_allocates_three_times_at_most() {
+    for (name, router) in [("power_of_two", router(power_of_two(), 8)), ("full stack", full_stack(8))] {
+        let options = CallOptions::within(Duration::from_secs(8)).facts(facts().prompt_tokens(1));
+        let options = if name == "full stack" { options } else { options.facts(Facts::model("m").prompt_tokens(1)) };
+        let mut call = || drop(black_box(block_on(router.call("hi", options.clone()))));
+        allocations(200, &mut call);
+        let made = allocations(1_000, &mut call);
+        println!("a call through {name}: {:.3} allocations", made as f64 / 1_000.0);
+        assert!(made > 0, "{name}: nothing was counted");
+        assert!(made <= 3_000, "{name}: {made} allocations in 1,000 calls");
+    }
+}

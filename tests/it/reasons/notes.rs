@@ -1,0 +1,104 @@
+//! What is noted of a candidate that is in.
+
+use super::{first, pair};
+use crate::support::{ANSWER, Act, Opinion, World, always, fail, in_turn, ms, plain, secs, within};
+use fallway::FailureKind::{Overloaded, ServerError};
+use fallway::Profile;
+use fallway::decision::Reason;
+use fallway::policy::{FailSafe, PolicyExt, ordered, predicted_ttft, sticky};
+use fallway::signal::{Reading, Score};
+
+fn a() -> Profile {
+    Profile::new("a")
+}
+
+#[test]
+fn probe() {
+    let world = World::new();
+    let router = pair(&world, a(), in_turn([fail(Overloaded), ANSWER]));
+    world.call(&router, within(secs(5))).unwrap();
+    world.run_for(secs(20));
+    assert_eq!(first(&router, plain()), (None, Some(Reason::Probe)));
+}
+
+#[test]
+fn trial() {
+    let world = World::new();
+    let (router, _) =
+        world.fleet(world.router(ordered().fail_safe(FailSafe::default())), [(a(), always(fail(Overloaded)))]);
+    assert!(world.call(&router, within(ms(1))).is_err());
+    world.run_for(ms(400));
+    assert_eq!(first(&router, plain()), (None, Some(Reason::Trial)));
+}
+
+#[test]
+fn canary() {
+    let world = World::new();
+    let members = [(a(), always(ANSWER)), (Profile::new("b"), always(ANSWER))];
+    let (router, _) = world.fleet(world.router(predicted_ttft()), members);
+    assert_eq!(first(&router, plain()), (None, Some(Reason::Canary)));
+}
+
+#[test]
+fn ramping_up() {
+    let world = World::new();
+    let router = pair(&world, a(), in_turn([fail(Overloaded), ANSWER]));
+    world.call(&router, within(secs(5))).unwrap();
+    world.run_for(secs(20));
+    world.call(&router, within(secs(5))).unwrap();
+    world.run_for(secs(30));
+    let notes: Vec<_> = (0..50).filter_map(|_| first(&router, plain()).1).collect();
+    assert!(notes.contains(&Reason::RampingUp { share: 500 }) && notes.len() < 50, "{notes:?}");
+}
+
+#[test]
+fn unproven() {
+    let (world, opinion) = (World::new(), Opinion::default());
+    let members = [(a(), always(ANSWER)), (Profile::new("b"), always(ANSWER))];
+    let (router, _) = world.fleet(world.router(ordered()).signal(opinion.clone()), members);
+    opinion.set(0, Reading::Stale { value: Score::WELL, at: world.now() });
+    opinion.fresh(1, 1000, world.now());
+    assert_eq!(first(&router, plain()), (None, Some(Reason::Unproven { signal: 0 })));
+}
+
+#[test]
+fn readmitted() {
+    let (world, opinion) = (World::new(), Opinion::default());
+    let members = [(a(), always(ANSWER)), (Profile::new("b"), always(ANSWER))];
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).signal(opinion.clone());
+    let (router, _) = world.fleet(builder, members);
+    (0..2).for_each(|slot| opinion.fresh(slot, 0, world.now()));
+    assert_eq!(first(&router, plain()), (None, Some(Reason::Readmitted)));
+}
+
+#[test]
+fn retried_here() {
+    let world = World::new();
+    let builder = world.router(ordered().fail_safe(FailSafe::default()));
+    let (router, [backend]) = world.fleet(builder, [(a(), in_turn([fail(ServerError), ANSWER]))]);
+    let routed = world.call(&router, within(secs(5))).unwrap();
+    let note = routed.decision().chosen().unwrap().note();
+    let at = backend.seen()[1].at;
+    assert_eq!(note, Some(Reason::RetriedHere { at }));
+}
+
+#[test]
+fn over_bound() {
+    let world = World::new();
+    let members = [(a(), always(Act::Answer(secs(1)))), (Profile::new("b"), always(Act::Answer(secs(1))))];
+    let (router, _) = world.fleet(world.router(sticky()), members);
+    // A session whose home is `a`.
+    let home = |session: &String| {
+        let options = within(secs(5)).facts(plain().session(session.as_str()));
+        router.explain(&options).chosen().unwrap().name() == "a"
+    };
+    let session = (0..100).map(|n| format!("s{n}")).find(home).unwrap();
+    let facts = || plain().session(session.as_str());
+    assert_eq!(first(&router, facts()), (None, None));
+    // ceil(1.25 · 3 / 2) = 2 calls are what one of two may have of three.
+    let calls = [(); 2].map(|()| world.spawn_call(&router, within(secs(5)).facts(facts())));
+    world.settle();
+    assert_eq!(first(&router, facts()), (None, Some(Reason::OverBound { in_flight: 2 })));
+    world.run();
+    drop(calls);
+}

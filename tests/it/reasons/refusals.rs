@@ -1,0 +1,90 @@
+//! Why a request got no backend.
+
+use crate::support::{ANSWER, Act, TestRouter, World, always, fail, ms, plain, secs, within};
+use fallway::FailureKind::{InvalidRequest, Overloaded, ServerError};
+use fallway::budget::RetryBudget;
+use fallway::decision::{Next, Refusal};
+use fallway::policy::{FailSafe, PolicyExt, ordered};
+use fallway::router::{Builder, RouteErrorKind};
+use fallway::{CallOptions, Facts, Profile};
+
+/// The refusal of one call, and its kind.
+fn refused(world: &World, router: &TestRouter, options: CallOptions) -> (Refusal, RouteErrorKind) {
+    let error = world.call(router, options).unwrap_err();
+    let Next::Refuse { why } = error.decision().next() else { panic!("{error}") };
+    assert!(error.to_string().contains("refused: "), "{error}");
+    (why, error.kind())
+}
+
+fn trio(
+    world: &World,
+    act: &Act,
+    configure: impl FnOnce(Builder<str, crate::support::Reply>) -> Builder<str, crate::support::Reply>,
+) -> TestRouter {
+    let members = ["a", "b", "c"].map(|id| (Profile::new(id).model("m"), always(act.clone())));
+    world.fleet(configure(world.router(ordered().fail_safe(FailSafe::default()))), members).0
+}
+
+#[test]
+fn nothing_usable() {
+    let world = World::new();
+    let router = trio(&world, &ANSWER, |builder| builder);
+    let options = within(secs(5)).facts(plain().residency(["mars"]));
+    assert_eq!(refused(&world, &router, options), (Refusal::NothingUsable, RouteErrorKind::NothingUsable));
+}
+
+#[test]
+fn unknown_model() {
+    let world = World::new();
+    let router = trio(&world, &ANSWER, |builder| builder);
+    let options = within(secs(5)).facts(Facts::model("n"));
+    assert_eq!(refused(&world, &router, options), (Refusal::UnknownModel, RouteErrorKind::UnknownModel));
+}
+
+#[test]
+fn attempts_exhausted() {
+    let world = World::new();
+    let router = trio(&world, &fail(Overloaded), |builder| builder);
+    let expected = (Refusal::AttemptsExhausted { attempts: 3 }, RouteErrorKind::AttemptsExhausted);
+    assert_eq!(refused(&world, &router, within(secs(5))), expected);
+}
+
+#[test]
+fn retry_budget_empty() {
+    let world = World::new();
+    let router = trio(&world, &fail(Overloaded), |builder| builder.retry_budget(RetryBudget::new(0.0, 0).unwrap()));
+    let expected = (Refusal::RetryBudgetEmpty, RouteErrorKind::RetryBudgetEmpty);
+    assert_eq!(refused(&world, &router, within(secs(5))), expected);
+}
+
+#[test]
+fn not_retryable() {
+    for (kind, facts) in [(InvalidRequest, plain()), (ServerError, Facts::any())] {
+        let world = World::new();
+        let router = trio(&world, &fail(kind), |builder| builder);
+        let expected = (Refusal::NotRetryable { kind }, RouteErrorKind::NotRetryable);
+        assert_eq!(refused(&world, &router, within(secs(5)).facts(facts)), expected);
+    }
+}
+
+#[test]
+fn deadline_exceeded() {
+    let world = World::new();
+    let router = trio(&world, &Act::Hang, |builder| builder);
+    let expected = (Refusal::DeadlineExceeded, RouteErrorKind::DeadlineExceeded);
+    assert_eq!(refused(&world, &router, within(secs(5))), expected);
+}
+
+#[test]
+fn queue_full() {
+    let world = World::new();
+    let (router, _) = world.fleet(
+        world.router(ordered().fail_safe(FailSafe::default())).queue(0),
+        [(Profile::new("a").concurrency(1), always(Act::Answer(ms(500))))],
+    );
+    let first = world.spawn_call(&router, within(secs(5)));
+    world.settle();
+    let expected = (Refusal::QueueFull, RouteErrorKind::QueueFull);
+    assert_eq!(refused(&world, &router, within(secs(5))), expected);
+    assert!(first.take().is_ok());
+}

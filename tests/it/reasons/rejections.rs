@@ -1,0 +1,247 @@
+//! Why a candidate is out.
+
+use super::{hint, pair, rejected};
+use crate::support::{
+    ANSWER, Act, Log, Opinion, Reply, TestRouter, World, always, fail, in_turn, ms, plain, secs, within,
+};
+use fallway::FailureKind::{self, ContextTooLong, Overloaded, RateLimited, ServerError};
+use fallway::decision::Reason;
+use fallway::event::{Event, Observer};
+use fallway::facts::{Capabilities, Price};
+use fallway::policy::{FailSafe, PolicyExt, ordered, policy_fn};
+use fallway::time::Instant;
+use fallway::{CallOptions, Facts, Profile, RouteError, Routed};
+use futures::future::{BoxFuture, FutureExt};
+use std::sync::{Arc, Mutex};
+
+fn a() -> Profile {
+    Profile::new("a")
+}
+
+/// Why `a` is out for these facts, before any call.
+fn before(profile: Profile, facts: Facts) -> Option<Reason> {
+    let world = World::new();
+    rejected(&pair(&world, profile, always(ANSWER)), facts)
+}
+
+/// Why `a` is out after one call that it answered so, and the world and router.
+fn after(profile: Profile, act: Act) -> (World, TestRouter) {
+    let world = World::new();
+    let router = pair(&world, profile, in_turn([act, Act::Hang]));
+    world.call(&router, within(secs(60))).unwrap();
+    (world, router)
+}
+
+#[test]
+fn drained() {
+    assert_eq!(before(a().drained(true), plain()), Some(Reason::Drained));
+}
+
+#[test]
+fn outside_residency() {
+    assert_eq!(before(a().region("us"), plain().residency(["eu"])), Some(Reason::OutsideResidency));
+    // No region is no place where data may go.
+    assert_eq!(before(a(), plain().residency(["eu"])), Some(Reason::OutsideResidency));
+}
+
+#[test]
+fn tenant_forbidden() {
+    assert_eq!(before(a().only_tenants(["x"]), plain().tenant("y")), Some(Reason::TenantForbidden));
+    assert_eq!(before(a().only_tenants(["x"]), plain()), Some(Reason::TenantForbidden));
+    assert_eq!(before(a().only_tenants(["x"]), plain().tenant("x")), None);
+}
+
+#[test]
+fn missing_capabilities() {
+    let needs = plain().needs(Capabilities::VISION | Capabilities::TOOLS);
+    let missing = Capabilities::VISION;
+    assert_eq!(before(a().capabilities(Capabilities::TOOLS), needs), Some(Reason::MissingCapabilities { missing }));
+}
+
+#[test]
+fn context_too_long() {
+    let facts = |prompt| plain().prompt_tokens(prompt).output_tokens(100);
+    assert_eq!(before(a().context_window(1_000), facts(901)), Some(Reason::ContextTooLong { tokens: 1_001 }));
+    assert_eq!(before(a().context_window(1_000), facts(900)), None);
+}
+
+#[test]
+fn over_price_cap() {
+    let price = Price::per_million(1.0, 2.0).unwrap();
+    let facts = plain().prompt_tokens(10).output_tokens(20);
+    let cost = 50_000_000;
+    assert_eq!(before(a().price(price), facts.clone().max_cost(cost - 1)), Some(Reason::OverPriceCap { cost }));
+    assert_eq!(before(a().price(price), facts.max_cost(cost)), None);
+}
+
+#[test]
+fn price_unknown() {
+    assert_eq!(before(a(), plain().max_cost(u64::MAX)), Some(Reason::PriceUnknown));
+}
+
+#[test]
+fn rate_limited() {
+    let (world, router) = after(a(), hint(RateLimited, secs(9)));
+    assert_eq!(rejected(&router, plain()), Some(Reason::RateLimited { until: world.now() - ms(20) + secs(9) }));
+}
+
+#[test]
+fn asked_to_wait() {
+    let (world, router) = after(a(), hint(Overloaded, secs(9)));
+    assert_eq!(rejected(&router, plain()), Some(Reason::AskedToWait { until: world.now() - ms(20) + secs(9) }));
+}
+
+#[test]
+fn quota_exhausted() {
+    let (world, router) = after(a(), fail(FailureKind::QuotaExhausted));
+    assert_eq!(rejected(&router, plain()), Some(Reason::QuotaExhausted { until: world.now() - ms(20) + secs(300) }));
+}
+
+#[test]
+fn unauthorized() {
+    let (world, router) = after(a(), fail(FailureKind::Unauthorized));
+    assert_eq!(rejected(&router, plain()), Some(Reason::Unauthorized { until: world.now() - ms(20) + secs(60) }));
+}
+
+#[test]
+fn model_unavailable() {
+    let (world, router) = after(a(), fail(FailureKind::ModelUnavailable));
+    assert_eq!(rejected(&router, plain()), Some(Reason::ModelUnavailable { until: world.now() - ms(20) + secs(60) }));
+}
+
+#[test]
+fn at_capacity() {
+    let world = World::new();
+    let router = pair(&world, a().concurrency(2), always(Act::Answer(secs(1))));
+    let calls = [(); 2].map(|()| world.spawn_call(&router, within(secs(5))));
+    world.settle();
+    assert_eq!(rejected(&router, plain()), Some(Reason::AtCapacity { in_flight: 2 }));
+    world.run();
+    drop(calls);
+}
+
+#[test]
+fn probe_in_flight() {
+    let (world, router) = after(a(), hint(RateLimited, secs(1)));
+    world.run_for(secs(2));
+    let probe = world.spawn_call(&router, within(secs(60)));
+    world.settle();
+    assert_eq!(rejected(&router, plain()), Some(Reason::ProbeInFlight { until: world.now() + secs(30) }));
+    world.run();
+    drop(probe);
+}
+
+#[test]
+fn ejected() {
+    let world = World::new();
+    let router = pair(&world, a(), always(fail(ServerError)));
+    for _ in 0..5 {
+        world.call(&router, within(secs(5))).unwrap();
+    }
+    assert!(matches!(rejected(&router, plain()), Some(Reason::Ejected { failures: 5, .. })));
+}
+
+#[test]
+fn cooling_down() {
+    let (_, router) = after(a(), fail(Overloaded));
+    assert!(matches!(rejected(&router, plain()), Some(Reason::CoolingDown { failures: 1, .. })));
+}
+
+#[test]
+fn on_probation() {
+    let (world, router) = after(a(), fail(Overloaded));
+    world.run_for(secs(20));
+    let probe = world.spawn_call(&router, within(secs(60)));
+    world.settle();
+    assert_eq!(rejected(&router, plain()), Some(Reason::OnProbation { until: world.now() + secs(30) }));
+    world.run();
+    drop(probe);
+}
+
+#[test]
+fn unhealthy() {
+    let (world, opinion) = (World::new(), Opinion::default());
+    let members = ["a", "b", "c"].map(|id| (Profile::new(id), always(ANSWER)));
+    let (router, _) = world.fleet(world.router(ordered()).signal(opinion.clone()), members);
+    (0..3).for_each(|slot| opinion.fresh(slot, if slot == 0 { 499 } else { 1000 }, world.now()));
+    assert_eq!(rejected(&router, plain()), Some(Reason::Unhealthy { signal: 0, score: 499 }));
+}
+
+/// The reason for which `a` is out in the decision about a second attempt, after the first failed so.
+fn second_attempt(kind: FailureKind, of: &str) -> Option<Reason> {
+    let (world, log) = (World::new(), Log::default());
+    let members = ["a", "b", "c"].map(|id| (Profile::new(id).context_window(1_000), always(fail(kind))));
+    let (router, _) =
+        world.fleet(world.router(ordered().fail_safe(FailSafe::default())).observer(log.clone()), members);
+    let _ = world.call(&router, within(ms(1)));
+    let decision = log.decisions().into_iter().nth(1).unwrap();
+    let candidate = decision.candidates().find(|it| it.name() == of).unwrap();
+    candidate.rejected()
+}
+
+#[test]
+fn failed_here() {
+    assert_eq!(second_attempt(ServerError, "a"), Some(Reason::FailedHere { attempt: 1, kind: ServerError }));
+}
+
+#[test]
+fn would_repeat() {
+    assert_eq!(second_attempt(ContextTooLong, "b"), Some(Reason::WouldRepeat { kind: ContextTooLong }));
+}
+
+type Call = BoxFuture<'static, Result<Routed<Reply>, RouteError>>;
+
+/// Once, between a decision and its call, another request takes the slot.
+#[derive(Clone, Default)]
+struct Rival(Arc<Mutex<(Option<TestRouter>, Option<Call>)>>);
+
+impl std::fmt::Debug for Rival {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rival")
+    }
+}
+
+impl Observer for Rival {
+    fn on_event(&self, event: &Event<'_>, _: Instant) {
+        let router = match event {
+            Event::Decided(_) => self.0.lock().unwrap().0.take(),
+            _ => None,
+        };
+        if let Some(router) = router {
+            let mut call: Call = Box::pin(async move { router.call("rival", within(secs(5))).await });
+            assert!((&mut call).now_or_never().is_none(), "the rival holds the slot");
+            self.0.lock().unwrap().1 = Some(call);
+        }
+    }
+}
+
+#[test]
+fn lost_race() {
+    let (world, rival) = (World::new(), Rival::default());
+    let members = ["a", "b"].map(|id| (Profile::new(id).concurrency(1), always(ANSWER)));
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).observer(rival.clone());
+    let (router, _) = world.fleet(builder, members);
+    rival.0.lock().unwrap().0 = Some(router.clone());
+    let routed = world.call(&router, within(secs(5))).unwrap();
+    assert_eq!((routed.backend(), routed.attempts().len()), (Some("b"), 1));
+    assert_eq!(routed.decision().candidates().next().and_then(|a| a.rejected()), Some(Reason::LostRace));
+    drop(routed);
+    drop(rival.0.lock().unwrap().1.take());
+    assert_eq!(router.total_in_flight(), 0);
+}
+
+#[test]
+fn custom() {
+    let world = World::new();
+    let picky = policy_fn("picky", |_, slate| {
+        slate.each(|candidate| {
+            if candidate.profile().id() == "a" {
+                candidate.reject(Reason::Custom { text: "smells" });
+            }
+        });
+    });
+    let members = ["a", "b"].map(|id| (Profile::new(id), always(ANSWER)));
+    let (router, _) = world.fleet(world.router(picky), members);
+    assert_eq!(rejected(&router, plain()), Some(Reason::Custom { text: "smells" }));
+    assert_eq!(router.explain(&CallOptions::new(plain())).rejections(), [("smells", 1)]);
+}

@@ -1,0 +1,131 @@
+//! Selection and cold start.
+//!
+//! Elsewhere: an unseen backend that scores best, in `constitution::evidence::a_newcomer_gets_the_share_of_its_ramp_not_the_herd`;
+//! a cancelled attempt as a sample, in `cancel::a_caller_that_leaves_early_does_not_make_a_backend_look_fast`; two
+//! facts by two swaps, in `fleet::a_decision_sees_all_of_an_update_or_nothing`.
+
+use crate::support::{ANSWER, Act, Load, Scripted, World, always, leaf, ms, ok_share, percentile, secs, within};
+use fallway::FailureKind::{ServerError, Unreachable};
+use fallway::policy::{FailSafe, PolicyExt};
+use fallway::recover::Ejection;
+use fallway::{FailureKind, Profile};
+
+const TEN: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "bad"];
+
+#[test]
+fn a_backend_that_fails_fast_does_not_draw_the_traffic() {
+    for name in ["least_loaded", "power_of_two", "predicted_ttft", "round_robin", "weighted"] {
+        let world = World::new();
+        let members = TEN.map(|id| {
+            let act = if id == "bad" { Act::Fail(ServerError, ms(5)) } else { Act::Answer(ms(500)) };
+            (Profile::new(id), always(act))
+        });
+        // Bare: no retry hides a failure.
+        let (router, backends) = world.fleet(world.router(leaf(name)), members);
+        let load = Load { per_second: 100, lasts: secs(30), seed: 1 };
+        let answers = load.run(&world, &router, &within(secs(10)));
+        let lost = answers.iter().filter(|answer| !answer.ok()).count();
+        assert!((1..=15).contains(&lost), "{name}: {lost} of {} lost", answers.len());
+        assert!(backends[9].calls() <= 15, "{name}: {} calls", backends[9].calls());
+    }
+}
+
+#[test]
+fn a_backend_that_stops_answering_does_not_decay_to_fast() {
+    for name in ["power_of_two", "predicted_ttft"] {
+        let world = World::new();
+        let start = world.now();
+        let members = ["a", "b", "stalls"].map(|id| {
+            let script = move |cue: &crate::support::Cue<'_>| {
+                let stalled = id == "stalls" && cue.now - start > secs(5);
+                if stalled { Act::Answer(secs(200)) } else { ANSWER }
+            };
+            (Profile::new(id), Box::new(script) as crate::support::Script)
+        });
+        let (router, backends) = world.fleet(world.router(leaf(name)), members);
+        let load = Load { per_second: 50, lasts: secs(65), seed: 1 };
+        let answers = load.run(&world, &router, &within(secs(600)));
+        let stalled = backends[2].seen().iter().filter(|seen| seen.at - start > secs(5)).count();
+        // A minute without any sample from it, and no time limit: its age alone keeps requests away.
+        assert!((1..=8).contains(&stalled), "{name}: {stalled} of 3000 went to it");
+        assert!(percentile(&answers, 0.99) <= ms(25), "{name}: {:?}", percentile(&answers, 0.99));
+    }
+}
+
+#[test]
+fn a_failure_is_no_latency_sample() {
+    for kind in FailureKind::ALL {
+        let world = World::new();
+        let members = [(Profile::new("a"), always(Act::Fail(kind, ms(1))))];
+        let (router, [a]) = world.fleet(world.router(leaf("predicted_ttft")), members);
+        for _ in 0..4 {
+            assert!(world.call(&router, within(secs(5))).is_err(), "{kind}");
+            world.run_for(secs(400));
+        }
+        let decision = router.explain(&within(secs(5)));
+        let samples = decision.candidates().next().and_then(|a| a.latency()).map(|latency| latency.samples);
+        // A backend's own timeout says "at least so long", which is no fast sample.
+        let most = u32::from(kind == FailureKind::Timeout) * 4;
+        assert!(samples.is_none_or(|samples| samples <= most), "{kind}: {samples:?} samples of {} calls", a.calls());
+    }
+}
+
+#[test]
+fn a_refused_connection_does_not_look_fast() {
+    for name in ["least_loaded", "power_of_two", "predicted_ttft"] {
+        let world = World::new();
+        let members = ["a", "b", "refuses"].map(|id| {
+            (
+                Profile::new(id),
+                always(if id == "refuses" { Act::Fail(Unreachable, ms(0)) } else { Act::Answer(ms(100)) }),
+            )
+        });
+        // It never rests for long, so what keeps requests away is the selection and a probe per rest.
+        let ejection = Ejection::default().rest_unreachable(ms(100), ms(100));
+        let builder = world.router(leaf(name).fail_safe(FailSafe::default())).ejection(ejection);
+        let (router, backends) = world.fleet(builder, members);
+        let load = Load { per_second: 50, lasts: secs(20), seed: 1 };
+        let answers = load.run(&world, &router, &within(secs(5)));
+        let calls = backends[2].calls();
+        assert!(calls <= 20 * 1000 / 75 + 2, "{name}: {calls} calls");
+        assert_eq!(ok_share(&answers), 1.0, "{name}");
+    }
+}
+
+#[test]
+fn a_burst_sees_itself() {
+    for (name, spread) in [("least_loaded", 0), ("round_robin", 0), ("predicted_ttft", 3)] {
+        let world = World::new();
+        let members = ["a", "b", "c"].map(|id| (Profile::new(id), always(ANSWER)));
+        let (router, backends) = world.fleet(world.router(leaf(name)), members);
+        for _ in 0..30 {
+            world.call(&router, within(secs(5))).unwrap();
+        }
+        let before = backends.each_ref().map(Scripted::calls);
+        let calls: Vec<_> = (0..30).map(|_| world.spawn_call(&router, within(secs(5)))).collect();
+        world.run();
+        assert_eq!(calls.len(), 30);
+        for (backend, before) in backends.iter().zip(before) {
+            let burst = backend.calls() - before;
+            assert!(burst.abs_diff(10) <= spread, "{name}: {burst} of 30");
+        }
+    }
+}
+
+#[test]
+fn a_canary_of_one_percent_gets_one_percent() {
+    let world = World::new();
+    let members =
+        [("stable", 99.0), ("canary", 1.0)].map(|(id, weight)| (Profile::new(id).weight(weight), always(ANSWER)));
+    let (router, [_, canary]) = world.fleet(world.router(leaf("weighted").fail_safe(FailSafe::default())), members);
+    let mut per_hundred = Vec::new();
+    for _ in 0..10 {
+        let before = canary.calls();
+        for _ in 0..100 {
+            world.call(&router, within(secs(5))).unwrap();
+        }
+        per_hundred.push(canary.calls() - before);
+    }
+    assert_eq!(canary.calls(), 10, "{per_hundred:?}");
+    assert!(per_hundred.iter().all(|calls| *calls <= 2), "{per_hundred:?}");
+}
