@@ -162,9 +162,9 @@ fn explain(decision: &Decision) -> [(HeaderName, HeaderValue); 3] {
         });
         HeaderValue::try_from(plain.take(MAX_LINE).collect::<String>()).unwrap_or(HeaderValue::from_static("?"))
     };
-    let attempts = decision.attempts();
-    let last = attempts.last().map_or("none", |attempt| attempt.name());
-    [(BACKEND, ascii(last)), (ATTEMPTS, attempts.len().into()), (DECISION, ascii(&format!("{decision:#}")))]
+    let last = decision.attempts().last().map_or("none", |attempt| attempt.name());
+    let attempts = decision.attempts().len().into();
+    [(BACKEND, ascii(last)), (ATTEMPTS, attempts), (DECISION, ascii(&format!("{decision:#}")))]
 }
 
 /// The error of a request that no backend answered. What is the caller's fault is passed on in the backend's own words.
@@ -180,7 +180,7 @@ fn refuse(error: &RouteError) -> Answer {
         RouteErrorKind::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded"),
         _ if is_rate_limited(error) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error"),
         RouteErrorKind::AttemptsExhausted | RouteErrorKind::NotRetryable => (StatusCode::BAD_GATEWAY, "upstream_error"),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, "overloaded_error"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable"),
     };
     let mut answer = problem(status, kind, &error.to_string());
     if let Some(after) = error.retry_after() {

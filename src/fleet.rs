@@ -7,7 +7,7 @@ use crate::backend::BackendId;
 use crate::decision::record::Roster;
 use crate::facts::{Capabilities, Facts, Profile};
 use crate::limit::Gauge;
-use crate::recover::{Credential, Recovery};
+use crate::recover::{Alarm, Credential, Recovery};
 use crate::rng::hash_str;
 use crate::signal::LatencyModel;
 use crate::time::Instant;
@@ -32,6 +32,7 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) struct Berth {
     pub(crate) member: Arc<Member>,
+    pub(crate) credential: Arc<Credential>,
     /// `u32::MAX` for no limit.
     pub(crate) limit: u32,
     /// `None` where the profile does not say.
@@ -90,12 +91,12 @@ pub(crate) enum Start {
 }
 
 impl Member {
-    pub(crate) fn new(id: BackendId, credential: Arc<Credential>) -> Self {
-        Self::with(id, Recovery::new(id.slot(), credential))
+    pub(crate) fn new(id: BackendId, alarm: &Arc<Alarm>) -> Self {
+        Self::with(id, Recovery::new(id.slot(), alarm))
     }
 
-    pub(crate) fn joining(id: BackendId, credential: Arc<Credential>, ramp: Duration, now: Instant) -> Self {
-        Self::with(id, Recovery::joining(id.slot(), credential, ramp, now))
+    pub(crate) fn joining(id: BackendId, alarm: &Arc<Alarm>, ramp: Duration, now: Instant) -> Self {
+        Self::with(id, Recovery::joining(id.slot(), alarm, ramp, now))
     }
 
     fn with(id: BackendId, recovery: Recovery) -> Self {
@@ -134,12 +135,12 @@ impl Fleet {
     pub(crate) fn new(
         generation: u64,
         signals: Vec<&'static str>,
-        members: impl IntoIterator<Item = (Arc<Profile>, Arc<Member>)>,
+        members: impl IntoIterator<Item = (Arc<Profile>, Arc<Member>, Arc<Credential>)>,
     ) -> Self {
         let mut regions: Vec<Option<String>> = vec![None];
         let mut seats = Vec::new();
         let mut berths = Vec::new();
-        for (profile, member) in members {
+        for (profile, member, credential) in members {
             let region = match regions.iter().position(|region| *region == profile.region) {
                 Some(index) => index,
                 None => {
@@ -150,6 +151,7 @@ impl Fleet {
             seats.push((member.id, profile.clone()));
             berths.push(Berth {
                 member,
+                credential,
                 limit: profile.concurrency.unwrap_or(u32::MAX),
                 capabilities: profile.capabilities,
                 context_window: profile.context_window.unwrap_or(u64::MAX),

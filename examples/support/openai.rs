@@ -21,16 +21,19 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use fallway::Facts;
 use fallway::backend::{Attempt, Backend, BackendError, FailureKind};
-use fallway::{CallOptions, Facts};
 use futures::stream::{self, BoxStream, Stream, StreamExt as _};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 
 mod events;
 mod json;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use events::Events;
@@ -93,11 +96,6 @@ impl ChatRequest {
         }
     }
 
-    /// Whether the caller wants the answer as it is made.
-    pub fn stream(&self) -> bool {
-        self.stream
-    }
-
     /// The body for a server that knows the model as `model`. Everything else in it stays as it is, byte by byte.
     fn body_for(&self, model: &str) -> Bytes {
         if model == self.model {
@@ -112,12 +110,6 @@ impl ChatRequest {
             }
             None => json::with_model(&self.body, model),
         }
-    }
-}
-
-impl From<&ChatRequest> for CallOptions {
-    fn from(request: &ChatRequest) -> Self {
-        Self::new(request.facts())
     }
 }
 
@@ -197,21 +189,21 @@ pub struct OpenAi {
     headers: HeaderMap,
 }
 
-/// A mistake in the description of a server. Says nothing of the key.
+/// A mistake in the description of a server. Repeats neither the key nor the address, which may hold a password.
 #[derive(Debug, PartialEq, Eq)]
 pub enum InvalidServer {
     /// Not `http://host[:port][/path]`.
-    Url(String),
+    Url,
     /// The key is no header value.
     Key,
 }
 
 impl fmt::Display for InvalidServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Url(url) => write!(f, "url {url:?} is not of the form http://host[:port][/path]"),
-            Self::Key => f.write_str("the key holds characters that no header may have"),
-        }
+        f.write_str(match self {
+            Self::Url => "the url is not of the form http://host[:port][/path]",
+            Self::Key => "the key holds characters that no header may have",
+        })
     }
 }
 
@@ -223,20 +215,18 @@ impl OpenAi {
     /// # Errors
     /// When `url` is not an address in plain HTTP.
     pub fn new(url: &str) -> Result<Self, InvalidServer> {
-        let invalid = || InvalidServer::Url(url.to_owned());
-        let base: Uri = url.trim_end_matches('/').parse().map_err(|_| invalid())?;
-        let authority = base.authority().filter(|_| base.scheme_str() == Some("http")).ok_or_else(invalid)?;
-        // A name and password in the address would be a secret in every log line.
-        if authority.as_str().contains('@') || base.query().is_some() {
-            return Err(invalid());
-        }
+        let base: Uri = url.trim_end_matches('/').parse().map_err(|_| InvalidServer::Url)?;
+        let plain = |authority: &&Authority| {
+            base.scheme_str() == Some("http") && base.query().is_none() && !authority.as_str().contains('@')
+        };
+        let authority = base.authority().filter(plain).ok_or(InvalidServer::Url)?;
         let path = format!("{}/v1/chat/completions", base.path().trim_end_matches('/'));
         let mut headers = HeaderMap::new();
-        headers.insert(HOST, HeaderValue::from_str(authority.as_str()).map_err(|_| invalid())?);
+        headers.insert(HOST, HeaderValue::from_str(authority.as_str()).map_err(|_| InvalidServer::Url)?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(Self {
             pool: Pool::new(authority.host(), authority.port_u16().unwrap_or(80)),
-            uri: path.parse().map_err(|_| invalid())?,
+            uri: path.parse().map_err(|_| InvalidServer::Url)?,
             model: None,
             headers,
         })

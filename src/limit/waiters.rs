@@ -1,11 +1,12 @@
 //! Requests that wait until a backend has room or returns.
 
+use crate::time::Instant;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::task::{Context, Poll, Waker};
 
-/// A bounded first-come-first-served queue of wakers.
+/// A bounded queue of wakers, in the order in which the requests arrived at the router.
 ///
 /// A free slot wakes the oldest waiter, which decides again; should a newcomer have taken the slot, it keeps its
 /// place. A backend's return wakes all.
@@ -20,9 +21,12 @@ pub(crate) struct Waiters {
 #[derive(Debug, Default)]
 struct Queue {
     next: u64,
-    /// By order of arrival.
-    places: BTreeMap<u64, Place>,
+    /// By the arrival of the request, so that one that failed elsewhere first does not lose its place by that.
+    places: BTreeMap<Key, Place>,
 }
+
+/// When the request arrived; a number tells equals apart.
+type Key = (Instant, u64);
 
 #[derive(Debug)]
 enum Place {
@@ -44,7 +48,7 @@ enum Call {
 #[derive(Debug)]
 pub(crate) struct WaitTurn<'a> {
     waiters: &'a Waiters,
-    place: u64,
+    place: Key,
     /// It was called for one slot and has not used it.
     owes: bool,
 }
@@ -54,14 +58,14 @@ impl Waiters {
         Self { len: AtomicUsize::new(0), bound, queue: Mutex::default() }
     }
 
-    /// A place at the end; `None` when the queue is full. Take it *before* looking for room: whatever is freed
+    /// A place for a request that arrived at `arrival`; `None` when the queue is full. Take it *before* looking for room: whatever is freed
     /// after this call is announced to the place.
-    pub(crate) fn join(&self) -> Option<WaitTurn<'_>> {
+    pub(crate) fn join(&self, arrival: Instant) -> Option<WaitTurn<'_>> {
         let mut queue = self.queue.lock();
         if queue.places.len() >= self.bound {
             return None;
         }
-        let place = queue.next;
+        let place = (arrival, queue.next);
         queue.next += 1;
         queue.places.insert(place, Place::Awake);
         self.len.store(queue.places.len(), Ordering::SeqCst);
@@ -71,16 +75,16 @@ impl Waiters {
 
     /// Calls the oldest that was not called yet: one slot is free.
     pub(crate) fn wake_one(&self) {
-        self.wake(0, 1, Call::One);
+        self.wake((Instant::default(), 0), 1, Call::One);
     }
 
     /// Calls all: the situation changed.
     pub(crate) fn wake_all(&self) {
-        self.wake(0, usize::MAX, Call::All);
+        self.wake((Instant::default(), 0), usize::MAX, Call::All);
     }
 
     /// Calls those from place `from` on.
-    fn wake(&self, from: u64, most: usize, call: Call) {
+    fn wake(&self, from: Key, most: usize, call: Call) {
         // Pairs with the fence in `join`: either this sees the waiter, or the waiter sees what was freed before.
         fence(Ordering::SeqCst);
         if self.len.load(Ordering::SeqCst) == 0 {
@@ -106,7 +110,7 @@ impl WaitTurn<'_> {
     /// perhaps, who waits for another model.
     pub(crate) fn pass_on(&mut self) {
         if std::mem::take(&mut self.owes) {
-            self.waiters.wake(self.place + 1, 1, Call::One);
+            self.waiters.wake((self.place.0, self.place.1 + 1), 1, Call::One);
         }
     }
 
@@ -156,9 +160,9 @@ mod tests {
     #[test]
     fn oldest_first_and_a_call_between_look_and_sleep_is_kept() {
         let waiters = Waiters::new(2);
-        let mut first = waiters.join().unwrap();
-        let mut second = waiters.join().unwrap();
-        assert!(waiters.join().is_none());
+        let mut first = waiters.join(Instant::default()).unwrap();
+        let mut second = waiters.join(Instant::default()).unwrap();
+        assert!(waiters.join(Instant::default()).is_none());
         waiters.wake_one();
         assert!(called(&mut first) && !called(&mut first));
         assert!(!called(&mut second));
@@ -169,7 +173,7 @@ mod tests {
     #[test]
     fn who_can_not_use_a_slot_passes_it_on() {
         let waiters = Waiters::new(3);
-        let mut turns: Vec<_> = (0..3).map(|_| waiters.join().unwrap()).collect();
+        let mut turns: Vec<_> = (0..3).map(|_| waiters.join(Instant::default()).unwrap()).collect();
         waiters.wake_one();
         assert!(called(&mut turns[0]));
         turns[0].pass_on();
@@ -186,8 +190,8 @@ mod tests {
     #[test]
     fn a_call_to_one_who_left_passes_to_the_next() {
         let waiters = Waiters::new(2);
-        let first = waiters.join().unwrap();
-        let mut second = waiters.join().unwrap();
+        let first = waiters.join(Instant::default()).unwrap();
+        let mut second = waiters.join(Instant::default()).unwrap();
         waiters.wake_one();
         drop(first);
         assert!(called(&mut second));

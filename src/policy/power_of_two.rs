@@ -47,10 +47,9 @@ impl RoutingPolicy for PowerOfTwo {
         let first = rng.below(front);
         // Distinct: the second draw is from the others.
         let second = (first + 1 + rng.below(front - 1)) % front;
-        for draw in [first, second] {
-            if let Some(index) = slate.nth_at(level, draw) {
-                price(&mut slate.contender(index), cx.now());
-            }
+        // Both are found before either is priced, which may change who stands in front.
+        for index in [first, second].map(|draw| slate.nth_at(level, draw)).into_iter().flatten() {
+            price(&mut slate.contender(index), cx.now());
         }
     }
 
@@ -64,8 +63,7 @@ const DRAW_STREAM: u64 = 0x0050_3243;
 /// Behind every known cost, before those that were not drawn.
 const UNKNOWN: u64 = u64::MAX - 1;
 
-/// How long, in nanoseconds, a backend that gets no calls is left alone: the rate at which Prequal-style probes would be paid for by real
-/// requests.
+/// How long, in nanoseconds, a backend that gets no calls is left alone before a request tries it.
 pub(super) const CANARY_INTERVAL: u64 = 10 * 1_000_000_000;
 
 fn price(candidate: &mut Contender<'_>, now: Instant) {

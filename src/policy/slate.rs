@@ -55,6 +55,12 @@ impl Slate<'_> {
         self.open(model) && self.sheet.tiers.len() > tiers
     }
 
+    /// Whether a tier of this model is on the slate.
+    pub(super) fn is_open(&self, model: &str) -> bool {
+        let name = |tier: &Tier| tier.model.map(|at| &*self.roster.models[at as usize]);
+        self.sheet.tiers.iter().any(|tier| name(tier) == Some(model))
+    }
+
     /// Whether a backend serves this model.
     pub fn has_model(&self, model: &str) -> bool {
         match self.source {

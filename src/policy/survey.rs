@@ -104,7 +104,7 @@ impl Asked<'_> {
     }
 
     fn soft_line(&self, berth: &Berth, finding: &mut Finding) -> Option<Reason> {
-        match berth.member.recovery.standing(self.now) {
+        match berth.member.recovery.standing(&berth.credential, self.now) {
             Standing::In => {}
             Standing::Out(reason) => return Some(reason),
             Standing::Due { quota } => {

@@ -48,7 +48,7 @@ impl RoutingPolicy for Weighted {
         let mut chosen = false;
         slate.each(|candidate| {
             let weight = candidate.profile().relative_weight();
-            let mut cost = 1 + (1e9 / weight) as u64;
+            let mut cost = ((1e9 / weight) as u64).saturating_add(1).min(u64::MAX - 1);
             if candidate.level() == level && !chosen {
                 end += weight;
                 if position < end {

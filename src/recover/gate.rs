@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// 0 when open, else the moment (in nanoseconds, shifted by [`CAUSE_BITS`]) and the cause.
+    /// 0 when open, else the moment in nanoseconds, whose lowest bits are the cause: eight nanoseconds are nobody's
+    /// concern, but a clock that counts from 1970 needs the highest.
     word: AtomicU64,
     /// When the permit that is out expires; 0 when none is.
     permit_until: AtomicU64,
@@ -47,7 +48,7 @@ pub(crate) struct View {
     pub(crate) moment: Instant,
 }
 
-const CAUSE_BITS: u32 = 3;
+const CAUSE_MASK: u64 = 7;
 
 impl Alarm {
     /// Whether every gate is open.
@@ -70,20 +71,14 @@ impl Gate {
     /// `None` while the gate is open and nothing is to be said.
     pub(crate) fn view(&self) -> Option<View> {
         let word = self.word.load(Ordering::Acquire);
-        (word != 0).then_some(View {
-            cause: (word & ((1 << CAUSE_BITS) - 1)) as u8,
-            moment: Instant::from_nanos(word >> CAUSE_BITS),
-        })
+        (word != 0)
+            .then_some(View { cause: (word & CAUSE_MASK) as u8, moment: Instant::from_nanos(word & !CAUSE_MASK) })
     }
 
     /// When the permit that is out expires.
     pub(crate) fn permit_until(&self, now: Instant) -> Option<Instant> {
         let until = Instant::from_nanos(self.permit_until.load(Ordering::Acquire));
         (until > now).then_some(until)
-    }
-
-    pub(crate) fn alarm(&self) -> Arc<Alarm> {
-        self.alarm.clone()
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -182,8 +177,7 @@ impl Gate {
     }
 
     fn set(&self, cause: u8, moment: Instant) {
-        let moment = moment.as_nanos().min(u64::MAX >> CAUSE_BITS);
-        if self.word.swap((moment << CAUSE_BITS) | u64::from(cause), Ordering::AcqRel) == 0 {
+        if self.word.swap((moment.as_nanos() & !CAUSE_MASK) | u64::from(cause), Ordering::AcqRel) == 0 {
             self.alarm.0.fetch_add(1, Ordering::AcqRel);
         }
     }

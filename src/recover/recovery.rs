@@ -9,15 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The gates of one backend. A decision reads three words.
+/// The gates of one backend, beside that of the credential it is called with, which callers pass in: it may change
+/// with the profile. A decision reads three words.
 #[derive(Debug)]
 pub(crate) struct Recovery {
     /// Its own health, as this router experienced it.
     health: Gate,
     /// Its quota and its model.
     quota: Gate,
-    /// Its credential, shared with every backend that uses it.
-    credential: Arc<Credential>,
     /// Failures in a row that count towards an ejection.
     streak: AtomicU32,
     /// How long the running slow start lasts, in nanoseconds.
@@ -82,12 +81,10 @@ const UNAUTHORIZED: u8 = 2;
 const RAMP_PER_OUTAGE: u32 = 10;
 
 impl Recovery {
-    pub(crate) fn new(slot: usize, credential: Arc<Credential>) -> Self {
-        let alarm = credential.0.alarm();
+    pub(crate) fn new(slot: usize, alarm: &Arc<Alarm>) -> Self {
         Self {
             health: Gate::new(alarm.clone()),
-            quota: Gate::new(alarm),
-            credential,
+            quota: Gate::new(alarm.clone()),
             streak: AtomicU32::new(0),
             ramp: AtomicU64::new(0),
             out_since: AtomicU64::new(0),
@@ -96,35 +93,35 @@ impl Recovery {
     }
 
     /// A backend that joins a running fleet: cold until shown otherwise.
-    pub(crate) fn joining(slot: usize, credential: Arc<Credential>, ramp: Duration, now: Instant) -> Self {
-        let alarm = credential.0.alarm();
+    pub(crate) fn joining(slot: usize, alarm: &Arc<Alarm>, ramp: Duration, now: Instant) -> Self {
+        let alarmed = |alarm: &Arc<Alarm>| Gate::ramping(RAMP, now, alarm.clone());
         Self {
-            health: if ramp.is_zero() { Gate::new(alarm) } else { Gate::ramping(RAMP, now, alarm) },
+            health: if ramp.is_zero() { Gate::new(alarm.clone()) } else { alarmed(alarm) },
             ramp: AtomicU64::new(nanos(ramp)),
-            ..Self::new(slot, credential)
+            ..Self::new(slot, alarm)
         }
     }
 
-    fn gates(&self) -> [&Gate; 3] {
-        [&self.health, &self.quota, &self.credential.0]
+    fn gates<'a>(&'a self, credential: &'a Credential) -> [&'a Gate; 3] {
+        [&self.health, &self.quota, &credential.0]
     }
 
     /// Whether a decision may use the backend. Lock-free unless something is wrong.
-    pub(crate) fn standing(&self, now: Instant) -> Standing {
+    pub(crate) fn standing(&self, credential: &Credential, now: Instant) -> Standing {
         let health = self.health.view();
         let quota = self.quota.view();
-        let credential = self.credential.0.view();
-        if health.is_none() && quota.is_none() && credential.is_none() {
+        let access = credential.0.view();
+        if health.is_none() && quota.is_none() && access.is_none() {
             return Standing::In;
         }
-        self.troubled(now, [health, quota, credential])
+        self.troubled(credential, now, [health, quota, access])
     }
 
     #[cold]
-    fn troubled(&self, now: Instant, views: [Option<View>; 3]) -> Standing {
+    fn troubled(&self, credential: &Credential, now: Instant, views: [Option<View>; 3]) -> Standing {
         let mut standing = Standing::In;
         // The last gate that is shut speaks: what is out with authority is not out by inference.
-        for (kind, (gate, view)) in self.gates().into_iter().zip(views).enumerate() {
+        for (kind, (gate, view)) in self.gates(credential).into_iter().zip(views).enumerate() {
             let Some(View { cause, moment }) = view else { continue };
             if kind == 0 && cause == RAMP {
                 if let Some(share) = self.share(moment, now) {
@@ -166,9 +163,9 @@ impl Recovery {
     /// Notes the state of the gates for an attempt, and takes the permit of every gate that is half-open. `None`
     /// when another request has one of them: the race is lost. With `force`, a gate that is still shut counts as
     /// half-open.
-    pub(crate) fn enter(&self, now: Instant, force: bool) -> Option<Permits> {
+    pub(crate) fn enter(&self, credential: &Credential, now: Instant, force: bool) -> Option<Permits> {
         let mut entered = Permits::default();
-        for (index, gate) in self.gates().into_iter().enumerate() {
+        for (index, gate) in self.gates(credential).into_iter().enumerate() {
             // The epoch first: a gate that shuts after this read is not this attempt's to open.
             entered.epochs[index] = gate.epoch();
             let Some(view) = gate.view() else { continue };
@@ -177,7 +174,7 @@ impl Recovery {
                 match gate.claim(now) {
                     Some(permit) => entered.permits[index] = Some(permit),
                     None => {
-                        self.leave(entered);
+                        self.leave(credential, entered);
                         return None;
                     }
                 }
@@ -187,8 +184,8 @@ impl Recovery {
     }
 
     /// Returns the permits of an attempt that was not made, or says nothing.
-    pub(crate) fn leave(&self, permits: Permits) {
-        for (gate, permit) in self.gates().into_iter().zip(permits.permits) {
+    pub(crate) fn leave(&self, credential: &Credential, permits: Permits) {
+        for (gate, permit) in self.gates(credential).into_iter().zip(permits.permits) {
             if let Some(permit) = permit {
                 gate.give_back(permit);
             }
@@ -199,6 +196,7 @@ impl Recovery {
     /// `Some(None)` when it is back.
     pub(crate) fn learn(
         &self,
+        credential: &Credential,
         permits: Permits,
         evidence: Evidence<'_>,
         config: &Ejection,
@@ -206,25 +204,33 @@ impl Recovery {
         salt: u64,
     ) -> Option<Option<Reason>> {
         let epochs = permits.epochs;
-        let before = self.standing(now);
+        let before = self.standing(credential, now);
         match evidence {
             Evidence::Nothing => {}
             Evidence::Success => {
                 self.alive(epochs[0], config, now);
                 self.quota.open(epochs[1], None, now);
-                self.credential.0.open(epochs[2], None, now);
+                credential.0.open(epochs[2], None, now);
             }
-            Evidence::Failure(error) => self.failed(epochs, error, config, now, salt),
+            Evidence::Failure(error) => self.failed(credential, epochs, error, config, now, salt),
         }
-        self.leave(permits);
-        match (matches!(before, Standing::In | Standing::Ramping(_)), self.standing(now)) {
+        self.leave(credential, permits);
+        match (matches!(before, Standing::In | Standing::Ramping(_)), self.standing(credential, now)) {
             (true, Standing::Out(reason)) => Some(Some(reason)),
             (false, Standing::In | Standing::Ramping(_)) => Some(None),
             _ => None,
         }
     }
 
-    fn failed(&self, epochs: [u64; 3], error: &BackendError, config: &Ejection, now: Instant, salt: u64) {
+    fn failed(
+        &self,
+        credential: &Credential,
+        epochs: [u64; 3],
+        error: &BackendError,
+        config: &Ejection,
+        now: Instant,
+        salt: u64,
+    ) {
         let kind = error.kind();
         let conduct = kind.conduct();
         let hint = error.retry_hint();
@@ -275,7 +281,7 @@ impl Recovery {
                     Fault::Quota => (QUOTA_EXHAUSTED, Ejection::QUOTA_EXHAUSTED),
                     _ => (UNAUTHORIZED, Ejection::UNAUTHORIZED),
                 };
-                self.credential.0.shut(epochs[2], cause, now, false, true, |_| now + hint.unwrap_or(rest));
+                credential.0.shut(epochs[2], cause, now, false, true, |_| now + hint.unwrap_or(rest));
             }
         }
     }

@@ -90,14 +90,14 @@ impl Slots {
     }
 
     /// Gives a slot to the member that `make` makes.
-    pub(super) fn take(&mut self, make: impl FnOnce(BackendId) -> Member) -> Arc<Member> {
+    pub(super) fn take(&mut self, make: impl FnOnce(BackendId, &Arc<Alarm>) -> Member) -> Arc<Member> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.taken.push((Weak::new(), 0));
             self.taken.len() - 1
         });
         let (holder, epoch) = &mut self.taken[slot];
         let index = u32::try_from(slot).expect("more than 2^32 backends do not fit in memory");
-        let member = Arc::new(make(BackendId::new(index, *epoch)));
+        let member = Arc::new(make(BackendId::new(index, *epoch), &self.alarm));
         *holder = Arc::downgrade(&member);
         *epoch += 1;
         member

@@ -71,7 +71,7 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
             Next::Wait { until } => {
                 // Join first, then look again: whatever was freed in between is not missed.
                 match &mut turn {
-                    None => match core.shared.waiters.join() {
+                    None => match core.shared.waiters.join(trip.arrival) {
                         Some(place) => turn = Some(place),
                         None => return Err(trip.refuse(Refusal::QueueFull)),
                     },
@@ -95,6 +95,7 @@ const MAX_LOST: u32 = 16;
 struct Trip<'c, Req: ?Sized, Res> {
     core: &'c Core<Req, Res>,
     decision: Decision,
+    arrival: Instant,
     now: Instant,
     deadline: Instant,
     /// Whether the retry budget paid for the attempt that is planned next.
@@ -107,7 +108,7 @@ impl<'c, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'c, Req, Res> {
     fn new(core: &'c Core<Req, Res>, options: CallOptions, now: Instant) -> Self {
         let decision = core.open(options, now);
         let deadline = decision.deadline();
-        Self { core, decision, now, deadline, extra: Extra::NotAsked, lost: 0, last_error: None }
+        Self { core, decision, arrival: now, now, deadline, extra: Extra::NotAsked, lost: 0, last_error: None }
     }
 
     fn plan(&mut self, generation: &Generation<Req, Res>) -> Next {

@@ -7,7 +7,7 @@ use crate::event::{Event, Outcome};
 use crate::facts::Profile;
 use crate::fleet::{Berth, Member};
 use crate::limit::Ticket;
-use crate::recover::{Evidence, Permits};
+use crate::recover::{Credential, Evidence, Permits};
 use crate::time::{Instant, nanos};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use std::time::Duration;
 pub(crate) struct Lease {
     shared: Arc<Shared>,
     member: Arc<Member>,
+    credential: Arc<Credential>,
     profile: Arc<Profile>,
     // Both `None` only after the end.
     held: Option<(Ticket, Permits)>,
@@ -56,14 +57,15 @@ impl Lease {
             return None;
         }
         let trial = matches!(note, Some(Reason::Trial));
-        let held =
-            member.recovery.enter(now, trial).and_then(|permits| match member.gauge.enter(berth.limit, tokens, now) {
+        let held = member.recovery.enter(&berth.credential, now, trial).and_then(|permits| {
+            match member.gauge.enter(berth.limit, tokens, now) {
                 Some(ticket) => Some((ticket, permits)),
                 None => {
-                    member.recovery.leave(permits);
+                    member.recovery.leave(&berth.credential, permits);
                     None
                 }
-            });
+            }
+        });
         if held.is_none() {
             if canary {
                 member.return_canary();
@@ -74,6 +76,7 @@ impl Lease {
         let lease = Self {
             shared: shared.clone(),
             member: member.clone(),
+            credential: berth.credential.clone(),
             profile: profile.clone(),
             held,
             canary,
@@ -168,7 +171,14 @@ impl Lease {
                 Outcome::Failure(_) => {}
             }
         }
-        let change = self.member.recovery.learn(permits, evidence, &self.shared.ejection, now, self.shared.salt);
+        let change = self.member.recovery.learn(
+            &self.credential,
+            permits,
+            evidence,
+            &self.shared.ejection,
+            now,
+            self.shared.salt,
+        );
         self.member.gauge.leave(ticket);
         if std::mem::take(&mut self.canary) {
             self.member.return_canary();

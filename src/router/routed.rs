@@ -130,6 +130,10 @@ where
         let poll = catch_unwind(AssertUnwindSafe(|| this.response.poll_next(cx)))
             .unwrap_or_else(|_| Poll::Ready(Some(Err(FailureKind::Panicked.into()))));
         let error = match poll {
+            // A stream that never pauses ends at the deadline too.
+            Poll::Ready(Some(Ok(_))) if lease.shared().timer.now() >= this.decision.deadline() => {
+                FailureKind::Timeout.into()
+            }
             Poll::Ready(Some(Ok(item))) => {
                 watch.delivered += 1;
                 watch.sleep = None;

@@ -7,7 +7,7 @@ use crate::backend::{Backend, BackendId};
 use crate::facts::Profile;
 use crate::fleet::{Fleet, Member};
 use crate::policy::{Check, RoutingPolicy};
-use crate::recover::Credential;
+use crate::recover::{Alarm, Credential};
 use std::fmt;
 use std::sync::Arc;
 
@@ -22,6 +22,8 @@ struct Seat<Req: ?Sized, Res> {
     backend: SharedBackend<Req, Res>,
     /// `None` for one that joins.
     member: Option<Arc<Member>>,
+    /// `None` where the profile names another one than before.
+    credential: Option<Arc<Credential>>,
 }
 
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
@@ -32,6 +34,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
             profile: profile.clone(),
             backend: backend.clone(),
             member: Some(berth.member.clone()),
+            credential: Some(berth.credential.clone()),
         });
         Self { seats: seats.collect(), errors: Vec::new() }
     }
@@ -42,7 +45,12 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
 
     /// Adds a backend. In a running fleet it takes its share slowly, as after an outage.
     pub fn add(&mut self, profile: Profile, backend: impl Backend<Req, Response = Res>) {
-        self.seats.push(Seat { profile: Arc::new(profile), backend: Arc::new(backend), member: None });
+        self.seats.push(Seat {
+            profile: Arc::new(profile),
+            backend: Arc::new(backend),
+            member: None,
+            credential: None,
+        });
     }
 
     /// Removes a backend. Its calls in flight finish.
@@ -76,7 +84,14 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
 
     fn change(&mut self, id: &str, change: impl FnOnce(&mut Profile)) {
         match self.seats.iter_mut().find(|seat| seat.profile.id() == id) {
-            Some(seat) => change(Arc::make_mut(&mut seat.profile)),
+            Some(seat) => {
+                let profile = Arc::make_mut(&mut seat.profile);
+                let before = profile.credential.clone();
+                change(profile);
+                if profile.credential != before {
+                    seat.credential = None;
+                }
+            }
             None => self.errors.push(BuildError::UnknownBackend(id.to_owned())),
         }
     }
@@ -91,8 +106,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         let number = current.fleet.roster.generation + 1;
         let now = core.shared.timer.now();
         let signals = current.fleet.roster.signals.clone();
-        self.assemble(number, signals, &*core.policy, slots, &mut |id, credential| {
-            Member::joining(id, credential, core.shared.ejection.slow_start, now)
+        self.assemble(number, signals, &*core.policy, slots, &mut |id, alarm| {
+            Member::joining(id, alarm, core.shared.ejection.slow_start, now)
         })
     }
 
@@ -112,7 +127,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         signals: Vec<&'static str>,
         policy: &dyn RoutingPolicy,
         slots: &mut Slots,
-        join: &mut dyn FnMut(BackendId, Arc<Credential>) -> Member,
+        join: &mut dyn FnMut(BackendId, &Arc<Alarm>) -> Member,
     ) -> Result<Generation<Req, Res>, BuildError> {
         if let Some(error) = self.errors.into_iter().next() {
             return Err(error);
@@ -122,12 +137,10 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         let mut members = Vec::with_capacity(self.seats.len());
         slots.collect_free();
         for seat in self.seats {
-            let member = seat.member.unwrap_or_else(|| {
-                let credential = slots.credential(seat.profile.credential_name());
-                slots.take(|id| join(id, credential))
-            });
+            let member = seat.member.unwrap_or_else(|| slots.take(&mut *join));
+            let credential = seat.credential.unwrap_or_else(|| slots.credential(seat.profile.credential_name()));
             backends.push(seat.backend);
-            members.push((seat.profile, member));
+            members.push((seat.profile, member, credential));
         }
         let fleet = Fleet::new(number, signals, members);
         let mut check = Check { fleet: &fleet, errors: Vec::new() };

@@ -204,6 +204,27 @@ proptest! {
         prop_assert!(run.world.timer().next_wake().is_none(), "somebody sleeps after the play is over");
     }
 
+    /// 2. Each attempt ends once, and a stream that broke says so: it is no success, and nobody starts it over.
+    #[test]
+    fn each_attempt_ends_once(play in Play::any()) {
+        let run = Run::of(&play);
+        let count = |of: fn(&Told) -> bool| run.log.count(of);
+        let bad = count(|told| matches!(told, Told::Failed { .. } | Told::Cancelled { .. }));
+        if !play.moody {
+            let good = count(|told| matches!(told, Told::Succeeded { .. }));
+            prop_assert_eq!(count(|told| matches!(told, Told::Started { .. })), good + bad);
+        }
+        let mut broken = 0;
+        for end in &run.ends {
+            if let Ended::Answered { decision, interrupted: Some(interrupted), .. } = &end.result {
+                broken += 1;
+                prop_assert!(interrupted.delivered() < 8, "{interrupted}");
+                prop_assert!(decision.attempts().last().is_some_and(|last| last.failure().is_none()), "{decision}");
+            }
+        }
+        prop_assert!(broken <= bad, "{broken} streams broke, {bad} attempts ended so");
+    }
+
     /// A retry goes where this request has not failed, unless nothing else is left, and then the decision says so.
     #[test]
     fn a_retry_goes_elsewhere(play in Play::any()) {

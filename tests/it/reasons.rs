@@ -75,7 +75,7 @@ fn none_is_missing() {
 #[test]
 fn what_is_no_refusal_is_not_tested_as_one() {
     // The reader of the sources reads what it should.
-    let source = "pub enum Refusal {\n    /// Why.\n    One,\n    /// Two.\n    Two {\n        /// How many.\n        count: u32,\n    },\n}\n";
+    let source = "pub enum Refusal {\n    /// Why.\n    One,\n    Two {\n        /// How many.\n        count: u32,\n    },\n}\n";
     assert_eq!(variants(source, "Refusal"), ["One", "Two"].map(str::to_owned).into());
     let tests = "#[test]\nfn one() {\n Refusal::One }\n#[test]\nfn two() {\n Refusal::One }\n";
     assert_eq!(produced(tests, "Refusal"), ["One".to_owned()].into());

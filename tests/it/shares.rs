@@ -112,31 +112,48 @@ fn weighted_shares_among_those_that_are_left() {
     assert!((2_995..=3_005).contains(&b), "{b}");
 }
 
-#[test]
-fn power_of_two_draws_two_distinct_backends_uniformly() {
-    for count in [2, 3, 5, 64, 65, 200] {
-        let world = World::new();
-        let router = fleet(&world, power_of_two(), equals(count));
-        let mut decision = router.explain(&within(secs(5)));
-        let now = decision.time();
-        let mut pairs: BTreeMap<Vec<usize>, u64> = BTreeMap::new();
-        for seed in 0..PICKS {
-            router.decide(&mut decision, now, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let drawn = decision.candidates().filter(|it| it.latency().is_some());
-            let mut pair: Vec<_> = drawn.map(|it| it.id().slot()).collect();
-            pair.sort_unstable();
-            *pairs.entry(pair).or_default() += 1;
-        }
-        assert!(pairs.keys().all(|pair| pair.len() == 2 && pair[0] != pair[1]), "{count}");
-        let possible = count * (count - 1) / 2;
-        if possible < 3_000 {
-            assert_eq!(pairs.len(), possible, "{count}");
-            let p = 1.0 / possible as f64;
+/// Which pairs `power_of_two` draws of so many backends, and how often.
+fn pairs(policy: impl RoutingPolicy + 'static, count: usize, warm: bool) -> BTreeMap<Vec<usize>, u64> {
+    let world = World::new();
+    let router = fleet(&world, policy, equals(count));
+    calls(&world, &router, if warm { count * 20 } else { 0 });
+    let mut decision = router.explain(&within(secs(5)));
+    let now = decision.time();
+    let mut pairs: BTreeMap<Vec<usize>, u64> = BTreeMap::new();
+    for seed in 0..PICKS {
+        router.decide(&mut decision, now, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        // Who was drawn was read.
+        let drawn = decision.candidates().filter(|it| it.latency().is_some());
+        let mut pair: Vec<_> = drawn.map(|it| it.id().slot()).collect();
+        pair.sort_unstable();
+        *pairs.entry(pair).or_default() += 1;
+    }
+    pairs
+}
+
+fn assert_pairs(warm: bool) {
+    for count in [2, 3, 5, 30] {
+        // Alone it draws from the fleet, and in a wrapper from what that leaves.
+        let wrapped = power_of_two().fail_safe(FailSafe::default());
+        for pairs in [pairs(power_of_two(), count, warm), pairs(wrapped, count, warm)] {
+            let possible = count * (count - 1) / 2;
+            let distinct = pairs.keys().filter(|pair| pair.len() == 2 && pair[0] != pair[1]).count();
+            assert_eq!((distinct, pairs.len()), (possible, possible), "{count}");
             if possible > 1 {
-                pairs.values().for_each(|drawn| assert_share(*drawn, PICKS, p, "a pair"));
+                pairs.values().for_each(|drawn| assert_share(*drawn, PICKS, 1.0 / possible as f64, "a pair"));
             }
         }
     }
+}
+
+#[test]
+fn power_of_two_draws_two_distinct_backends_uniformly() {
+    assert_pairs(true);
+}
+
+#[test]
+fn power_of_two_draws_two_before_anything_is_known() {
+    assert_pairs(false);
 }
 
 #[test]

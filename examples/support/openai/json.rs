@@ -12,6 +12,7 @@ use serde_json::Value;
 
 /// A request.
 #[derive(Deserialize)]
+#[serde(expecting = "a JSON object")]
 pub(super) struct Asked<'a> {
     #[serde(borrow)]
     pub(super) model: Cow<'a, str>,

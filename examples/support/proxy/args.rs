@@ -1,6 +1,7 @@
 //! The command line of the gateway.
 
 use std::net::SocketAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use fallway::policy::FailSafe;
 use crate::support::openai::OpenAi;
 
 pub const USAGE: &str = "\
-usage: gateway --listen HOST:PORT --backend id=ID,url=http://HOST:PORT,model=MODEL[,region=REGION]
+usage: gateway --listen IP:PORT --backend id=ID,url=http://HOST:PORT,model=MODEL[,region=REGION]
                    [,weight=1][,concurrency=64][,key=SECRET] [--backend ..] [--fallback-model MODEL]
                    [--threads 1] [--attempts 3] [--attempt-timeout-ms 2000] [--stall-timeout-ms 30000]";
 
@@ -21,7 +22,7 @@ pub struct Args {
     /// Serves what the asked model cannot.
     pub fallback_model: Option<String>,
     /// Threads that serve.
-    pub threads: usize,
+    pub threads: NonZeroUsize,
     pub attempts: u32,
     /// Longest wait for a whole answer or for the first token of a stream.
     pub attempt_limit: Option<Duration>,
@@ -40,7 +41,7 @@ impl Args {
             listen: ([127, 0, 0, 1], 0).into(),
             backends: Vec::new(),
             fallback_model: None,
-            threads: 1,
+            threads: NonZeroUsize::MIN,
             attempts: FailSafe::ATTEMPTS,
             attempt_limit: None,
             stall_limit: None,
@@ -49,7 +50,11 @@ impl Args {
             let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value\n{USAGE}"));
             match flag.as_str() {
                 "--listen" => listen = Some(number(&flag, &value()?)?),
-                "--backend" => backends.push(backend(&value()?, &mut keys)?),
+                "--backend" => {
+                    let number = backends.len() + 1;
+                    let backend = backend(&value()?, &mut keys);
+                    backends.push(backend.map_err(|error| format!("--backend number {number}: {error}"))?);
+                }
                 "--fallback-model" => options.fallback_model = Some(value()?),
                 "--threads" => options.threads = number(&flag, &value()?)?,
                 "--attempts" => options.attempts = number(&flag, &value()?)?,
@@ -69,11 +74,7 @@ fn backend(text: &str, keys: &mut Vec<(String, String)>) -> Result<(Profile, Ope
     let (mut id, mut url, mut model, mut key) = (None, None, None, None);
     let (mut region, mut weight, mut concurrency) = (None, None, None);
     for field in text.split(',') {
-        let (name, value) = field.split_once('=').ok_or_else(|| match field {
-            // It may be the rest of a key.
-            _ if key.is_some() => "--backend: a key must not contain a comma".to_owned(),
-            _ => format!("--backend: {field:?} is not of the form name=value\n{USAGE}"),
-        })?;
+        let (name, value) = field.split_once('=').unwrap_or((field, ""));
         let place = match name {
             "id" => &mut id,
             "url" => &mut url,
@@ -82,33 +83,35 @@ fn backend(text: &str, keys: &mut Vec<(String, String)>) -> Result<(Profile, Ope
             "weight" => &mut weight,
             "concurrency" => &mut concurrency,
             "key" => &mut key,
-            _ => return Err(format!("--backend: unknown field {name:?}\n{USAGE}")),
+            // It may be the rest of the key: not to be repeated.
+            _ if key.is_some() => return Err("unknown field after the key, which must not contain a comma".to_owned()),
+            _ => return Err(format!("unknown field {name:?}\n{USAGE}")),
         };
         if place.replace(value).is_some() {
-            return Err(format!("--backend: {name} is given twice"));
+            return Err(format!("{name} is given twice"));
         }
     }
-    let id = id.ok_or_else(|| format!("--backend {}: id is missing", url.unwrap_or("without url")))?;
-    let missing = |name: &str| format!("backend {id:?}: {name} is missing");
-    let (url, model) = (url.ok_or_else(|| missing("url"))?, model.ok_or_else(|| missing("model"))?);
-    let invalid = |error| format!("backend {id:?}: {error}");
+    let needed = |name: &str, value: Option<&str>| value.map(str::to_owned).ok_or_else(|| format!("{name} is missing"));
+    let (id, url, model) = (needed("id", id)?, needed("url", url)?, needed("model", model)?);
 
-    let mut profile = Profile::new(id).model(model);
-    let mut backend = OpenAi::new(url).map_err(invalid)?.model(profile.model_name().unwrap_or(model).to_owned());
+    let mut profile = Profile::new(id.as_str()).model(model.as_str());
+    let mut backend = OpenAi::new(&url).map_err(|error| error.to_string())?;
+    // The server knows nothing of the version that the fleet tells its deployments apart by.
+    backend = backend.model(profile.model_name().unwrap_or(&model));
     if let Some(region) = region {
         profile = profile.region(region);
     }
     if let Some(weight) = weight {
-        profile = profile.weight(number(&format!("backend {id:?}: weight"), weight)?);
+        profile = profile.weight(number("weight", weight)?);
     }
     if let Some(limit) = concurrency {
-        profile = profile.concurrency(number(&format!("backend {id:?}: concurrency"), limit)?);
+        profile = profile.concurrency(number("concurrency", limit)?);
     }
     if let Some(key) = key {
-        backend = backend.key(key).map_err(invalid)?;
+        backend = backend.key(key).map_err(|error| error.to_string())?;
         let first = match keys.iter().find(|(known, _)| known == key) {
             Some((_, first)) => first.clone(),
-            None => id.to_owned(),
+            None => id.clone(),
         };
         profile = profile.credential(format!("key of {first}"));
         keys.push((key.to_owned(), first));
@@ -117,7 +120,7 @@ fn backend(text: &str, keys: &mut Vec<(String, String)>) -> Result<(Profile, Ope
 }
 
 fn millis(flag: &str, text: &str) -> Result<Duration, String> {
-    number(flag, text).map(Duration::from_millis)
+    number(flag, text).map(|millis: NonZeroU64| Duration::from_millis(millis.get()))
 }
 
 fn number<T: FromStr>(name: &str, text: &str) -> Result<T, String> {

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -37,7 +38,7 @@ pub type Answer = Response<Either<Full<Bytes>, Relay>>;
 /// When `listen` cannot be listened on.
 pub fn serve<S, F>(
     listen: SocketAddr,
-    threads: usize,
+    threads: NonZeroUsize,
     state: S,
     handle: impl Fn(Arc<S>, Request<Incoming>) -> F + Copy + Send + Sync + 'static,
 ) -> io::Result<Infallible>
@@ -45,11 +46,11 @@ where
     S: Send + Sync + 'static,
     F: Future<Output = Answer> + Send,
 {
-    let mut runtime = match threads {
-        0 | 1 => runtime::Builder::new_current_thread(),
+    let mut runtime = match threads.get() {
+        1 => runtime::Builder::new_current_thread(),
         _ => runtime::Builder::new_multi_thread(),
     };
-    runtime.worker_threads(threads.max(1)).enable_all().build()?.block_on(accept(listen, Arc::new(state), handle))
+    runtime.worker_threads(threads.get()).enable_all().build()?.block_on(accept(listen, Arc::new(state), handle))
 }
 
 async fn accept<S, F>(

@@ -5,7 +5,7 @@ use crate::backend::FailureKind;
 use crate::policy::{PlanContext, Slate};
 
 /// How deep aliases may name aliases. `check` refuses cycles; this bounds the walk whatever happens.
-const DEPTH: u32 = 8;
+pub(super) const DEPTH: u32 = 8;
 
 impl FailSafe {
     /// Opens the request's tiers one after the other and calls `plan` on each until it returns `true`.
@@ -38,6 +38,13 @@ impl FailSafe {
         if !done {
             self.walk(&self.fallback, slate, DEPTH, plan);
         }
+    }
+
+    /// How many tiers of the request were not opened yet.
+    pub(super) fn tiers_behind(&self, cx: &PlanContext<'_>, slate: &Slate<'_>) -> u32 {
+        let Some(requested) = cx.facts().requested_model() else { return 0 };
+        let own = self.chains.get(requested).map_or(&[][..], |chains| &chains.general);
+        own.iter().chain(&self.fallback).filter(|tier| slate.has_model(tier) && !slate.is_open(tier)).count() as u32
     }
 
     fn walk(

@@ -1,5 +1,6 @@
 //! The configuration of `fail_safe`.
 
+use super::chains::DEPTH;
 use crate::budget::Backoff;
 use crate::policy::Check;
 use std::collections::BTreeMap;
@@ -33,6 +34,12 @@ pub(super) struct Chains {
     pub(super) general: Vec<String>,
     pub(super) larger_window: Vec<String>,
     pub(super) rejected_content: Vec<String>,
+}
+
+impl Chains {
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.general.iter().chain(&self.larger_window).chain(&self.rejected_content)
+    }
 }
 
 impl FailSafe {
@@ -139,15 +146,23 @@ impl FailSafe {
             if chains.general.is_empty() && !check.has_model(alias) {
                 check.error(NAME, format!("alias {alias:?} has no tiers"));
             }
-            for tier in chains.general.iter().chain(&chains.larger_window).chain(&chains.rejected_content) {
+            for tier in chains.all() {
                 if !check.has_model(tier) && !self.chains.contains_key(tier) {
                     check.error(NAME, format!("alias {alias:?} names {tier:?}, which no backend serves"));
                 }
             }
             if let Some(path) = self.cycle(alias, check) {
                 check.error(NAME, format!("cyclic fallback: {}", path.join(" -> ")));
+            } else if !self.shallow(alias, check, DEPTH) {
+                check.error(NAME, format!("alias {alias:?} leads through more than {DEPTH} other aliases"));
             }
         }
+    }
+
+    /// Whether every chain of aliases from `from` ends within `depth`.
+    fn shallow(&self, from: &str, check: &Check<'_>, depth: u32) -> bool {
+        let Some(chains) = self.chains.get(from) else { return true };
+        chains.all().all(|tier| check.has_model(tier) || (depth > 0 && self.shallow(tier, check, depth - 1)))
     }
 
     /// A path from `alias` back to it through aliases that are no models themselves.
@@ -170,7 +185,7 @@ impl FailSafe {
         }
         seen.push(from);
         let Some(chains) = self.chains.get(from) else { return false };
-        for next in chains.general.iter().chain(&chains.larger_window).chain(&chains.rejected_content) {
+        for next in chains.all() {
             // A model is served, not resolved further: it ends the path even if it is an alias too.
             if check.has_model(next) {
                 continue;

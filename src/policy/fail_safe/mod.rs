@@ -6,7 +6,8 @@
 //! 1. another backend of the same tier, at once;
 //! 2. in a tier where most look unhealthy: those too, behind the healthy ones (panic mode);
 //! 3. the next tier;
-//! 4. the same backend again, after a back-off;
+//! 4. where another is only busy, its next free slot, for half of the time that is left; else the same backend
+//!    again, after a back-off;
 //! 5. where everything rests after failures: one request every [`FailSafe::TRIAL_INTERVAL`] tries anyway;
 //! 6. waiting, when a backend promised to return, or a slot will be free, before the deadline;
 //! 7. the last resort of the host, marked degraded;
@@ -207,7 +208,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         if slate.sheet.tiers.is_empty() {
             return give_up(cx, Refusal::UnknownModel);
         }
-        if let Some(next) = self.retry_here(cx, slate) {
+        if let Some(next) = wait_for_another(cx, slate).or_else(|| self.retry_here(cx, slate)) {
             return next;
         }
         if cx.attempts().is_empty()
@@ -310,7 +311,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             }
         }
         let left = self.config.attempts.saturating_sub(cx.attempts().len() as u32 + 1);
-        let following = left.min(usable.saturating_sub(1));
+        let following = left.min(usable.saturating_sub(1).saturating_add(self.config.tiers_behind(cx, slate)));
         // In nanoseconds throughout: every decision passes here.
         let remaining = cx.deadline().nanos_since(cx.now());
         let predicted = if fastest == u64::MAX { 0 } else { fastest.saturating_mul(2) };
@@ -333,6 +334,18 @@ fn last_failure(cx: &PlanContext<'_>) -> Option<FailureKind> {
 
 fn give_up(cx: &PlanContext<'_>, why: Refusal) -> Next {
     if cx.has_last_resort() { Next::LastResort { why } } else { Next::Refuse { why } }
+}
+
+/// Others are only busy: better wait for one of them than go back to where the request failed. Half of the time that
+/// was left is given to that; slots that do not free by then may never.
+fn wait_for_another(cx: &PlanContext<'_>, slate: &Slate<'_>) -> Option<Next> {
+    let failed = cx.attempts().last()?.ended;
+    let until = failed + (cx.deadline() - failed) / 2;
+    let busy = slate.sheet.entries.iter().any(|entry| {
+        let id = slate.roster.seats[entry.seat as usize].0;
+        matches!(entry.rejected, Some(Reason::AtCapacity { .. })) && failed_here(cx, id).is_none()
+    });
+    (busy && cx.now() < until).then_some(Next::Wait { until })
 }
 
 /// Where and how the request failed at this backend, the last time.

@@ -1,8 +1,8 @@
 //! What is noted of a candidate that is in.
 
-use super::{first, pair};
-use crate::support::{ANSWER, Act, Opinion, World, always, fail, in_turn, ms, plain, secs, within};
-use fallway::FailureKind::{Overloaded, ServerError};
+use super::{first, hint, pair};
+use crate::support::{ANSWER, Act, Log, Opinion, World, always, fail, in_turn, ms, plain, secs, within};
+use fallway::FailureKind::{Overloaded, RateLimited, ServerError};
 use fallway::Profile;
 use fallway::decision::Reason;
 use fallway::policy::{FailSafe, PolicyExt, ordered, predicted_ttft, sticky};
@@ -19,6 +19,29 @@ fn probe() {
     world.call(&router, within(secs(5))).unwrap();
     world.run_for(secs(20));
     assert_eq!(first(&router, plain()), (None, Some(Reason::Probe)));
+}
+
+#[test]
+fn quota_probe() {
+    let world = World::new();
+    let router = pair(&world, a(), in_turn([hint(RateLimited, secs(1)), ANSWER]));
+    world.call(&router, within(secs(5))).unwrap();
+    world.run_for(secs(2));
+    assert_eq!(first(&router, plain()), (None, Some(Reason::QuotaProbe)));
+}
+
+#[test]
+fn same_domain() {
+    let (world, log) = (World::new(), Log::default());
+    let members = [("a", "x"), ("b", "x"), ("c", "y")].map(|(id, domain)| {
+        (Profile::new(id).failure_domain(domain), always(if id == "a" { fail(Overloaded) } else { ANSWER }))
+    });
+    let (router, _) =
+        world.fleet(world.router(ordered().fail_safe(FailSafe::default())).observer(log.clone()), members);
+    assert_eq!(world.call(&router, within(secs(5))).unwrap().backend(), Some("c"));
+    let decisions = log.decisions();
+    let b = decisions[1].candidates().nth(1).unwrap();
+    assert_eq!((b.rejected(), b.note()), (None, Some(Reason::SameDomain { attempt: 1 })));
 }
 
 #[test]

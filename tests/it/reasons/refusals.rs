@@ -76,6 +76,14 @@ fn deadline_exceeded() {
 }
 
 #[test]
+fn zero_deadline() {
+    let world = World::new();
+    let router = trio(&world, &ANSWER, |builder| builder);
+    let expected = (Refusal::ZeroDeadline, RouteErrorKind::ZeroDeadline);
+    assert_eq!(refused(&world, &router, within(secs(0))), expected);
+}
+
+#[test]
 fn queue_full() {
     let world = World::new();
     let (router, _) = world.fleet(

@@ -185,6 +185,23 @@ fn failed_here() {
 }
 
 #[test]
+fn quota_in_doubt() {
+    let (world, log) = (World::new(), Log::default());
+    let limited = || always(hint(RateLimited, secs(1)));
+    let members = [(a(), limited()), (Profile::new("b"), limited()), (Profile::new("c"), always(ANSWER))];
+    let (router, _) =
+        world.fleet(world.router(ordered().fail_safe(FailSafe::default())).observer(log.clone()), members);
+    for _ in 0..2 {
+        assert_eq!(world.call(&router, within(secs(5))).unwrap().backend(), Some("c"));
+        world.run_for(secs(4));
+    }
+    // Both should be back; `a` was asked and was not.
+    let decisions = log.decisions();
+    let b = decisions.last().and_then(|last| last.candidates().nth(1)).unwrap();
+    assert_eq!(b.rejected(), Some(Reason::QuotaInDoubt));
+}
+
+#[test]
 fn would_repeat() {
     assert_eq!(second_attempt(ContextTooLong, "b"), Some(Reason::WouldRepeat { kind: ContextTooLong }));
 }
