@@ -59,16 +59,15 @@ fn main() -> ExitCode {
         let router = build(args).map_err(|error| error.to_string())?;
         Ok((listen, threads, Gateway { router, decisions: Mutex::default() }))
     });
-    let (listen, threads, gateway) = match started {
-        Ok(started) => started,
-        Err(message) => {
-            eprintln!("gateway: {message}");
-            return ExitCode::from(2);
+    let (message, code) = match started {
+        Ok((listen, threads, gateway)) => {
+            let Err(error) = serve(listen, threads, gateway, Gateway::handle);
+            (format!("{listen}: {error}"), ExitCode::FAILURE)
         }
+        Err(message) => (message, ExitCode::from(2)),
     };
-    let Err(error) = serve(listen, threads, gateway, Gateway::handle);
-    eprintln!("gateway: {listen}: {error}");
-    ExitCode::FAILURE
+    eprintln!("gateway: {message}");
+    code
 }
 
 fn build(args: Args) -> Result<Router<ChatRequest, ChatAnswer>, BuildError> {

@@ -13,6 +13,7 @@
 #![allow(dead_code, unreachable_pub)] // every example uses another part of it
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::pin::Pin;
@@ -209,12 +210,16 @@ impl fmt::Display for InvalidServer {
 
 impl std::error::Error for InvalidServer {}
 
+/// The connections to all servers. Backends at one address share theirs: models and keys differ by request.
+#[derive(Debug, Default)]
+pub struct Connections(BTreeMap<(String, u16), Pool>);
+
 impl OpenAi {
     /// A server whose API stands under `url`, without the `/v1`.
     ///
     /// # Errors
     /// When `url` is not an address in plain HTTP.
-    pub fn new(url: &str) -> Result<Self, InvalidServer> {
+    pub fn new(url: &str, connections: &mut Connections) -> Result<Self, InvalidServer> {
         let base: Uri = url.trim_end_matches('/').parse().map_err(|_| InvalidServer::Url)?;
         let plain = |authority: &&Authority| {
             base.scheme_str() == Some("http") && base.query().is_none() && !authority.as_str().contains('@')
@@ -224,12 +229,9 @@ impl OpenAi {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_str(authority.as_str()).map_err(|_| InvalidServer::Url)?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok(Self {
-            pool: Pool::new(authority.host(), authority.port_u16().unwrap_or(80)),
-            uri: path.parse().map_err(|_| InvalidServer::Url)?,
-            model: None,
-            headers,
-        })
+        let (host, port) = (authority.host(), authority.port_u16().unwrap_or(80));
+        let pool = connections.0.entry((host.to_owned(), port)).or_insert_with(|| Pool::new(host, port));
+        Ok(Self { pool: pool.clone(), uri: path.parse().map_err(|_| InvalidServer::Url)?, model: None, headers })
     }
 
     /// Calls the model by this name, whatever the caller called it: he may have asked for one that this one stands in for.

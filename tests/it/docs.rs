@@ -94,14 +94,16 @@ fn readme_and_crate_docs_make_the_same_promise() {
 #[test]
 fn readme_crate_docs_and_manifest_have_the_same_features() {
     let (readme, docs, manifest) = (read("README.md"), crate_docs(), read("Cargo.toml"));
-    assert_eq!(section(&readme, "## Features").trim(), section(&docs, "# Features").trim());
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(words(section(&readme, "## Features")), words(section(&docs, "# Features")));
     let told: BTreeSet<_> = table(&docs, "feature").into_iter().map(|row| code(row[0])).collect();
-    let declared = section(&manifest, "[features]").lines().take_while(|line| !line.starts_with('['));
+    let declared = manifest.lines().skip_while(|line| *line != "[features]").skip(1);
+    let declared = declared.take_while(|line| !line.starts_with('['));
     let declared = declared.filter_map(|line| Some(line.split_once('=')?.0.trim()));
     assert_eq!(told, declared.filter(|name| !name.starts_with('#') && *name != "default").collect());
     assert!(table(&docs, "feature").iter().all(|row| row[2] == "off"));
-    let msrv = format!("Minimum supported Rust version: {}.", env!("CARGO_PKG_RUST_VERSION"));
-    assert!(readme.contains(&msrv), "the README does not say {msrv:?}");
+    let version = format!("Minimum supported Rust version: {}.", env!("CARGO_PKG_RUST_VERSION"));
+    assert!(readme.contains(&version), "the README does not say {version:?}");
 }
 
 #[test]
@@ -206,15 +208,13 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
 
 #[test]
 fn the_fast_ejection_is_as_documented() {
-    let ms = Duration::from_millis;
     let page = read("docs/defaults.md");
     let told: BTreeMap<_, _> = table(&page, "setting").iter().map(|row| (code(row[0]), row[1])).collect();
     let growth = |setting: &str| {
         let (base, most) = told[setting].split_once(" doubling to ").unwrap();
         (parse(base), parse(most))
     };
-    let (eject, overloaded, unreachable) =
-        (growth("eject_for"), growth("rest_overloaded"), growth("rest_unreachable"));
+    let (eject, overloaded, unreachable) = (growth("eject_for"), growth("rest_overloaded"), growth("rest_unreachable"));
     let documented = Ejection::default()
         .consecutive(told["consecutive"].parse().unwrap())
         .eject_for(eject.0, eject.1)
@@ -222,7 +222,6 @@ fn the_fast_ejection_is_as_documented() {
         .rest_unreachable(unreachable.0, unreachable.1)
         .slow_start(parse(told["slow_start"]));
     assert_eq!(documented, Ejection::fast());
-    assert_eq!(told["slow_start"], time(ms(500)));
     assert_eq!(told.len(), 5);
 }
 
@@ -253,9 +252,9 @@ fn every_test_that_the_docs_name_exists() {
     for name in page.split('`').skip(1).step_by(2).filter(|name| name.contains("::") && !name.contains('(')) {
         let last = name.rsplit("::").next().unwrap();
         if name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c)) {
-            let found = ["fn", "mod"].iter().any(|what| {
-                tests.contains(&format!("{what} {last}(")) || tests.contains(&format!("{what} {last};"))
-            });
+            let found = ["fn", "mod"]
+                .iter()
+                .any(|what| tests.contains(&format!("{what} {last}(")) || tests.contains(&format!("{what} {last};")));
             assert!(found, "{name} is named in docs/defaults.md and does not exist");
             named += 1;
         }

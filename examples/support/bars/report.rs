@@ -66,8 +66,10 @@ pub enum Verdict {
     Pass,
     /// At least one is not, or the scenario could not be run.
     Miss,
-    /// Measured, but the feature is due in a later issue.
+    /// Beyond its bar, but the feature is due in a later issue.
     Later,
+    /// Shown beside another row, without a bar of its own.
+    Info,
 }
 
 impl fmt::Display for Verdict {
@@ -76,6 +78,7 @@ impl fmt::Display for Verdict {
             Self::Pass => "PASS",
             Self::Miss => "miss",
             Self::Later => "later",
+            Self::Info => "info",
         })
     }
 }
@@ -142,6 +145,9 @@ impl Row {
     /// The result.
     pub fn verdict(&self) -> Verdict {
         let pass = self.error.is_none() && self.checks.iter().all(|check| check.bound.holds(check.value));
+        if self.error.is_none() && self.checks.iter().all(|check| check.bound == Bound::Info) {
+            return Verdict::Info;
+        }
         match (pass, self.later) {
             (true, _) => Verdict::Pass,
             (false, true) => Verdict::Later,

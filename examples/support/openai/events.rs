@@ -16,7 +16,7 @@ pub(super) struct Events {
     exchange: Option<Exchange>,
     body: Incoming,
     parser: SseParser,
-    /// Received and not yet handed on; at its start, `parsed` bytes of an event that is not complete.
+    /// Received and not yet handed on. Its first `parsed` bytes are known to the parser: an event that is not complete.
     raw: BytesMut,
     parsed: usize,
     complete: Vec<SseEvent>,
@@ -78,8 +78,9 @@ impl Events {
     async fn event(&mut self) -> Result<Option<(SseEvent, Bytes)>, BackendError> {
         let Some(exchange) = &mut self.exchange else { return Ok(None) };
         loop {
-            while let Some(line) = self.raw[self.parsed..].iter().position(|byte| *byte == b'\n') {
-                let end = self.parsed + line + 1;
+            while self.parsed < self.raw.len() {
+                // One line at a time, so that an event ends where its bytes end.
+                let end = self.parsed + line_length(&self.raw[self.parsed..]);
                 let pushed = self.parser.push(&self.raw[self.parsed..end], &mut self.complete);
                 pushed.map_err(|error| BackendError::from(FailureKind::Protocol).with_source(error))?;
                 self.parsed = end;
@@ -97,5 +98,14 @@ impl Events {
                 None => return Err(FailureKind::Truncated.into()),
             }
         }
+    }
+}
+
+/// Bytes of the first line, its end included; of all, where the line is not complete.
+fn line_length(bytes: &[u8]) -> usize {
+    match bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+        Some(end) if bytes[end..].starts_with(b"\r\n") => end + 2,
+        Some(end) => end + 1,
+        None => bytes.len(),
     }
 }

@@ -7,6 +7,10 @@ fn request(body: &'static str) -> ChatRequest {
     ChatRequest::new(Bytes::from_static(body.as_bytes()), &HeaderMap::new()).expect("a request")
 }
 
+fn server(url: &str) -> Result<OpenAi, InvalidServer> {
+    OpenAi::new(url, &mut Connections::default())
+}
+
 #[test]
 fn another_model_changes_nothing_else() {
     let plain = request(r#"{"messages": ["\"model\": \"m\""], "model" : "m", "temperature":1.0}"#);
@@ -34,7 +38,7 @@ fn facts_come_from_header_and_body() {
 
 #[test]
 fn no_debug_shows_a_key_or_a_prompt() {
-    let server = OpenAi::new("http://127.0.0.1:1").and_then(|server| server.key("sk-secret")).expect("a server");
+    let server = server("http://127.0.0.1:1").and_then(|server| server.key("sk-secret")).expect("a server");
     assert!(!format!("{server:?}").contains("secret"));
     let shown = format!("{:?}", request(r#"{"model":"m","messages":["private"]}"#));
     assert!(!shown.contains("private"));
@@ -43,9 +47,9 @@ fn no_debug_shows_a_key_or_a_prompt() {
 #[test]
 fn addresses_are_plain_http() {
     for url in ["127.0.0.1:1", "https://host", "http://", "http://user:word@host", "http://host/?a=b", "/path"] {
-        assert_eq!(OpenAi::new(url).err(), Some(InvalidServer::Url), "{url}");
+        assert_eq!(server(url).err(), Some(InvalidServer::Url), "{url}");
     }
-    let server = OpenAi::new("http://host:81/base/").expect("a server");
+    let server = server("http://host:81/base/").expect("a server");
     assert_eq!(server.uri, "/base/v1/chat/completions");
 }
 

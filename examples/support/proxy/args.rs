@@ -1,5 +1,6 @@
 //! The command line of the gateway.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::str::FromStr;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use fallway::Profile;
 use fallway::policy::FailSafe;
 
-use crate::support::openai::OpenAi;
+use crate::support::openai::{Connections, OpenAi};
 
 pub const USAGE: &str = "\
 usage: gateway --listen IP:PORT --backend id=ID,url=http://HOST:PORT,model=MODEL[,region=REGION]
@@ -36,7 +37,7 @@ impl Args {
     /// # Errors
     /// A message that names the offender, never a key.
     pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
-        let (mut listen, mut backends, mut keys) = (None, Vec::new(), Vec::new());
+        let (mut listen, mut backends, mut shared) = (None, Vec::new(), Shared::default());
         let mut options = Self {
             listen: ([127, 0, 0, 1], 0).into(),
             backends: Vec::new(),
@@ -52,7 +53,7 @@ impl Args {
                 "--listen" => listen = Some(number(&flag, &value()?)?),
                 "--backend" => {
                     let number = backends.len() + 1;
-                    let backend = backend(&value()?, &mut keys);
+                    let backend = backend(&value()?, &mut shared);
                     backends.push(backend.map_err(|error| format!("--backend number {number}: {error}"))?);
                 }
                 "--fallback-model" => options.fallback_model = Some(value()?),
@@ -69,8 +70,16 @@ impl Args {
     }
 }
 
-/// One `--backend`. `keys` are those seen so far with the name of their first backend: backends of one key share its fate.
-fn backend(text: &str, keys: &mut Vec<(String, String)>) -> Result<(Profile, OpenAi), String> {
+/// What backends have in common.
+#[derive(Default)]
+struct Shared {
+    connections: Connections,
+    /// Keys with the name of the credential: backends of one key share its fate.
+    keys: BTreeMap<String, String>,
+}
+
+/// One `--backend`.
+fn backend(text: &str, shared: &mut Shared) -> Result<(Profile, OpenAi), String> {
     let (mut id, mut url, mut model, mut key) = (None, None, None, None);
     let (mut region, mut weight, mut concurrency) = (None, None, None);
     for field in text.split(',') {
@@ -95,7 +104,7 @@ fn backend(text: &str, keys: &mut Vec<(String, String)>) -> Result<(Profile, Ope
     let (id, url, model) = (needed("id", id)?, needed("url", url)?, needed("model", model)?);
 
     let mut profile = Profile::new(id.as_str()).model(model.as_str());
-    let mut backend = OpenAi::new(&url).map_err(|error| error.to_string())?;
+    let mut backend = OpenAi::new(&url, &mut shared.connections).map_err(|error| error.to_string())?;
     // The server knows nothing of the version that the fleet tells its deployments apart by.
     backend = backend.model(profile.model_name().unwrap_or(&model));
     if let Some(region) = region {
@@ -109,12 +118,8 @@ fn backend(text: &str, keys: &mut Vec<(String, String)>) -> Result<(Profile, Ope
     }
     if let Some(key) = key {
         backend = backend.key(key).map_err(|error| error.to_string())?;
-        let first = match keys.iter().find(|(known, _)| known == key) {
-            Some((_, first)) => first.clone(),
-            None => id.clone(),
-        };
-        profile = profile.credential(format!("key of {first}"));
-        keys.push((key.to_owned(), first));
+        let name = shared.keys.entry(key.to_owned()).or_insert_with(|| format!("key of {id}"));
+        profile = profile.credential(name.as_str());
     }
     Ok((profile, backend))
 }

@@ -2,17 +2,13 @@
 
 use super::{hint, pair, rejected};
 use crate::support::{
-    ANSWER, Act, Log, Opinion, Reply, TestRouter, World, always, fail, in_turn, ms, plain, secs, within,
+    ANSWER, Act, Log, Opinion, Rival, TestRouter, World, always, fail, in_turn, ms, plain, secs, within,
 };
 use fallway::FailureKind::{self, ContextTooLong, Overloaded, RateLimited, ServerError};
 use fallway::decision::Reason;
-use fallway::event::{Event, Observer};
 use fallway::facts::{Capabilities, Price};
 use fallway::policy::{FailSafe, PolicyExt, ordered, policy_fn};
-use fallway::time::Instant;
-use fallway::{CallOptions, Facts, Profile, RouteError, Routed};
-use futures::future::{BoxFuture, FutureExt};
-use std::sync::{Arc, Mutex};
+use fallway::{CallOptions, Facts, Profile};
 
 fn a() -> Profile {
     Profile::new("a")
@@ -206,44 +202,18 @@ fn would_repeat() {
     assert_eq!(second_attempt(ContextTooLong, "b"), Some(Reason::WouldRepeat { kind: ContextTooLong }));
 }
 
-type Call = BoxFuture<'static, Result<Routed<Reply>, RouteError>>;
-
-/// Once, between a decision and its call, another request takes the slot.
-#[derive(Clone, Default)]
-struct Rival(Arc<Mutex<(Option<TestRouter>, Option<Call>)>>);
-
-impl std::fmt::Debug for Rival {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Rival")
-    }
-}
-
-impl Observer for Rival {
-    fn on_event(&self, event: &Event<'_>, _: Instant) {
-        let router = match event {
-            Event::Decided(_) => self.0.lock().unwrap().0.take(),
-            _ => None,
-        };
-        if let Some(router) = router {
-            let mut call: Call = Box::pin(async move { router.call("rival", within(secs(5))).await });
-            assert!((&mut call).now_or_never().is_none(), "the rival holds the slot");
-            self.0.lock().unwrap().1 = Some(call);
-        }
-    }
-}
-
 #[test]
 fn lost_race() {
     let (world, rival) = (World::new(), Rival::default());
     let members = ["a", "b"].map(|id| (Profile::new(id).concurrency(1), always(ANSWER)));
     let builder = world.router(ordered().fail_safe(FailSafe::default())).observer(rival.clone());
     let (router, _) = world.fleet(builder, members);
-    rival.0.lock().unwrap().0 = Some(router.clone());
+    rival.lurk(&router);
     let routed = world.call(&router, within(secs(5))).unwrap();
     assert_eq!((routed.backend(), routed.attempts().len()), (Some("b"), 1));
     assert_eq!(routed.decision().candidates().next().and_then(|a| a.rejected()), Some(Reason::LostRace));
     drop(routed);
-    drop(rival.0.lock().unwrap().1.take());
+    rival.leave();
     assert_eq!(router.total_in_flight(), 0);
 }
 

@@ -11,7 +11,7 @@ pub(crate) use backend::{Act, Cue, Reply, Script, Scripted, Step, always, in_tur
 pub(crate) use clock::VirtualTimer;
 pub(crate) use load::{Answer, Load, ok_share, percentile, tries};
 pub(crate) use policies::{LEAVES, leaf};
-pub(crate) use watch::{Log, Opinion, Told};
+pub(crate) use watch::{Log, Opinion, Rival, Told};
 pub(crate) use world::{Task, World, dropped_after};
 
 use fallway::{CallOptions, Facts, FailureKind, RouteError, Routed, Router};

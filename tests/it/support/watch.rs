@@ -1,11 +1,14 @@
 //! Observers and signals.
 
+use super::{Answered, TestRouter, secs, within};
 use fallway::backend::{BackendId, FailureKind};
 use fallway::event::{Event, Observer, Outcome};
 use fallway::signal::{HealthSignal, Reading, Score};
 use fallway::time::Instant;
 use fallway::{Decision, decision::Reason};
+use futures::future::{BoxFuture, FutureExt};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -98,4 +101,47 @@ impl HealthSignal for Opinion {
     }
 
     fn observe(&self, _: &Event<'_>, _: Instant) {}
+}
+
+/// A request that slips in between a decision and its call, once: it takes what the decision meant to take.
+#[derive(Clone, Default)]
+pub(crate) struct Rival(Arc<Mutex<Ambush>>);
+
+#[derive(Default)]
+struct Ambush {
+    router: Option<TestRouter>,
+    call: Option<BoxFuture<'static, Answered>>,
+}
+
+impl Rival {
+    /// Waits for the next decision of a router that it observes.
+    pub(crate) fn lurk(&self, router: &TestRouter) {
+        self.0.lock().unwrap().router = Some(router.clone());
+    }
+
+    /// Gives up what it took.
+    pub(crate) fn leave(&self) {
+        let call = self.0.lock().unwrap().call.take();
+        assert!(call.is_some(), "it never came out");
+    }
+}
+
+impl fmt::Debug for Rival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rival")
+    }
+}
+
+impl Observer for Rival {
+    fn on_event(&self, event: &Event<'_>, _: Instant) {
+        let router = match event {
+            Event::Decided(_) => self.0.lock().unwrap().router.take(),
+            _ => None,
+        };
+        if let Some(router) = router {
+            let mut call = async move { router.call("rival", within(secs(5))).await }.boxed();
+            assert!((&mut call).now_or_never().is_none(), "it holds what it took");
+            self.0.lock().unwrap().call = Some(call);
+        }
+    }
 }

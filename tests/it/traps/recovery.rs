@@ -5,7 +5,7 @@
 //! `fail_safe::leaving::a_probe_that_is_dropped_frees_its_permit`.
 
 use crate::support::{
-    ANSWER, Act, Script, Scripted, TestRouter, World, always, dropped_after, fail, in_turn, ms, secs, within,
+    ANSWER, Act, Rival, Script, Scripted, TestRouter, World, always, dropped_after, fail, in_turn, ms, secs, within,
 };
 use fallway::FailureKind::{Overloaded, RateLimited, ServerError};
 use fallway::Profile;
@@ -49,6 +49,22 @@ fn a_hung_probe_blocks_for_its_lease_and_no_longer() {
     }
     assert_eq!((hung.is_done(), out(&router)), (false, None));
     world.run();
+}
+
+#[test]
+fn two_requests_that_planned_the_same_probe_send_one() {
+    let (world, rival) = (World::new(), Rival::default());
+    let members =
+        [(Profile::new("a"), in_turn([fail(Overloaded), Act::Answer(secs(1))])), (Profile::new("b"), always(ANSWER))];
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).observer(rival.clone());
+    let (router, [a, _]) = world.fleet(builder, members);
+    ask(&world, &router);
+    world.run_for(secs(20));
+    rival.lurk(&router);
+    let routed = world.call(&router, within(secs(5))).unwrap();
+    assert_eq!((routed.backend(), a.calls()), (Some("b"), 2));
+    rival.leave();
+    assert_eq!(out(&router), None);
 }
 
 #[test]
