@@ -7,15 +7,14 @@ use crate::time::{Clock, Instant, Sleep, Timer};
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() {
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # use fallway::{Profile, Router, backend::{BackendError, backend_fn}, policy::ordered};
 /// use fallway::adapt::tokio::TokioTimer;
 /// # let echo = backend_fn(|request: &str, _: &_| { let answer = request.to_owned(); async { Ok::<_, BackendError>(answer) } });
 /// let router = Router::builder(ordered()).backend(Profile::new("a"), echo).timer(TokioTimer::default()).build()?;
 /// # assert_eq!(router.call("hi", Default::default()).await?.into_inner(), "hi");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok(())
 /// # }
-/// # ;
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokioTimer {

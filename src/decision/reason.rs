@@ -103,7 +103,7 @@ pub enum Reason {
     },
     /// Its quota should be back, but a peer's that should be was not: it is not asked by the same request.
     QuotaInDoubt,
-    /// The failure before would repeat there: same credential, or no larger context window.
+    /// The failure before would repeat there: its context window is no larger.
     WouldRepeat {
         /// The failure.
         kind: FailureKind,

@@ -145,6 +145,17 @@ impl Gate {
         Some((end, state.trips))
     }
 
+    /// The probe ended without a verdict: shuts the gate again until `until`, which counts as no trip. Without this,
+    /// request after request would be sent to find out what none of them has the time for.
+    pub(crate) fn postpone(&self, epoch: u64, until: impl FnOnce(u32) -> Instant) {
+        let state = self.state.lock();
+        if let Some(view) = self.view()
+            && epoch == self.epoch()
+        {
+            self.set(view.cause, until(state.trips));
+        }
+    }
+
     /// Opens the gate on evidence of `epoch`. `ramp` is the cause under which the opening is noted, or `None` when
     /// there is nothing to note. Returns whether it changed.
     pub(crate) fn open(&self, epoch: u64, ramp: Option<u8>, now: Instant) -> bool {

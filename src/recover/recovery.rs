@@ -48,6 +48,8 @@ pub(crate) struct Permits {
 pub(crate) enum Evidence<'a> {
     Success,
     Failure(&'a BackendError),
+    /// It was given up too early to tell.
+    TooEarly,
     Nothing,
 }
 
@@ -207,6 +209,15 @@ impl Recovery {
         let before = self.standing(credential, now);
         match evidence {
             Evidence::Nothing => {}
+            Evidence::TooEarly => {
+                let rest = |trips| staggered(now, config.unreachable.after(trips), self.slot, salt);
+                if permits.permits[0].is_some() {
+                    self.health.postpone(epochs[0], rest);
+                }
+                if permits.permits[1].is_some() {
+                    self.quota.postpone(epochs[1], rest);
+                }
+            }
             Evidence::Success => {
                 self.alive(epochs[0], config, now);
                 self.quota.open(epochs[1], None, now);

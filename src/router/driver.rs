@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Sends a request until it is answered, or nothing is left to try.
 pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
@@ -21,7 +22,6 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
     options: CallOptions,
 ) -> Result<Routed<Res>, RouteError> {
     let timer = &*core.shared.timer;
-    let idle_limit = options.idle_limit.unwrap_or(core.idle_limit);
     let mut trip = Trip::new(core, options, timer.now());
     core.retry_budget.deposit(trip.now);
     if trip.now >= trip.deadline {
@@ -56,7 +56,7 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
                 trip.now = timer.now();
                 trip.note(&lease, result.as_ref().err().map(|failed| failed.error.kind()));
                 match result {
-                    Ok(value) => return Ok(Routed::new(value, lease, trip.decision, idle_limit, trip.now)),
+                    Ok(value) => return Ok(Routed::new(value, lease, trip.decision, trip.idle_limit, trip.now)),
                     Err(Failed { error, gave_up }) => {
                         lease.fail(&error, gave_up && attempt.cut_short, trip.now);
                         trip.last_error = Some(error);
@@ -98,6 +98,7 @@ struct Trip<'c, Req: ?Sized, Res> {
     arrival: Instant,
     now: Instant,
     deadline: Instant,
+    idle_limit: Duration,
     /// Whether the retry budget paid for the attempt that is planned next.
     extra: Extra,
     lost: u32,
@@ -106,9 +107,20 @@ struct Trip<'c, Req: ?Sized, Res> {
 
 impl<'c, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'c, Req, Res> {
     fn new(core: &'c Core<Req, Res>, options: CallOptions, now: Instant) -> Self {
+        let idle_limit = options.idle_limit.unwrap_or(core.idle_limit);
         let decision = core.open(options, now);
         let deadline = decision.deadline();
-        Self { core, decision, arrival: now, now, deadline, extra: Extra::NotAsked, lost: 0, last_error: None }
+        Self {
+            core,
+            decision,
+            arrival: now,
+            now,
+            deadline,
+            idle_limit,
+            extra: Extra::NotAsked,
+            lost: 0,
+            last_error: None,
+        }
     }
 
     fn plan(&mut self, generation: &Generation<Req, Res>) -> Next {
@@ -204,7 +216,7 @@ impl<'c, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'c, Req, Res> {
             deadline: self.deadline,
         };
         match run(|| backend.call(request, &attempt), self.deadline, &*self.core.shared.timer).await {
-            Ok(value) => Ok(Routed::degraded(value, self.decision)),
+            Ok(value) => Ok(Routed::degraded(value, self.core.shared.clone(), self.decision, self.idle_limit)),
             Err(failed) => {
                 self.last_error.get_or_insert(failed.error);
                 Err(self.refuse(why))

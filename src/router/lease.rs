@@ -35,10 +35,10 @@ pub(crate) struct Lease {
 }
 
 /// A caller with little time must not bench a backend for all: where the deadline cut an attempt short, giving it up
-/// counts against the backend only after three times its typical time to first token, or after this where none is
-/// known.
+/// counts against the backend only after three times its typical time to first token; for a slow backend after half
+/// as much again as is typical, but no less than this; where nothing is known, after this.
 const PATIENCE: Duration = Duration::from_secs(1);
-const TYPICAL_TIMES: u64 = 3;
+const TYPICAL_TIMES: u32 = 3;
 
 impl Lease {
     /// Takes everything that an attempt needs, or nothing: `None` when another request was faster.
@@ -147,7 +147,10 @@ impl Lease {
     fn patience(&self) -> Duration {
         match self.member.latency.typical() {
             0 => PATIENCE,
-            typical => Duration::from_nanos(typical.saturating_mul(TYPICAL_TIMES)),
+            typical => {
+                let typical = Duration::from_nanos(typical);
+                typical.saturating_mul(TYPICAL_TIMES).min(PATIENCE.max(typical.saturating_mul(3) / 2))
+            }
         }
     }
 
@@ -158,7 +161,7 @@ impl Lease {
         let evidence = match outcome {
             Outcome::Success => Evidence::Success,
             Outcome::Cancelled => Evidence::Nothing,
-            Outcome::Failure(_) if self.excused => Evidence::Nothing,
+            Outcome::Failure(_) if self.excused => Evidence::TooEarly,
             Outcome::Failure(error) => Evidence::Failure(error),
         };
         if self.waiting {

@@ -1,5 +1,6 @@
 //! [`Routed`]: an answer and the claim behind it.
 
+use super::core::Shared;
 use super::lease::Lease;
 use crate::backend::{BackendError, FailureKind};
 use crate::decision::{AttemptRecord, Decision};
@@ -10,6 +11,7 @@ use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ pub struct Routed<Res> {
     #[pin]
     response: Res,
     lease: Option<Lease>,
+    shared: Arc<Shared>,
     decision: Decision,
     degraded: bool,
     watch: Watch,
@@ -54,6 +57,7 @@ impl<Res> Routed<Res> {
         lease.answered();
         Self {
             response,
+            shared: lease.shared().clone(),
             lease: Some(lease),
             decision,
             degraded: false,
@@ -61,9 +65,9 @@ impl<Res> Routed<Res> {
         }
     }
 
-    pub(super) const fn degraded(response: Res, decision: Decision) -> Self {
-        let watch = Watch { idle_limit: Duration::MAX, delivered: 0, sleep: None, done: false };
-        Self { response, lease: None, decision, degraded: true, watch }
+    pub(super) fn degraded(response: Res, shared: Arc<Shared>, decision: Decision, idle_limit: Duration) -> Self {
+        let watch = Watch { idle_limit, delivered: 0, sleep: None, done: false };
+        Self { response, lease: None, shared, decision, degraded: true, watch }
     }
 
     /// The answer.
@@ -119,21 +123,17 @@ where
         if watch.done {
             return Poll::Ready(None);
         }
-        let Some(lease) = this.lease.as_mut() else {
-            // The last resort: nothing to watch but its own word.
-            return this.response.poll_next(cx).map(|item| {
-                watch.done = !matches!(item, Some(Ok(_)));
-                Some(item?.map_err(|error| Interrupted { error, delivered: watch.delivered }))
-            });
-        };
-        lease.streaming();
+        if let Some(lease) = this.lease.as_mut() {
+            lease.streaming();
+        }
+        let timer = &*this.shared.timer;
+        let deadline = this.decision.deadline();
         let poll = catch_unwind(AssertUnwindSafe(|| this.response.poll_next(cx)))
             .unwrap_or_else(|_| Poll::Ready(Some(Err(FailureKind::Panicked.into()))));
-        let error = match poll {
+        // The error, and whether it is only that the caller's time is over, of which the backend knows nothing.
+        let (error, out_of_time) = match poll {
             // A stream that never pauses ends at the deadline too.
-            Poll::Ready(Some(Ok(_))) if lease.shared().timer.now() >= this.decision.deadline() => {
-                FailureKind::Timeout.into()
-            }
+            Poll::Ready(Some(Ok(_))) if timer.now() >= deadline => (FailureKind::Timeout.into(), true),
             Poll::Ready(Some(Ok(item))) => {
                 watch.delivered += 1;
                 watch.sleep = None;
@@ -143,36 +143,29 @@ where
                 watch.done = true;
                 watch.sleep = None;
                 if let Some(lease) = this.lease.take() {
-                    let now = lease.shared().timer.now();
-                    lease.succeed(now);
+                    lease.succeed(timer.now());
                 }
                 return Poll::Ready(None);
             }
-            Poll::Ready(Some(Err(error))) => error,
+            Poll::Ready(Some(Err(error))) => (error, false),
             Poll::Pending => {
-                let deadline = this.decision.deadline();
-                let timer = &lease.shared().timer;
                 // The gap is measured from the first poll that found nothing: a reader that takes its time is not
                 // a backend that stalls.
                 let sleep =
                     watch.sleep.get_or_insert_with(|| timer.sleep_until(deadline.min(timer.now() + watch.idle_limit)));
                 match sleep.as_mut().poll(cx) {
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready(()) if timer.now() < deadline => FailureKind::Stalled.into(),
-                    Poll::Ready(()) => FailureKind::Timeout.into(),
+                    Poll::Ready(()) if timer.now() < deadline => (FailureKind::Stalled.into(), false),
+                    Poll::Ready(()) => (FailureKind::Timeout.into(), true),
                 }
             }
         };
         watch.done = true;
         watch.sleep = None;
-        if let Some(lease) = this.lease.take() {
-            let now = lease.shared().timer.now();
-            if error.kind() == FailureKind::Timeout {
-                // The caller's time is over; the backend was delivering.
-                drop(lease);
-            } else {
-                lease.fail(&error, false, now);
-            }
+        if let Some(lease) = this.lease.take()
+            && !out_of_time
+        {
+            lease.fail(&error, false, timer.now());
         }
         Poll::Ready(Some(Err(Interrupted { error, delivered: watch.delivered })))
     }

@@ -9,7 +9,7 @@ use fallway::policy::{
 use fallway::{CallOptions, Profile};
 use std::collections::BTreeMap;
 
-const PICKS: u64 = 100_000;
+const PICKS: u64 = 50_000;
 
 fn fleet(world: &World, policy: impl RoutingPolicy + 'static, profiles: Vec<Profile>) -> TestRouter {
     let mut builder = world.router(policy);

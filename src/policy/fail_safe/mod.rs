@@ -4,7 +4,7 @@
 //! goes down a fixed list, so that degradation has an order:
 //!
 //! 1. another backend of the same tier, at once;
-//! 2. in a tier where most look unhealthy: those too, behind the healthy ones (panic mode);
+//! 2. in a tier where most look unhealthy: those too; what this router itself found wrong stands behind (panic mode);
 //! 3. the next tier;
 //! 4. where another is only busy, its next free slot, for half of the time that is left; else the same backend
 //!    again, after a back-off;
@@ -284,7 +284,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             }
             let called = candidate.load().last_called;
             latest = latest.max(called);
-            let resting = matches!(candidate.rejected(), Some(Reason::CoolingDown { .. }));
+            let resting = matches!(candidate.rejected(), Some(Reason::CoolingDown { .. } | Reason::Ejected { .. }));
             if resting && oldest.is_none_or(|(least, _)| called < least) {
                 oldest = Some((called, index));
             }

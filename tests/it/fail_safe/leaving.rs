@@ -223,3 +223,22 @@ fn an_ejection_can_be_configured() {
     }
     assert!((2..=4).contains(&a.calls()), "{}", a.calls());
 }
+
+#[test]
+fn a_probe_that_no_caller_has_time_for_is_not_repeated_by_each() {
+    // Everybody has 100 ms and the backend answers in 50; then it is unreachable once, and hangs from there on.
+    let world = World::new();
+    let normal = (0..20).map(|_| Act::Answer(ms(50)));
+    let script = normal.chain([Act::Fail(fallway::FailureKind::Unreachable, ms(1)), Act::Hang]);
+    let members = ["a", "b", "c"].map(|id| {
+        let act = if id == "a" { in_turn(script.clone().collect::<Vec<_>>()) } else { always(Act::Answer(ms(50))) };
+        (Profile::new(id), act)
+    });
+    let builder = world.router(round_robin().fail_safe(FailSafe::default()));
+    let (router, [a, _, _]) = world.fleet(builder, members);
+    for _ in 0..600 {
+        let _ = world.call(&router, within(ms(100)));
+    }
+    // 600 requests in half a minute and more; one probe in each rest.
+    assert!(a.calls() < 70, "{} of 600 were sent to find out", a.calls());
+}

@@ -95,7 +95,7 @@ fn residency_holds_among_ten_thousand() {
 #[test]
 fn one_usable_backend_of_ten_thousand_is_found() {
     for leaf_name in LEAVES {
-        for usable in [0, 1, 63, 64, 5_000, 9_999] {
+        for usable in [0, 64, 9_999] {
             let router = router(leaf(leaf_name), move |n, profile| profile.drained(n != usable));
             for _ in 0..3 {
                 let decision = router.explain(&options(plain().session("s")));
