@@ -47,6 +47,9 @@ impl Events {
             if begins {
                 return Ok(ChatChunk { bytes: held.freeze(), tokens: chunk.tokens });
             }
+            if held.len() > MAX_EVENT {
+                return Err(FailureKind::Protocol.into());
+            }
         }
         Err(FailureKind::Truncated.into())
     }
