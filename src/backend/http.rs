@@ -9,7 +9,7 @@ impl BackendError {
     /// `header` looks a header up by its lower-case name; `detail` is the provider's machine-readable error code or
     /// type where there is one (`error.code` or `error.type` of an OpenAI-style body), else `""`. The detail refines
     /// what the status leaves open: a context overflow and a policy refusal both arrive as 400. Only the fixed codes
-    /// listed below are recognised; free text is never searched.
+    /// listed in the source are recognised, the coarse ones beside 400 only; free text is never searched.
     ///
     /// | status | kind |
     /// | --- | --- |
@@ -36,7 +36,9 @@ impl BackendError {
     /// assert_eq!(error.retry_hint(), Some(Duration::from_secs(2)));
     /// ```
     pub fn from_http<'h>(status: u16, header: impl Fn(&str) -> Option<&'h str>, detail: &str, now: SystemTime) -> Self {
-        let kind = by_detail(detail).filter(|_| status >= 400).unwrap_or_else(|| by_status(status));
+        // A coarse type says less than the status: "invalid_request_error" accompanies 401 as well.
+        let detail = by_detail(detail).filter(|_| status >= 400 && (status == 400 || !is_coarse(detail)));
+        let kind = detail.unwrap_or_else(|| by_status(status));
         let hint = header("retry-after-ms")
             .and_then(milliseconds)
             .or_else(|| header("retry-after").and_then(|value| retry_after(value, now)));
@@ -85,6 +87,11 @@ fn by_detail(detail: &str) -> Option<FailureKind> {
         "invalid_request_error" => FailureKind::InvalidRequest,
         _ => return None,
     })
+}
+
+/// Types that providers use for a whole family of errors; they refine 400 and events inside streams only.
+fn is_coarse(detail: &str) -> bool {
+    matches!(detail, "api_error" | "server_error" | "invalid_request_error")
 }
 
 fn milliseconds(value: &str) -> Option<Duration> {
@@ -154,6 +161,9 @@ mod tests {
         assert_eq!(kind(400, ""), FailureKind::InvalidRequest);
         assert_eq!(kind(400, "context_length_exceeded"), FailureKind::ContextTooLong);
         assert_eq!(kind(429, "insufficient_quota"), FailureKind::QuotaExhausted);
+        assert_eq!(kind(503, "server_error"), FailureKind::Overloaded);
+        assert_eq!(kind(401, "invalid_request_error"), FailureKind::Unauthorized);
+        assert_eq!(kind(400, "server_error"), FailureKind::ServerError);
         assert_eq!(kind(529, ""), FailureKind::Overloaded);
         assert_eq!(kind(302, "server_error"), FailureKind::Protocol);
         assert_eq!(BackendError::from_stream_event(None, "?").kind(), FailureKind::Protocol);

@@ -56,11 +56,16 @@ impl Decision {
         }
         write!(f, " ({} left, ", Span(self.deadline() - self.time()))?;
         match self.next() {
-            Next::Call { .. } => write!(f, "attempt {}", self.record().planned_after + 1)?,
-            _ => write!(f, "after {} attempts", self.attempts().len())?,
+            Next::Call { .. } => {
+                let paid = if self.extra() == Extra::Granted { ", paid by the retry budget" } else { "" };
+                write!(f, "attempt {}{paid}", self.record().planned_after + 1)?;
+            }
+            _ => match self.attempts().len() {
+                1 => write!(f, "after 1 attempt")?,
+                attempts => write!(f, "after {attempts} attempts")?,
+            },
         }
-        let paid = if self.extra() == Extra::Granted { ", paid by the retry budget" } else { "" };
-        write!(f, "{paid}, generation {}, seed {:016x})", self.generation(), self.seed())
+        write!(f, ", generation {}, seed {:016x})", self.generation(), self.seed())
     }
 
     /// The refusal in words, with the counts of what stood in the way.

@@ -147,7 +147,7 @@ fn the_http_tables_are_those_of_the_code() {
     }
     for row in table(&page, "detail") {
         for detail in row[0].split(", ").map(code) {
-            assert_eq!(kind(418, detail).as_str(), code(row[1]), "{detail}");
+            assert_eq!(kind(400, detail).as_str(), code(row[1]), "{detail}");
         }
     }
 }
