@@ -14,7 +14,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Before a backend that failed: 50 ms, as Envoy and Finagle have it within a factor of two.
+    /// Before a backend that failed: 50 ms.
     pub const FAILURE: Self = Self { base: Duration::from_millis(50), cap: Self::CAP };
     /// Before a backend that asked for less: 1 s.
     pub const THROTTLED: Self = Self { base: Duration::from_secs(1), cap: Self::CAP };
