@@ -25,9 +25,8 @@ impl RoutingPolicy for Ordered {
     }
 
     fn plan(&self, _: &PlanContext<'_>, slate: &mut Slate<'_>) {
-        for (place, index) in (0u64..).zip(slate.range()) {
-            slate.contender(index).rank(place);
-        }
+        let mut places = 0u64..;
+        slate.rank(|_| places.next().unwrap_or(u64::MAX - 1));
     }
 
     fn window(&self) -> Window {
