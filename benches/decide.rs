@@ -17,7 +17,7 @@ use fallway::{CallOptions, Decision, Facts, Profile, Router};
 use rand::RngExt;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::hint::black_box;
+use std::hint::{black_box, select_unpredictable};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
@@ -153,22 +153,56 @@ fn throughput(router: &Router<str, ()>, threads: usize) -> f64 {
     (0..6).map(round).fold(0.0, f64::max)
 }
 
-/// What a service would write by hand: two distinct draws from the thread's generator, the better of two shared
-/// counters. No clock, no model lookup, no limits, no health, no latency, no record.
-fn floor() -> f64 {
-    let backends: Vec<Arc<AtomicU32>> = (0..8).map(|load| Arc::new(AtomicU32::new(load))).collect();
+/// What one backend's cost is made of, in the floor.
+#[derive(Default)]
+struct Books {
+    in_flight: AtomicU32,
+    oldest_wait: AtomicU64,
+    peak: AtomicU64,
+}
+
+impl Books {
+    /// The cost that `power_of_two` compares.
+    fn cost(&self, now: u64) -> u64 {
+        let oldest = self.oldest_wait.load(Ordering::Relaxed);
+        let age = if oldest == 0 { 0 } else { now.saturating_sub(oldest) };
+        let calls = u64::from(self.in_flight.load(Ordering::Relaxed)) + 1;
+        self.peak.load(Ordering::Relaxed).max(age).saturating_mul(calls)
+    }
+}
+
+/// What a service would write by hand: two distinct draws from the thread's generator, the better of two by `better`
+/// as an index. No clock, no model lookup, no limits, no health, no record.
+fn floor(better: impl Fn(&[Arc<Books>], usize, usize, u64) -> usize) -> f64 {
+    let book = |index: u64| Books { peak: AtomicU64::new(1_000 + index * 7_919 % 13), ..Books::default() };
+    let books: Vec<_> = (0..8).map(|index| Arc::new(book(index))).collect();
+    let mut now = 0;
     nanos(|| {
+        now += 1;
         let mut rng = rand::rng();
-        let first = rng.random_range(0..backends.len());
-        let second = (first + rng.random_range(1..backends.len())) % backends.len();
-        let load = |index: usize| backends[index].load(Ordering::Relaxed);
-        black_box(if load(first) <= load(second) { first } else { second });
+        let first = rng.random_range(0..books.len());
+        let second = (first + rng.random_range(1..books.len())) % books.len();
+        black_box(better(&books, first, second, now));
     })
 }
 
+/// By calls in flight alone.
+fn fewer_calls(books: &[Arc<Books>], first: usize, second: usize, _: u64) -> usize {
+    let load = |index: usize| books[index].in_flight.load(Ordering::Relaxed);
+    select_unpredictable(load(first) <= load(second), first, second)
+}
+
+/// By the cost that `power_of_two` compares.
+fn lower_cost(books: &[Arc<Books>], first: usize, second: usize, now: u64) -> usize {
+    select_unpredictable(books[first].cost(now) <= books[second].cost(now), first, second)
+}
+
 fn main() {
-    let floor = floor();
-    println!("floor: hand-written power of two over 8 backends: {floor:.1} ns\n");
+    let (counters, floor) = (floor(fewer_calls), floor(lower_cost));
+    println!(
+        "Floor, the better of two out of 8 backends by hand, by the cost that `power_of_two` compares: {floor:.1} ns"
+    );
+    println!("(by calls in flight alone: {counters:.1} ns).\n");
     println!("Nanoseconds per decision; `explain` adds the clock, a seed and a new record.\n");
     println!(
         "| policy | 8 | 64 | 1,000 | 10,000 | 8: x floor | 10,000 / 64 | 2 threads / 1 | allocations | explain, 8 |"

@@ -43,6 +43,11 @@ impl Instant {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// `nanos` nanoseconds later.
+    pub(crate) const fn plus_nanos(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
     /// Time since `earlier`; zero when `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -58,13 +58,15 @@ impl Decision {
     /// The candidate to call; `None` when the decision is to wait or to refuse.
     pub fn chosen(&self) -> Option<Candidate<'_>> {
         let record = self.record();
-        // A candidate that was lost to another request afterwards is not the choice any more.
-        let lost = |best: &usize| !record.sheet.entries[*best].admitted();
-        let best = match record.sheet.best.filter(|best| !lost(best)) {
-            Some(best) => Some(best),
-            None => record.sheet.best(record.seed),
-        };
-        best.filter(|_| matches!(self.next(), Next::Call { .. })).map(|best| Candidate::new(record, best))
+        if !matches!(self.next(), Next::Call { .. }) {
+            return None;
+        }
+        match record.sheet.best {
+            Some(best) if record.sheet.entries[best].admitted() => Some(best),
+            // It was lost to another request afterwards, so it is not the choice any more.
+            _ => record.sheet.best(record.seed),
+        }
+        .map(|best| Candidate::new(record, best))
     }
 
     /// The usable candidates in the order in which they would be tried.

@@ -9,6 +9,7 @@ use crate::facts::{Facts, Profile};
 use crate::rng::mix;
 use crate::time::Instant;
 use std::cmp::Ordering;
+use std::hint::select_unpredictable;
 use std::sync::Arc;
 
 /// Names and profiles of one fleet generation, as decisions refer to them.
@@ -123,9 +124,9 @@ impl Entry {
         self.rejected.is_none()
     }
 
-    /// Level, then tier.
-    const fn rank(&self) -> u16 {
-        ((self.level as u16) << 8) | self.tier as u16
+    /// Level, then tier, then cost.
+    const fn key(&self) -> u128 {
+        ((self.level as u128) << 72) | ((self.tier as u128) << 64) | self.cost as u128
     }
 }
 
@@ -277,21 +278,19 @@ impl Sheet {
 
     /// The best admitted candidate: lowest level, then lowest cost, then the seed's choice among equals.
     pub(crate) fn best(&self, seed: u64) -> Option<usize> {
-        // Written out: it is run by every decision, and the tie-break is rarely needed.
-        let (mut best, mut best_rank, mut best_cost) = (None, u16::MAX, u64::MAX);
+        // Written out: every decision runs it. Which of two is better nobody can foretell, so no branch depends on it.
+        let (mut best, mut least) = (None, u128::MAX);
         for (index, entry) in self.entries.iter().enumerate() {
             if entry.rejected.is_some() {
                 continue;
             }
-            let rank = entry.rank();
-            if rank < best_rank || (rank == best_rank && entry.cost < best_cost) {
-                (best, best_rank, best_cost) = (Some(index), rank, entry.cost);
-            } else if rank == best_rank && entry.cost == best_cost {
-                let ahead = best.is_none_or(|best: usize| tie(seed, entry) < tie(seed, &self.entries[best]));
-                if ahead {
-                    best = Some(index);
-                }
-            }
+            let key = entry.key();
+            let ahead = match best {
+                Some(other) if key == least => tie(seed, entry) < tie(seed, &self.entries[other]),
+                _ => key < least,
+            };
+            best = select_unpredictable(ahead, Some(index), best);
+            least = select_unpredictable(ahead, key, least);
         }
         best
     }
@@ -311,7 +310,7 @@ impl Finding {
 
 /// The order in which admitted candidates are tried.
 pub(crate) fn order(seed: u64, a: &Entry, b: &Entry) -> Ordering {
-    (a.rank(), a.cost).cmp(&(b.rank(), b.cost)).then_with(|| tie(seed, a).cmp(&tie(seed, b)))
+    a.key().cmp(&b.key()).then_with(|| tie(seed, a).cmp(&tie(seed, b)))
 }
 
 /// The seed's order among equals.

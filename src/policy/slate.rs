@@ -94,7 +94,8 @@ impl Slate<'_> {
         let Some(tier) = self.current else { return };
         let Sheet { entries, readings, tiers, .. } = &mut *self.sheet;
         let regular = &mut tiers[tier].regular;
-        for (entry, readings) in entries[range.clone()].iter_mut().zip(&mut readings[range]) {
+        for index in range {
+            let (entry, readings) = (&mut entries[index], &mut readings[index]);
             if which(entry) {
                 let (source, roster, now) = (&self.source, self.roster, self.asked.now);
                 visit(&mut Contender { entry, readings, regular, source, roster, now });
@@ -322,7 +323,6 @@ impl Slate<'_> {
     fn survey(&mut self, live: &Live<'_>, pool: &Pool, tier: u8, seats: impl Iterator<Item = u32>) {
         let first = self.sheet.entries.len();
         let plain = self.asked.is_plain(live, pool);
-        self.sheet.entries.reserve(seats.size_hint().0);
         for seat in seats {
             let berth = &live.fleet.berths[seat as usize];
             match self.asked.survey(live, berth, seat, plain) {

@@ -202,7 +202,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
 
     pub(super) fn decide(&self, decision: &mut Decision, now: Instant, seed: u64) {
         let record = decision.record_mut();
-        record.deadline = now + (record.deadline - record.now);
+        record.deadline = now.plus_nanos(record.deadline.nanos_since(record.now));
         (record.seed, record.dry_run, record.verdict) = (seed, true, None);
         record.attempts.clear();
         self.plan(&self.current.load(), decision, now, Extra::NotAsked);
