@@ -108,6 +108,11 @@ impl Lease {
         &self.member
     }
 
+    /// Whether the first item is still to come.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+
     /// The first item is here.
     pub(super) fn first_item(&mut self, now: Instant) {
         if !std::mem::take(&mut self.waiting) {

@@ -7,12 +7,14 @@ mod error;
 mod lease;
 mod options;
 mod routed;
+mod trip;
 mod update;
 
 pub use builder::{BuildError, Builder};
 pub use error::{RouteError, RouteErrorKind};
 pub use options::CallOptions;
 pub use routed::{Interrupted, Routed};
+pub use trip::{Step, Trip};
 pub use update::Update;
 
 use self::core::Core;
@@ -57,6 +59,28 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
     /// neither success nor failure.
     pub async fn call(&self, request: &Req, options: CallOptions) -> Result<Routed<Res>, RouteError> {
         driver::drive(&self.core, request, options).await
+    }
+
+    /// Begins a request that the host drives itself, without futures and without a look at the clock, except where a
+    /// trip is dropped.
+    ///
+    /// ```
+    /// # use fallway::{Profile, Router, CallOptions, backend::{BackendError, FailureKind, backend_fn}, policy::{PolicyExt, FailSafe, ordered}};
+    /// # use fallway::{router::Step, time::Instant};
+    /// # let echo = || backend_fn(|request: &str, _: &_| { let answer = request.to_owned(); async { Ok::<_, BackendError>(answer) } });
+    /// # let router = Router::builder(ordered().fail_safe(FailSafe::default())).backend(Profile::new("a"), echo()).backend(Profile::new("b"), echo()).build()?;
+    /// let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
+    /// let mut trip = router.trip(CallOptions::default(), at(0));
+    /// let Step::Call(first) = trip.next(at(0))? else { panic!() };
+    /// trip.fail(FailureKind::Unreachable.into(), false, at(1));
+    /// let Step::Call(second) = trip.next(at(1))? else { panic!() };
+    /// assert_ne!(first.backend(), second.backend());
+    /// trip.answered(at(30));
+    /// trip.finish(at(90));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn trip(&self, options: CallOptions, now: Instant) -> Trip<'_, Req, Res> {
+        Trip::new(&self.core, options, now)
     }
 
     /// Decides without calling: where a request *would* go now, and why. Takes no lease, no turn and no budget.

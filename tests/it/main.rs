@@ -21,3 +21,4 @@ mod streams;
 mod support;
 mod trace_rows;
 mod traps;
+mod trips;

@@ -1,0 +1,330 @@
+//! [`Trip`]: one request on its way, without the waiting.
+
+use super::core::{Core, Generation};
+use super::lease::Lease;
+use super::{CallOptions, RouteError, Routed};
+use crate::backend::{Attempt, BackendError, BackendId, FailureKind};
+use crate::decision::record::AttemptRecord;
+use crate::decision::{Decision, Extra, Next, Reason, Refusal};
+use crate::event::Event;
+use crate::limit::WaitTurn;
+use crate::time::Instant;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// One request, step by step: what [`Router::call`](super::Router::call) does, without clock, futures or I/O, for
+/// hosts that have an event loop of their own and for simulators.
+///
+/// [`next`](Self::next) says what to do; the host does it, and says what came of it:
+///
+/// - after [`Step::Call`], either [`answered`](Self::answered) at the first item and [`finish`](Self::finish) at the
+///   last, or [`fail`](Self::fail), and then `next` again, unless the call was answered before;
+/// - after [`Step::Sleep`] and [`Step::Wait`], `next` again when the moment has come.
+///
+/// Dropping a trip abandons its attempt: the slot is free at once, and the backend's record says neither success nor
+/// failure. Made by [`Router::trip`](super::Router::trip), which has an example.
+pub struct Trip<'r, Req: ?Sized, Res> {
+    core: &'r Core<Req, Res>,
+    decision: Decision,
+    arrival: Instant,
+    deadline: Instant,
+    idle_limit: Duration,
+    /// Planned over this generation, and not yet called.
+    planned: Option<Arc<Generation<Req, Res>>>,
+    /// The seat of the backend that is called.
+    target: Option<(Arc<Generation<Req, Res>>, usize)>,
+    lease: Option<Lease>,
+    /// Whether the attempt in flight was cut short by the deadline.
+    cut_short: bool,
+    turn: Option<WaitTurn<'r>>,
+    /// Whether the retry budget paid for the attempt that is planned next.
+    extra: Extra,
+    lost: u32,
+    last_error: Option<BackendError>,
+    /// Why there is no other attempt.
+    over: Option<Refusal>,
+}
+
+/// What a [`Trip`] does next.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Step {
+    /// Call the [backend](Attempt::backend), now, and give it up after its [limit](Attempt::time_limit).
+    Call(Attempt),
+    /// Come again at this moment: the same backend is tried again.
+    Sleep {
+        /// When.
+        until: Instant,
+    },
+    /// Come again when [called](Trip::poll_called), or at this moment at the latest: something may be usable then.
+    Wait {
+        /// When.
+        until: Instant,
+    },
+    /// Nothing better is left than the host's last resort. The trip is over.
+    LastResort {
+        /// Why.
+        why: Refusal,
+    },
+}
+
+/// How often all candidates of a plan may be lost to other requests before the request gives up.
+const MAX_LOST: u32 = 16;
+
+impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
+    pub(super) fn new(core: &'r Core<Req, Res>, options: CallOptions, now: Instant) -> Self {
+        let idle_limit = options.idle_limit.unwrap_or(core.idle_limit);
+        let decision = core.open(options, now);
+        let deadline = decision.deadline();
+        core.retry_budget.deposit(now);
+        Self {
+            core,
+            decision,
+            arrival: now,
+            deadline,
+            idle_limit,
+            planned: None,
+            target: None,
+            lease: None,
+            cut_short: false,
+            turn: None,
+            extra: Extra::NotAsked,
+            lost: 0,
+            last_error: None,
+            over: None,
+        }
+    }
+
+    /// Decides what is next.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is left to try; the trip is over. Asked again, it fails again, without the decision.
+    pub fn next(&mut self, now: Instant) -> Result<Step, RouteError> {
+        if let Some(why) = self.over {
+            return self.give_up(why);
+        }
+        if now >= self.deadline {
+            let zero = self.arrival >= self.deadline;
+            return Err(self.refuse(if zero { Refusal::ZeroDeadline } else { Refusal::DeadlineExceeded }));
+        }
+        loop {
+            if let Some(generation) = self.planned.take() {
+                if let Some(attempt) = self.claim(generation, now) {
+                    return Ok(Step::Call(attempt));
+                }
+                // Every candidate was lost to other requests since the plan. The next plan sees that, but a loop
+                // must have an end, whatever policies and threads do.
+                self.lost += 1;
+                if self.lost >= MAX_LOST {
+                    return Err(self.refuse(Refusal::NothingUsable));
+                }
+            }
+            let generation = self.core.current.load_full();
+            match self.plan(&generation, now) {
+                Next::Call { at } => {
+                    self.planned = Some(generation);
+                    if at > now {
+                        return Ok(Step::Sleep { until: at });
+                    }
+                }
+                Next::Wait { until } => match &mut self.turn {
+                    // Join first, then look again: whatever was freed in between is not missed.
+                    None => match self.core.shared.waiters.join(self.arrival) {
+                        Some(place) => self.turn = Some(place),
+                        None => return Err(self.refuse(Refusal::QueueFull)),
+                    },
+                    Some(turn) => {
+                        turn.pass_on();
+                        return Ok(Step::Wait { until });
+                    }
+                },
+                Next::LastResort { why } => return self.give_up(why),
+                Next::Refuse { why } => return Err(self.refuse(why)),
+            }
+        }
+    }
+
+    /// Ready when something was freed since the last [`Step::Wait`]; else wakes the task then.
+    pub fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.turn.as_mut().map_or(Poll::Ready(()), |turn| turn.poll_called(cx))
+    }
+
+    /// The backend began to answer: its first item is here, or the whole answer. From here on the request stays with
+    /// it.
+    pub fn answered(&mut self, now: Instant) {
+        self.note(None, now);
+        if let Some(lease) = &mut self.lease {
+            lease.first_item(now);
+        }
+    }
+
+    /// The answer is complete.
+    pub fn finish(&mut self, now: Instant) {
+        if let Some(lease) = self.lease.take() {
+            lease.succeed(now);
+        }
+    }
+
+    /// The call failed. `gave_up`: because its time was over, not because the backend said so.
+    pub fn fail(&mut self, error: BackendError, gave_up: bool, now: Instant) {
+        let answered = self.lease.as_ref().is_some_and(|lease| !lease.is_waiting());
+        if !answered {
+            self.note(Some(error.kind()), now);
+        }
+        if let Some(lease) = self.lease.take() {
+            lease.fail(&error, gave_up && self.cut_short, now);
+        }
+        self.last_error = Some(error);
+        let attempts = self.decision.attempts().len() as u32;
+        match self.decision.record().sheet.attempts_allowed {
+            Some(allowed) if !answered => self.pay_for_another(allowed, now),
+            // No policy speaks of retries, or it is too late for one.
+            _ => self.over = Some(Refusal::AttemptsExhausted { attempts }),
+        }
+    }
+
+    /// The last decision, with every attempt that ended.
+    pub const fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// The backend to call; there is one after [`Step::Call`].
+    pub(super) fn target(&mut self) -> Option<(Arc<Generation<Req, Res>>, usize)> {
+        self.target.take()
+    }
+
+    /// The call answered with `value`.
+    pub(super) fn into_routed(mut self, value: Res, now: Instant) -> Option<Routed<Res>> {
+        self.note(None, now);
+        let lease = self.lease.take()?;
+        Some(Routed::new(value, lease, self.decision, self.idle_limit, now))
+    }
+
+    /// The last resort answered with `value`.
+    pub(super) fn into_degraded(self, value: Res) -> Routed<Res> {
+        Routed::degraded(value, self.core.shared.clone(), self.decision, self.idle_limit)
+    }
+
+    /// The last resort failed.
+    pub(super) fn into_error(mut self, why: Refusal, error: BackendError) -> RouteError {
+        self.last_error.get_or_insert(error);
+        self.refuse(why)
+    }
+
+    /// What the last resort is told.
+    pub(super) fn last_attempt(&self, now: Instant) -> Attempt {
+        Attempt {
+            backend: BackendId::new(u32::MAX, 0),
+            number: self.decision.attempts().len() as u32 + 1,
+            request: self.decision.seed(),
+            started: now,
+            limit: self.deadline,
+            cut_short: true,
+            deadline: self.deadline,
+        }
+    }
+
+    fn plan(&mut self, generation: &Generation<Req, Res>, now: Instant) -> Next {
+        self.core.plan(generation, &mut self.decision, now, self.extra);
+        if self.core.shared.is_watched() {
+            self.core.shared.tell(&Event::Decided(&self.decision), now);
+        }
+        self.decision.next()
+    }
+
+    /// Takes the lease of the best candidate that still has room, and notes the races that were lost.
+    fn claim(&mut self, generation: Arc<Generation<Req, Res>>, now: Instant) -> Option<Attempt> {
+        let record = self.decision.record_mut();
+        let (tokens, number) = (record.facts().input_tokens(), record.attempts.len() as u32 + 1);
+        while let Some(best) = record.sheet.best(record.seed) {
+            let entry = &mut record.sheet.entries[best];
+            let seat = entry.seat as usize;
+            let (berth, profile) = (&generation.fleet.berths[seat], generation.fleet.profile(entry.seat));
+            let Some(lease) = Lease::take(&self.core.shared, berth, profile, entry.note, tokens, number, now) else {
+                entry.rejected = Some(Reason::LostRace);
+                continue;
+            };
+            self.turn = None;
+            let attempt = self.describe(&lease);
+            self.cut_short = attempt.cut_short;
+            self.lease = Some(lease);
+            self.target = Some((generation, seat));
+            return Some(attempt);
+        }
+        None
+    }
+
+    /// The attempt under `lease`, with the time that it has.
+    fn describe(&self, lease: &Lease) -> Attempt {
+        let record = self.decision.record();
+        let started = lease.started();
+        let own = lease.profile().attempt_limit.map_or(self.deadline, |limit| started + limit);
+        let (policy, by_deadline) = record.sheet.attempt_limit.unwrap_or((self.deadline, true));
+        let limit = policy.min(own).min(self.deadline);
+        Attempt {
+            backend: lease.member().id,
+            number: record.attempts.len() as u32 + 1,
+            request: record.seed,
+            started,
+            limit,
+            // What the host configured is a judgement on the backend; what the caller's time leaves is not.
+            cut_short: limit == self.deadline || (limit == policy && by_deadline),
+            deadline: self.deadline,
+        }
+    }
+
+    fn note(&mut self, failure: Option<FailureKind>, ended: Instant) {
+        let Some(lease) = &self.lease else { return };
+        let (backend, profile, started) = (lease.member().id, lease.profile().clone(), lease.started());
+        self.decision.record_mut().attempts.push(AttemptRecord { backend, profile, started, ended, failure });
+    }
+
+    /// Asks the shared budget for another attempt, if there can be one.
+    fn pay_for_another(&mut self, allowed: u32, now: Instant) {
+        self.extra = if self.decision.attempts().len() >= allowed as usize {
+            Extra::NotAsked
+        } else if self.core.retry_budget.withdraw(now) {
+            Extra::Granted
+        } else {
+            Extra::Denied
+        };
+    }
+
+    /// An attempt that was paid for and is not made goes back.
+    fn refund(&mut self) {
+        if std::mem::take(&mut self.extra) == Extra::Granted
+            && let Some(last) = self.decision.attempts().last()
+        {
+            self.core.retry_budget.refund(last.ended);
+        }
+    }
+
+    fn refuse(&mut self, why: Refusal) -> RouteError {
+        self.refund();
+        self.decision.record_mut().verdict = Some(Next::Refuse { why });
+        self.over = Some(why);
+        // What is left behind is of no use, but whole: asked again, the trip says no again.
+        let mut rest = Decision::blank();
+        rest.record_mut().facts = Some(self.decision.record().facts().clone());
+        let decision = std::mem::replace(&mut self.decision, rest);
+        RouteError::new(decision, why, self.last_error.take())
+    }
+
+    fn give_up(&mut self, why: Refusal) -> Result<Step, RouteError> {
+        if self.core.last_resort.is_none() {
+            return Err(self.refuse(why));
+        }
+        self.refund();
+        self.decision.record_mut().verdict = Some(Next::LastResort { why });
+        Ok(Step::LastResort { why })
+    }
+}
+
+impl<Req: ?Sized, Res> fmt::Debug for Trip<'_, Req, Res> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trip").field("decision", &self.decision).field("lease", &self.lease).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,67 @@
+//! A request driven by hand.
+
+use crate::support::{ANSWER, TestRouter, World, always};
+use fallway::backend::{BackendId, FailureKind};
+use fallway::policy::{FailSafe, PolicyExt, ordered};
+use fallway::router::{RouteErrorKind, Step};
+use fallway::time::Instant;
+use fallway::{CallOptions, Facts, Profile};
+
+fn called(step: Step) -> BackendId {
+    match step {
+        Step::Call(attempt) => attempt.backend(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A router over this many backends.
+fn router<const N: usize>(names: [&str; N]) -> TestRouter {
+    let world = World::new();
+    let builder = world.router(ordered().fail_safe(FailSafe::default()));
+    world.fleet(builder, names.map(|name| (Profile::new(name), always(ANSWER)))).0
+}
+
+fn at(ms: u64) -> Instant {
+    Instant::from_nanos(ms * 1_000_000)
+}
+
+#[test]
+fn a_trip_that_is_over_stays_over() {
+    let router = router(["a"]);
+    let mut trip = router.trip(Facts::any().into(), at(0));
+    called(trip.next(at(0)).unwrap());
+    trip.fail(FailureKind::InvalidRequest.into(), false, at(1));
+    let error = trip.next(at(1)).unwrap_err();
+    assert_eq!(error.kind(), RouteErrorKind::NotRetryable);
+    assert_eq!(error.attempts().len(), 1);
+    let again = trip.next(at(2)).unwrap_err();
+    assert_eq!(again.kind(), RouteErrorKind::NotRetryable);
+    assert!(again.to_string().len() > 10, "{again}");
+}
+
+#[test]
+fn what_was_answered_is_not_tried_again() {
+    let router = router(["a", "b"]);
+    let mut trip = router.trip(Facts::any().replay_safe().into(), at(0));
+    called(trip.next(at(0)).unwrap());
+    trip.answered(at(20));
+    assert_eq!(router.total_in_flight(), 1);
+    trip.fail(FailureKind::Truncated.into(), false, at(30));
+    assert_eq!(router.total_in_flight(), 0);
+    assert_eq!(trip.next(at(30)).unwrap_err().kind(), RouteErrorKind::AttemptsExhausted);
+    // What makes no sense is harmless.
+    trip.answered(at(31));
+    trip.finish(at(32));
+    trip.fail(FailureKind::Truncated.into(), false, at(33));
+    assert_eq!(router.total_in_flight(), 0);
+}
+
+#[test]
+fn a_dropped_trip_frees_its_slot() {
+    let router = router(["a"]);
+    let mut trip = router.trip(CallOptions::default(), at(0));
+    called(trip.next(at(0)).unwrap());
+    assert_eq!(router.total_in_flight(), 1);
+    drop(trip);
+    assert_eq!(router.total_in_flight(), 0);
+}
