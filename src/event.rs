@@ -1,7 +1,7 @@
 //! What happens to attempts, and who watches.
 
 use crate::backend::{BackendError, BackendId};
-use crate::decision::{Decision, Reason};
+use crate::decision::{Decision, Reason, Refusal};
 use crate::facts::Profile;
 use crate::time::Instant;
 use std::fmt;
@@ -61,6 +61,13 @@ pub enum Event<'a> {
         profile: &'a Profile,
         /// Why it is out now; `None` when it is back.
         out: Option<Reason>,
+    },
+    /// A request got no answer: the last that is told of it. With the answers, these are all requests.
+    Refused {
+        /// The last decision, with every attempt.
+        decision: &'a Decision,
+        /// Why.
+        why: Refusal,
     },
     /// A policy, signal or observer panicked; the panic was contained.
     Panicked {

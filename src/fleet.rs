@@ -74,7 +74,13 @@ pub(crate) struct Pool {
     ring: Ring,
     /// The same by region, for requests that are bound to some.
     regions: Vec<(RegionIndex, Ring)>,
+    turns: Turns,
 }
+
+/// Alone on its cache line: threads that decide under a policy that takes turns write it all the time.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Turns(AtomicU64);
 
 type Ring = Vec<(u64, u32)>;
 
@@ -148,11 +154,13 @@ impl Fleet {
                     regions.len() - 1
                 }
             };
+            let limit = profile.concurrency.unwrap_or(u32::MAX);
+            member.gauge.set_limit(limit);
             seats.push((member.id, profile.clone()));
             berths.push(Berth {
                 member,
                 credential,
-                limit: profile.concurrency.unwrap_or(u32::MAX),
+                limit,
                 capabilities: profile.capabilities,
                 context_window: profile.context_window.unwrap_or(u64::MAX),
                 region: RegionIndex::try_from(region).unwrap_or(RegionIndex::MAX),
@@ -222,8 +230,20 @@ impl Fleet {
 }
 
 impl Pool {
-    const fn new() -> Self {
-        Self { seats: Vec::new(), least_window: u64::MAX, selective: false, ring: Vec::new(), regions: Vec::new() }
+    fn new() -> Self {
+        Self {
+            seats: Vec::new(),
+            least_window: u64::MAX,
+            selective: false,
+            ring: Vec::new(),
+            regions: Vec::new(),
+            turns: Turns::default(),
+        }
+    }
+
+    /// Counts the requests that took their turn here.
+    pub(crate) const fn turns(&self) -> &AtomicU64 {
+        &self.turns.0
     }
 
     fn add(&mut self, (region, hash, seat): (RegionIndex, u64, u32), berth: &Berth) {

@@ -1,6 +1,6 @@
 //! Sugar for implementors and users of [`Backend`].
 
-use super::{Attempt, Backend, BackendError, FailureKind};
+use super::{Attempt, Backend, BackendError, Delivers, FailureKind};
 use async_trait::async_trait;
 use futures::stream::{Stream, StreamExt};
 use std::fmt;
@@ -24,6 +24,13 @@ pub trait BackendExt<Req: ?Sized + Sync>: Backend<Req> + Sized {
     /// router can repeat elsewhere. Let the stream carry content only, or a role chunk would count as commit.
     fn commit_on_first_item(self) -> CommitOnFirstItem<Self> {
         CommitOnFirstItem { backend: self }
+    }
+
+    /// Declares that what a call returns is the head of a stream: the time to first token is measured at the first
+    /// item that the caller reads, and a stream that is dropped before its end says nothing about the backend. The
+    /// point of no return stays at the head; [`commit_on_first_item`](Self::commit_on_first_item) moves it.
+    fn streaming(self) -> Streaming<Self> {
+        Streaming { backend: self }
     }
 }
 
@@ -96,6 +103,26 @@ where
     async fn call(&self, request: &Req, attempt: &Attempt) -> Result<T, BackendError> {
         self.backend.call(request, attempt).await.map(&self.map)
     }
+    fn delivers(&self) -> Delivers {
+        self.backend.delivers()
+    }
+}
+
+/// See [`BackendExt::streaming`].
+#[derive(Debug)]
+pub struct Streaming<B> {
+    backend: B,
+}
+
+#[async_trait]
+impl<Req: ?Sized + Sync, B: Backend<Req>> Backend<Req> for Streaming<B> {
+    type Response = B::Response;
+    async fn call(&self, request: &Req, attempt: &Attempt) -> Result<B::Response, BackendError> {
+        self.backend.call(request, attempt).await
+    }
+    fn delivers(&self) -> Delivers {
+        Delivers::Head
+    }
 }
 
 /// See [`BackendExt::commit_on_first_item`].
@@ -120,6 +147,9 @@ where
             Some(Err(error)) => Err(error),
             None => Err(BackendError::new(FailureKind::Truncated)),
         }
+    }
+    fn delivers(&self) -> Delivers {
+        Delivers::FirstItem
     }
 }
 

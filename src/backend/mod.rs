@@ -8,7 +8,7 @@ mod kind;
 
 pub use attempt::{Attempt, BackendId};
 pub use error::BackendError;
-pub use ext::{BackendExt, CommitOnFirstItem, Committed, FnBackend, MapResponse, backend_fn};
+pub use ext::{BackendExt, CommitOnFirstItem, Committed, FnBackend, MapResponse, Streaming, backend_fn};
 pub use kind::{Billed, Conduct, Cools, FailureKind, Fault, Replay, Retry};
 
 use async_trait::async_trait;
@@ -48,6 +48,24 @@ pub trait Backend<Req: ?Sized + Sync>: Send + Sync + 'static {
 
     /// Sends `request` once. `attempt` tells how long the router will wait.
     async fn call(&self, request: &Req, attempt: &Attempt) -> Result<Self::Response, BackendError>;
+
+    /// How much of its answers is there when a call returns; by default all of it. It decides when the time to first
+    /// token is measured, and what a caller who drops the answer unread says about the backend: nothing, where there
+    /// was more to come.
+    fn delivers(&self) -> Delivers {
+        Delivers::Answer
+    }
+}
+
+/// How much of an answer is there when a call returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delivers {
+    /// All of it.
+    Answer,
+    /// A stream and its first item ([`commit_on_first_item`](BackendExt::commit_on_first_item)).
+    FirstItem,
+    /// A stream, of which nothing has arrived but its head ([`streaming`](BackendExt::streaming)).
+    Head,
 }
 
 #[async_trait]
@@ -56,6 +74,9 @@ impl<Req: ?Sized + Sync, B: Backend<Req> + ?Sized> Backend<Req> for Arc<B> {
     async fn call(&self, request: &Req, attempt: &Attempt) -> Result<B::Response, BackendError> {
         (**self).call(request, attempt).await
     }
+    fn delivers(&self) -> Delivers {
+        (**self).delivers()
+    }
 }
 
 #[async_trait]
@@ -63,5 +84,8 @@ impl<Req: ?Sized + Sync, B: Backend<Req> + ?Sized> Backend<Req> for Box<B> {
     type Response = B::Response;
     async fn call(&self, request: &Req, attempt: &Attempt) -> Result<B::Response, BackendError> {
         (**self).call(request, attempt).await
+    }
+    fn delivers(&self) -> Delivers {
+        (**self).delivers()
     }
 }

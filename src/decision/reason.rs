@@ -145,7 +145,12 @@ pub enum Reason {
         /// Calls in flight.
         in_flight: u32,
     },
-    /// A reason of a custom policy.
+    /// A hard line of a custom policy.
+    Forbidden {
+        /// Its words.
+        text: &'static str,
+    },
+    /// A reason of a custom policy; soft, so panic mode may override it.
     Custom {
         /// Its words.
         text: &'static str,
@@ -176,6 +181,7 @@ impl Reason {
             | Self::ContextTooLong { .. }
             | Self::OverPriceCap { .. }
             | Self::PriceUnknown
+            | Self::Forbidden { .. }
             | Self::WouldRepeat { .. } => Class::Hard,
             Self::RateLimited { .. }
             | Self::AskedToWait { .. }
@@ -205,7 +211,7 @@ impl Reason {
         }
     }
 
-    /// When the candidate is expected back, where the reason knows.
+    /// When the candidate is expected back, where the reason knows. What a probe on its way will show, nobody knows.
     pub const fn returns_at(&self) -> Option<Instant> {
         match self {
             Self::RateLimited { until }
@@ -213,12 +219,20 @@ impl Reason {
             | Self::QuotaExhausted { until }
             | Self::Unauthorized { until }
             | Self::ModelUnavailable { until }
-            | Self::ProbeInFlight { until }
-            | Self::OnProbation { until }
             | Self::Ejected { until, .. }
             | Self::CoolingDown { until, .. } => Some(*until),
             _ => None,
         }
+    }
+
+    /// Whether it says what a request is sent for, so that nothing may take its place.
+    pub(crate) const fn is_errand(&self) -> bool {
+        matches!(self, Self::Probe | Self::QuotaProbe | Self::Trial | Self::RetriedHere { .. })
+    }
+
+    /// Whether a call that ends at the backend may end it: a slot is free then, or a probe has come back.
+    pub(crate) const fn ends_with_a_call(&self) -> bool {
+        matches!(self, Self::AtCapacity { .. } | Self::LostRace | Self::ProbeInFlight { .. } | Self::OnProbation { .. })
     }
 
     /// Two or three words for counts: "3 at capacity".
@@ -256,7 +270,7 @@ impl Reason {
             Self::Readmitted => "readmitted",
             Self::RetriedHere { .. } => "retried",
             Self::OverBound { .. } => "over the affinity bound",
-            Self::Custom { text } => text,
+            Self::Forbidden { text } | Self::Custom { text } => text,
         }
     }
 }

@@ -144,6 +144,8 @@ pub(crate) struct Tier {
     pub(crate) panic: bool,
     /// Every candidate is admitted and at the normal level: most decisions, and the cheap ones.
     pub(crate) regular: bool,
+    /// The turn that policies were told.
+    pub(crate) tick: Option<u64>,
 }
 
 /// A finished attempt of a request.
@@ -216,6 +218,8 @@ pub(crate) struct Record {
     pub(crate) sheet: Sheet,
     /// What the driver did instead, in the end.
     pub(crate) verdict: Option<Next>,
+    /// When it did so; later than `now` where it waited before.
+    pub(crate) verdict_at: Instant,
 }
 
 impl Record {
@@ -232,7 +236,6 @@ pub(crate) struct Sheet {
     pub(crate) readings: Vec<Readings>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) tiers: Vec<Tier>,
-    pub(crate) tick: Option<u64>,
     pub(crate) next: Option<Next>,
     /// The index of the best candidate when the policies were done.
     pub(crate) best: Option<usize>,
@@ -249,7 +252,6 @@ impl Sheet {
         self.entries.clear();
         self.findings.clear();
         self.tiers.clear();
-        self.tick = None;
         self.next = None;
         self.best = None;
         self.attempts_allowed = None;

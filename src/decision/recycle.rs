@@ -37,6 +37,7 @@ pub(crate) fn take() -> Box<Record> {
             planned_after: 0,
             sheet: super::record::Sheet::default(),
             verdict: None,
+            verdict_at: crate::time::Instant::default(),
         })
     })
 }

@@ -40,6 +40,12 @@ impl fmt::Display for Decision {
 }
 
 impl Decision {
+    /// When the last word was said: a request may have waited since it was planned.
+    fn spoken_at(&self) -> Instant {
+        let record = self.record();
+        if record.verdict.is_some() { record.verdict_at } else { record.now }
+    }
+
     fn summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let model = self.facts().requested_model().unwrap_or("any model");
         match self.next() {
@@ -54,7 +60,7 @@ impl Decision {
             Next::LastResort { why } => write!(f, "{model} -> last resort: {}", self.why(why))?,
             Next::Refuse { why } => write!(f, "{model} refused: {}", self.why(why))?,
         }
-        write!(f, " ({} left, ", Span(self.deadline() - self.time()))?;
+        write!(f, " ({} left, ", Span(self.deadline() - self.spoken_at()))?;
         match self.next() {
             Next::Call { .. } => {
                 let paid = if self.extra() == Extra::Granted { ", paid by the retry budget" } else { "" };
@@ -94,7 +100,7 @@ impl Decision {
             if matches!(refusal, Refusal::NothingUsable)
                 && let Some(at) = self.earliest_return()
             {
-                write!(f, "; the next returns in {}", Span(at - self.time()))?;
+                write!(f, "; the next returns in {}", Span(at - self.spoken_at()))?;
             }
             Ok(())
         })

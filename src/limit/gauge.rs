@@ -8,9 +8,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Counts what is in flight to one backend. Decisions read it without a lock.
 ///
 /// Every [`Ticket`] that [`enter`](Gauge::enter) hands out comes back exactly once, with exactly what it took.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Gauge {
     in_flight: AtomicU32,
+    /// Requests that wait for a slot here.
+    wanted: AtomicU32,
+    /// The limit of the current generation, for those who hand a slot on. Decisions read it in their generation.
+    limit: AtomicU32,
     waiting_tokens: AtomicU64,
     /// When the oldest call without a first item was sent; `NOBODY` when all have theirs.
     oldest_wait: AtomicU64,
@@ -45,12 +49,39 @@ struct Link {
 
 const NOBODY: u64 = 0;
 
+impl Default for Gauge {
+    fn default() -> Self {
+        Self {
+            in_flight: AtomicU32::new(0),
+            wanted: AtomicU32::new(0),
+            limit: AtomicU32::new(u32::MAX),
+            waiting_tokens: AtomicU64::new(0),
+            oldest_wait: AtomicU64::new(0),
+            last_called: AtomicU64::new(0),
+            waiting: Mutex::default(),
+        }
+    }
+}
+
 impl Gauge {
     /// Takes a slot and puts `tokens` of prefill work on the books, unless `limit` calls are in flight.
     pub(crate) fn enter(&self, limit: u32, tokens: u64, now: Instant) -> Option<Ticket> {
-        self.in_flight
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| (count < limit).then(|| count + 1))
-            .ok()?;
+        self.hold(limit).then(|| self.enter_held(tokens, now))
+    }
+
+    /// Takes a slot for somebody who may enter with it later; `false` when there is none.
+    pub(crate) fn hold(&self, limit: u32) -> bool {
+        let free = |count: u32| (count < limit).then(|| count + 1);
+        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, free).is_ok()
+    }
+
+    /// Gives back a slot that nobody entered with.
+    pub(crate) fn release(&self) {
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Puts `tokens` of prefill work on the books of a slot that is held.
+    pub(crate) fn enter_held(&self, tokens: u64, now: Instant) -> Ticket {
         // The books must balance whatever a host claims: the sum can not wrap below the sum of its parts.
         let tokens = tokens.min(MAX_TOKENS);
         let mut waiting = self.waiting.lock();
@@ -58,7 +89,7 @@ impl Gauge {
         let place = waiting.push(now);
         self.publish(&waiting);
         self.last_called.fetch_max(now.as_nanos(), Ordering::Relaxed);
-        Some(Ticket { tokens, place: Some(place) })
+        Ticket { tokens, place: Some(place) }
     }
 
     /// The first item arrived: the prefill work is done, the slot stays taken.
@@ -74,7 +105,31 @@ impl Gauge {
     /// The call is over. The slot is free when this returns.
     pub(crate) fn leave(&self, mut ticket: Ticket) {
         self.first_item(&mut ticket);
-        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.release();
+    }
+
+    /// Somebody waits for a slot here, or for what a call here will show. Whoever wants must look once more before
+    /// sleeping: either it sees the slot that was freed, or the one who freed it sees the wish.
+    pub(crate) fn want(&self) {
+        self.wanted.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Takes a wish back.
+    pub(crate) fn unwant(&self) {
+        self.wanted.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::SeqCst) > 0
+    }
+
+    /// The limit of the newest generation.
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Calls in flight.

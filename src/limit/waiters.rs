@@ -1,150 +1,150 @@
 //! Requests that wait until a backend has room or returns.
 
+use crate::backend::BackendId;
 use crate::time::Instant;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::task::{Context, Poll, Waker};
 
-/// A bounded queue of wakers, in the order in which the requests arrived at the router.
+/// A bounded queue of requests, in the order in which they arrived at the router, each with the backends that it
+/// waits for.
 ///
-/// A free slot wakes the oldest waiter, which decides again; should a newcomer have taken the slot, it keeps its
-/// place. A backend's return wakes all.
+/// What is freed is *handed over* (`S`, a slot) to the oldest that waits for it: a newcomer finds the backend as
+/// full as before, so nobody overtakes, and one decision is made for each slot, however many wait. A backend's
+/// return is news for all.
 #[derive(Debug)]
-pub(crate) struct Waiters {
-    /// Kept beside the lock so that returning a lease costs one load while nobody waits.
-    len: AtomicUsize,
+pub(crate) struct Waiters<S> {
     bound: usize,
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue<S>>,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
+#[derive(Debug)]
+struct Queue<S> {
     next: u64,
     /// By the arrival of the request, so that one that failed elsewhere first does not lose its place by that.
-    places: BTreeMap<Key, Place>,
+    places: BTreeMap<Key, Place<S>>,
 }
 
 /// When the request arrived; a number tells equals apart.
 type Key = (Instant, u64);
 
 #[derive(Debug)]
-enum Place {
+struct Place<S> {
+    state: State<S>,
+    wants: Vec<BackendId>,
+}
+
+#[derive(Debug)]
+enum State<S> {
     /// Its owner is deciding.
     Awake,
     /// Its owner sleeps.
     Asleep(Waker),
-    /// Something was freed since its owner decided last; a slot for one, or news for all.
-    Called(Call),
+    /// Something happened since its owner decided last: it has a slot now, or there is news.
+    Called(Option<S>),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Call {
-    One,
-    All,
-}
-
-/// A place in the queue, until it is dropped.
+/// A place in the queue, until it is dropped. A slot that was handed to it and not fetched is dropped with it.
 #[derive(Debug)]
-pub(crate) struct WaitTurn<'a> {
-    waiters: &'a Waiters,
+pub(crate) struct WaitTurn<'a, S> {
+    waiters: &'a Waiters<S>,
     place: Key,
-    /// It was called for one slot and has not used it.
-    owes: bool,
 }
 
-impl Waiters {
+impl<S> Waiters<S> {
     pub(crate) fn new(bound: usize) -> Self {
-        Self { len: AtomicUsize::new(0), bound, queue: Mutex::default() }
+        Self { bound, queue: Mutex::new(Queue { next: 0, places: BTreeMap::new() }) }
     }
 
-    /// A place for a request that arrived at `arrival`; `None` when the queue is full. Take it *before* looking for room: whatever is freed
-    /// after this call is announced to the place.
-    pub(crate) fn join(&self, arrival: Instant) -> Option<WaitTurn<'_>> {
+    /// A place for a request that arrived at `arrival`; `None` when the queue is full.
+    pub(crate) fn join(&self, arrival: Instant) -> Option<WaitTurn<'_, S>> {
         let mut queue = self.queue.lock();
         if queue.places.len() >= self.bound {
             return None;
         }
         let place = (arrival, queue.next);
         queue.next += 1;
-        queue.places.insert(place, Place::Awake);
-        self.len.store(queue.places.len(), Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        Some(WaitTurn { waiters: self, place, owes: false })
+        queue.places.insert(place, Place { state: State::Awake, wants: Vec::new() });
+        Some(WaitTurn { waiters: self, place })
     }
 
-    /// Calls the oldest that was not called yet: one slot is free.
-    pub(crate) fn wake_one(&self) {
-        self.wake((Instant::default(), 0), 1, Call::One);
+    /// Hands what `slot` gives to the oldest that waits for `backend`, if somebody does.
+    pub(crate) fn call_one(&self, backend: BackendId, slot: impl FnOnce() -> Option<S>) {
+        let called = {
+            let mut queue = self.queue.lock();
+            let mut places = queue.places.values_mut();
+            let place = places.find(|place| !place.is_called() && place.wants.contains(&backend));
+            place.and_then(|place| Some((place, slot()?))).map(|(place, slot)| place.call(Some(slot)))
+        };
+        // Outside the lock: a waker may run anything.
+        if let Some(Some(waker)) = called {
+            waker.wake();
+        }
     }
 
     /// Calls all: the situation changed.
-    pub(crate) fn wake_all(&self) {
-        self.wake((Instant::default(), 0), usize::MAX, Call::All);
+    pub(crate) fn call_all(&self) {
+        let wakers: Vec<_> = {
+            let mut queue = self.queue.lock();
+            let uncalled = queue.places.values_mut().filter(|place| !place.is_called());
+            uncalled.filter_map(|place| place.call(None)).collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl<S> Place<S> {
+    const fn is_called(&self) -> bool {
+        matches!(self.state, State::Called(_))
     }
 
-    /// Calls those from place `from` on.
-    fn wake(&self, from: Key, most: usize, call: Call) {
-        // Pairs with the fence in `join`: either this sees the waiter, or the waiter sees what was freed before.
-        fence(Ordering::SeqCst);
-        if self.len.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        let places: Vec<Place> = {
-            let mut queue = self.queue.lock();
-            let places = queue.places.range_mut(from..).map(|(_, place)| place);
-            let uncalled = places.filter(|place| !matches!(place, Place::Called(_)));
-            uncalled.take(most).map(|place| std::mem::replace(place, Place::Called(call))).collect()
-        };
-        // Outside the lock: a waker may run anything.
-        for place in places {
-            if let Place::Asleep(waker) = place {
-                waker.wake();
-            }
+    /// Calls it, and returns whom to wake.
+    fn call(&mut self, slot: Option<S>) -> Option<Waker> {
+        match std::mem::replace(&mut self.state, State::Called(slot)) {
+            State::Asleep(waker) => Some(waker),
+            State::Awake | State::Called(_) => None,
         }
     }
 }
 
-impl WaitTurn<'_> {
-    /// The owner decided again and must go on waiting: what it was called for is of use to somebody behind it,
-    /// perhaps, who waits for another model.
-    pub(crate) fn pass_on(&mut self) {
-        if std::mem::take(&mut self.owes) {
-            self.waiters.wake((self.place.0, self.place.1 + 1), 1, Call::One);
+impl<S> WaitTurn<'_, S> {
+    /// From now on what is freed at `backend` may be handed to this place. Returns whether that is new: then look
+    /// once more before sleeping.
+    pub(crate) fn want(&mut self, backend: BackendId) -> bool {
+        let mut queue = self.waiters.queue.lock();
+        let Some(place) = queue.places.get_mut(&self.place) else { return false };
+        let new = !place.wants.contains(&backend);
+        if new {
+            place.wants.push(backend);
         }
+        new
     }
 
-    /// Sleeps until something was freed since this was last ready; keeps the place.
-    pub(crate) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Sleeps until called since this was last ready; keeps the place, and wants nothing any more.
+    pub(crate) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<Option<S>> {
         let mut queue = self.waiters.queue.lock();
-        match queue.places.get_mut(&self.place) {
-            Some(place @ Place::Called(_)) => {
-                self.owes = matches!(place, Place::Called(Call::One));
-                *place = Place::Awake;
-                Poll::Ready(())
+        let Some(place) = queue.places.get_mut(&self.place) else { return Poll::Ready(None) };
+        match &mut place.state {
+            State::Called(slot) => {
+                let slot = slot.take();
+                place.state = State::Awake;
+                place.wants.clear();
+                Poll::Ready(slot)
             }
-            Some(Place::Asleep(waker)) if waker.will_wake(cx.waker()) => Poll::Pending,
-            Some(place) => {
-                *place = Place::Asleep(cx.waker().clone());
+            State::Asleep(waker) if waker.will_wake(cx.waker()) => Poll::Pending,
+            state => {
+                *state = State::Asleep(cx.waker().clone());
                 Poll::Pending
             }
-            None => Poll::Ready(()),
         }
     }
 }
 
-impl Drop for WaitTurn<'_> {
+impl<S> Drop for WaitTurn<'_, S> {
     fn drop(&mut self) {
-        let place = {
-            let mut queue = self.waiters.queue.lock();
-            let place = queue.places.remove(&self.place);
-            self.waiters.len.store(queue.places.len(), Ordering::SeqCst);
-            place
-        };
-        // Called and gone without looking: what was freed for it is the next one's.
-        if matches!(place, Some(Place::Called(Call::One))) {
-            self.waiters.wake_one();
-        }
+        let place = self.waiters.queue.lock().places.remove(&self.place);
+        // Outside the lock: a slot that was not fetched goes to the next, who stands in the same queue.
+        drop(place);
     }
 }
 
@@ -153,8 +153,14 @@ mod tests {
     use super::*;
     use futures::task::noop_waker;
 
-    fn called(turn: &mut WaitTurn<'_>) -> bool {
-        turn.poll_called(&mut Context::from_waker(&noop_waker())).is_ready()
+    const A: BackendId = BackendId::new(0, 0);
+    const B: BackendId = BackendId::new(1, 0);
+
+    fn called<S>(turn: &mut WaitTurn<'_, S>) -> Option<Option<S>> {
+        match turn.poll_called(&mut Context::from_waker(&noop_waker())) {
+            Poll::Ready(slot) => Some(slot),
+            Poll::Pending => None,
+        }
     }
 
     #[test]
@@ -163,39 +169,39 @@ mod tests {
         let mut first = waiters.join(Instant::default()).unwrap();
         let mut second = waiters.join(Instant::default()).unwrap();
         assert!(waiters.join(Instant::default()).is_none());
-        waiters.wake_one();
-        assert!(called(&mut first) && !called(&mut first));
-        assert!(!called(&mut second));
-        waiters.wake_one();
-        assert!(called(&mut first) && !called(&mut second));
+        assert!(first.want(A) && !first.want(A) && second.want(A));
+        waiters.call_one(A, || Some(1));
+        waiters.call_one(A, || Some(2));
+        waiters.call_one(A, || panic!("nobody is left"));
+        assert_eq!((called(&mut first), called(&mut second)), (Some(Some(1)), Some(Some(2))));
+        assert_eq!((called(&mut first), called(&mut second)), (None, None));
     }
 
     #[test]
-    fn who_can_not_use_a_slot_passes_it_on() {
+    fn a_slot_goes_to_one_who_wants_it() {
         let waiters = Waiters::new(3);
         let mut turns: Vec<_> = (0..3).map(|_| waiters.join(Instant::default()).unwrap()).collect();
-        waiters.wake_one();
-        assert!(called(&mut turns[0]));
-        turns[0].pass_on();
-        assert!(called(&mut turns[1]) && !called(&mut turns[2]));
-        turns[1].pass_on();
-        assert!(!called(&mut turns[0]) && called(&mut turns[2]));
-        // News for all are not passed on, or each of many waiters would wake all behind it.
-        waiters.wake_all();
-        assert!(called(&mut turns[0]) && called(&mut turns[1]) && called(&mut turns[2]));
-        turns[0].pass_on();
-        assert!(!called(&mut turns[1]));
+        turns[0].want(A);
+        turns[1].want(B);
+        turns[2].want(A);
+        waiters.call_one(B, || Some("slot"));
+        assert_eq!(turns.iter_mut().map(called).collect::<Vec<_>>(), [None, Some(Some("slot")), None]);
+        // News are for all, and take nobody's slot away.
+        waiters.call_one(A, || Some("other"));
+        waiters.call_all();
+        assert_eq!(turns.iter_mut().map(called).collect::<Vec<_>>(), [Some(Some("other")), Some(None), Some(None)]);
+        // Who was called wants nothing until it has looked.
+        waiters.call_one(A, || panic!("nobody wants it"));
     }
 
     #[test]
-    fn a_call_to_one_who_left_passes_to_the_next() {
+    fn the_order_is_that_of_arrival() {
         let waiters = Waiters::new(2);
-        let first = waiters.join(Instant::default()).unwrap();
-        let mut second = waiters.join(Instant::default()).unwrap();
-        waiters.wake_one();
-        drop(first);
-        assert!(called(&mut second));
-        waiters.wake_all();
-        assert!(called(&mut second));
+        let mut late = waiters.join(Instant::from_nanos(9)).unwrap();
+        let mut early = waiters.join(Instant::from_nanos(3)).unwrap();
+        late.want(A);
+        early.want(A);
+        waiters.call_one(A, || Some(()));
+        assert_eq!((called(&mut late), called(&mut early)), (None, Some(Some(()))));
     }
 }

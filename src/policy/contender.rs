@@ -36,7 +36,12 @@ impl Contender<'_> {
         if self.entry.known & KNOWS_LOAD == 0
             && let Source::Live { live, .. } = self.source
         {
-            self.readings.load = live.fleet.berths[self.entry.seat as usize].member.load(self.now);
+            let member = &live.fleet.berths[self.entry.seat as usize].member;
+            self.readings.load = member.load(self.now);
+            // The slot that was freed for this request is counted, and is no call of another.
+            if live.in_hand == Some(member.id) {
+                self.readings.load.in_flight = self.readings.load.in_flight.saturating_sub(1);
+            }
             self.entry.known |= KNOWS_LOAD;
         }
         &self.readings.load
@@ -79,6 +84,11 @@ impl Contender<'_> {
         self.entry.cost = cost;
     }
 
+    /// Ranks it by its place in the fleet.
+    pub(super) const fn rank_by_seat(&mut self) {
+        self.entry.cost = self.entry.seat as u64;
+    }
+
     /// Adds to its cost; saturates.
     pub fn charge(&mut self, extra: u64) {
         self.entry.cost = self.entry.cost.saturating_add(extra);
@@ -87,13 +97,17 @@ impl Contender<'_> {
     /// Puts it behind every candidate that is not demoted as often.
     pub fn demote(&mut self, why: Reason) {
         self.entry.level = self.entry.level.saturating_add(1);
-        self.entry.note = Some(why);
+        self.note_unless_on_errand(why);
         *self.regular = false;
     }
 
-    /// Rules it out. A rejection that stands already is kept: the first reason is the true one.
+    /// Rules it out. A rejection that stands already is kept, for the first reason is the true one; but a hard line
+    /// replaces whatever could be overridden.
     pub fn reject(&mut self, why: Reason) {
-        self.entry.rejected.get_or_insert(why);
+        let hard = |reason: Reason| reason.class() == Class::Hard;
+        if self.entry.rejected.is_none_or(|stands| hard(why) && !hard(stands)) {
+            self.entry.rejected = Some(why);
+        }
         *self.regular = false;
     }
 
@@ -112,10 +126,18 @@ impl Contender<'_> {
     /// Puts it first, ahead of every ordinary candidate, for this request to find out how it is. The driver lets
     /// only one request at a time do so. What is first already, or stands behind for a reason, stays.
     pub(super) fn promote(&mut self, why: Reason) {
-        if self.entry.level == LEVEL_NORMAL {
+        let errand = self.entry.note.is_some_and(|note| note.is_errand());
+        if self.entry.level == LEVEL_NORMAL && !errand {
             self.entry.level = LEVEL_PROBE;
             self.entry.note = Some(why);
             *self.regular = false;
+        }
+    }
+
+    const fn note_unless_on_errand(&mut self, why: Reason) {
+        match &self.entry.note {
+            Some(note) if note.is_errand() => {}
+            _ => self.entry.note = Some(why),
         }
     }
 

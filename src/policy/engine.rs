@@ -9,7 +9,8 @@ use crate::decision::{Next, Refusal};
 
 /// Decides over the live fleet. The inputs stand in `record`; the sheet is written anew.
 pub(crate) fn decide(policy: &dyn RoutingPolicy, window: Window, live: Live<'_>, record: &mut Record) {
-    let source = Source::Live { live, dry_run: record.dry_run };
+    // A retry is not the next request's turn.
+    let source = Source::Live { live, peek: record.dry_run || record.planned_after > 0 };
     run(policy, window, source, record);
 }
 

@@ -32,8 +32,8 @@ pub struct Slate<'a> {
 /// Where candidates and readings come from.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source<'a> {
-    /// The running fleet. With `dry_run`, nothing that others can see is touched.
-    Live { live: Live<'a>, dry_run: bool },
+    /// The running fleet. With `peek`, nothing that others can see is touched.
+    Live { live: Live<'a>, peek: bool },
     /// An earlier decision.
     Recorded(&'a Sheet),
 }
@@ -109,17 +109,23 @@ impl Slate<'_> {
         self.sheet.entries[range].iter().any(Entry::admitted)
     }
 
-    /// A number that grows by one with each decision that asks for it: for policies that take turns.
+    /// A number for policies that take turns. It grows by one with each request for the current tier's model; a
+    /// retry does not count as another request.
     pub fn tick(&mut self) -> u64 {
-        if let Some(tick) = self.sheet.tick {
+        self.range();
+        let Some(at) = self.current else { return 0 };
+        let tier = &self.sheet.tiers[at];
+        if let Some(tick) = tier.tick {
             return tick;
         }
         let tick = match self.source {
-            Source::Live { live, dry_run: true } => live.ticks.load(Ordering::Relaxed),
-            Source::Live { live, dry_run: false } => live.ticks.fetch_add(1, Ordering::Relaxed),
-            Source::Recorded(sheet) => sheet.tick.unwrap_or(0),
+            Source::Live { live, peek: true } => live.fleet.pool(tier.model).turns().load(Ordering::Relaxed),
+            Source::Live { live, peek: false } => live.fleet.pool(tier.model).turns().fetch_add(1, Ordering::Relaxed),
+            Source::Recorded(sheet) => {
+                sheet.tiers.iter().find(|recorded| recorded.model == tier.model).and_then(|tier| tier.tick).unwrap_or(0)
+            }
         };
-        self.sheet.tick = Some(tick);
+        self.sheet.tiers[at].tick = Some(tick);
         tick
     }
 
@@ -144,19 +150,19 @@ impl Slate<'_> {
         self.sheet.attempt_limit = Some((at, true));
     }
 
-    /// Runs another policy on this slate and contains its panic: then the candidates of the current tier stand in
-    /// the order of the fleet, as far as the first look admitted them, and the result is `false`.
+    /// Runs another policy on this slate and contains its panic: then the candidates of the current tier that were
+    /// not rejected until then stand in the order of the fleet, and the result is `false`.
     pub fn plan_with(&mut self, policy: &(impl RoutingPolicy + ?Sized), cx: &PlanContext<'_>) -> bool {
         let whole = catch_unwind(AssertUnwindSafe(|| policy.plan(cx, self))).is_ok();
         if !whole {
             self.sheet.policy_panicked = true;
             for index in self.range() {
-                let Entry { seat, tier, known, .. } = self.sheet.entries[index];
+                let Entry { seat, tier, known, rejected, .. } = self.sheet.entries[index];
                 let mut entry = Entry { known, cost: u64::from(seat), ..Entry::new(seat, tier) };
                 if let Some(finding) = self.sheet.findings.iter().find(|finding| finding.index == index) {
                     finding.apply(&mut entry);
                 }
-                self.sheet.entries[index] = entry;
+                self.sheet.entries[index] = Entry { rejected, ..entry };
             }
         }
         whole
@@ -261,7 +267,7 @@ impl Slate<'_> {
         self.sheet.cover();
         let len = self.sheet.entries.len() - first;
         let irregular = self.sheet.findings.last().is_some_and(|finding| finding.index >= first);
-        self.sheet.tiers.push(Tier { model, first, len, passed, total, panic: false, regular: !irregular });
+        self.sheet.tiers.push(Tier { model, first, len, passed, total, panic: false, regular: !irregular, tick: None });
         self.current = Some(self.sheet.tiers.len() - 1);
         true
     }

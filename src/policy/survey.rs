@@ -1,5 +1,6 @@
 //! The first look at a backend: hard lines, limits, recovery and signals, before any policy speaks.
 
+use crate::backend::BackendId;
 use crate::decision::Reason;
 use crate::decision::record::{Finding, LEVEL_NORMAL, LEVEL_PROBE, Sheet};
 use crate::facts::Facts;
@@ -10,7 +11,6 @@ use crate::signal::{HealthSignal, Reading};
 use crate::time::Instant;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// Where a slate gets its candidates from: live state.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +19,18 @@ pub(crate) struct Live<'a> {
     pub(crate) signals: &'a [Arc<dyn HealthSignal>],
     /// Silent while every gate of every backend is open.
     pub(crate) alarm: &'a Alarm,
-    /// Counts decisions for the policies that take turns.
-    pub(crate) ticks: &'a AtomicU64,
+    /// Where the request has a slot in hand, which was freed for it: others find the backend full.
+    pub(crate) in_hand: Option<BackendId>,
+}
+
+impl Live<'_> {
+    /// How many calls are in flight, where that is as many as may be.
+    #[inline]
+    fn full(&self, berth: &Berth) -> Option<Reason> {
+        let in_flight = berth.member.gauge.in_flight();
+        let own = self.in_hand == Some(berth.member.id) && in_flight <= berth.limit;
+        (in_flight >= berth.limit && !own).then_some(Reason::AtCapacity { in_flight })
+    }
 }
 
 /// What of a request the survey compares, looked up once per decision.
@@ -50,8 +60,7 @@ impl Asked<'_> {
     #[inline(always)]
     pub(crate) fn survey(&self, live: &Live<'_>, berth: &Berth, seat: u32, plain: bool) -> Option<Finding> {
         if plain {
-            let in_flight = berth.member.gauge.in_flight();
-            return (in_flight >= berth.limit).then(|| Finding::rejected(Reason::AtCapacity { in_flight }));
+            return live.full(berth).map(Finding::rejected);
         }
         self.look_closely(live, berth, seat)
     }
@@ -61,7 +70,7 @@ impl Asked<'_> {
         let mut finding = Finding { index: 0, level: LEVEL_NORMAL, rejected: None, note: None };
         finding.rejected = self
             .hard_line(live, berth, seat)
-            .or_else(|| self.soft_line(berth, &mut finding))
+            .or_else(|| self.soft_line(live, berth, &mut finding))
             .or_else(|| self.listen(live, berth, &mut finding));
         let regular = finding.rejected.is_none() && finding.note.is_none() && finding.level == LEVEL_NORMAL;
         (!regular).then_some(finding)
@@ -103,7 +112,7 @@ impl Asked<'_> {
         None
     }
 
-    fn soft_line(&self, berth: &Berth, finding: &mut Finding) -> Option<Reason> {
+    fn soft_line(&self, live: &Live<'_>, berth: &Berth, finding: &mut Finding) -> Option<Reason> {
         match berth.member.recovery.standing(&berth.credential, self.now) {
             Standing::In => {}
             Standing::Out(reason) => return Some(reason),
@@ -120,8 +129,7 @@ impl Asked<'_> {
                 }
             }
         }
-        let in_flight = berth.member.gauge.in_flight();
-        (in_flight >= berth.limit).then_some(Reason::AtCapacity { in_flight })
+        live.full(berth)
     }
 
     /// The worst fresh opinion decides; the lack of one is noted.

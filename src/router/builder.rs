@@ -12,7 +12,8 @@ use crate::recover::{Ejection, InvalidEjection};
 use crate::signal::HealthSignal;
 use crate::time::{SystemTimer, Timer};
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, ReentrantMutex};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -86,6 +87,12 @@ pub enum BuildError {
     /// The default deadline is zero.
     #[error("a default deadline of zero would refuse every request")]
     ZeroDeadline,
+    /// The idle limit is zero.
+    #[error("an idle limit of zero would break every stream")]
+    ZeroIdleLimit,
+    /// A change of the fleet began another.
+    #[error("a change of the fleet must not begin another")]
+    NestedUpdate,
 }
 
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
@@ -127,8 +134,11 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         self
     }
 
-    /// What answers when nothing else does: a static answer, a stale cache, a small local model. Its answers are
-    /// marked [degraded](super::Routed::is_degraded).
+    /// What answers when nothing else may: a static answer, a stale cache, a small local model. Its answers are
+    /// marked [degraded](super::Routed::is_degraded). It is asked in time: no attempt and no wait uses up the end of
+    /// the deadline ([`FailSafe::LAST_RESORT_RESERVE`](crate::policy::FailSafe::LAST_RESORT_RESERVE)). It is not asked
+    /// where the fault is the caller's, nor where a failure left open whether the request was executed and it may
+    /// not be executed twice.
     #[must_use]
     pub fn last_resort(mut self, backend: impl Backend<Req, Response = Res>) -> Self {
         self.last_resort = Some(Arc::new(backend));
@@ -194,6 +204,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         if self.default_deadline.is_zero() {
             return Err(BuildError::ZeroDeadline);
         }
+        if self.idle_limit.is_zero() {
+            return Err(BuildError::ZeroIdleLimit);
+        }
         // The first read calibrates the clock; not on the first request's time.
         self.timer.now();
         let names = self.signals.iter().map(HealthSignal::name).collect();
@@ -221,9 +234,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
                     Some(seed) => Seeds::Fixed { seed, count: Ticks::default() },
                     None => Seeds::Random,
                 },
-                ticks: Ticks::default(),
                 alarm: slots.alarm(),
                 slots: Mutex::new(slots),
+                updating: ReentrantMutex::new(Cell::new(false)),
             }),
         })
     }

@@ -1,5 +1,6 @@
 //! What all clones of a router share.
 
+use super::lease::Slot;
 use super::{BuildError, CallOptions, SharedBackend, Update};
 use crate::backend::BackendId;
 use crate::budget::RetryBudget;
@@ -15,7 +16,8 @@ use crate::rng::mix;
 use crate::signal::HealthSignal;
 use crate::time::{Instant, Timer};
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, ReentrantMutex};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,10 +35,12 @@ pub(super) struct Core<Req: ?Sized, Res> {
     pub(super) default_deadline: Duration,
     pub(super) idle_limit: Duration,
     pub(super) seeds: Seeds,
-    pub(super) ticks: Ticks,
     pub(super) alarm: Arc<Alarm>,
-    /// Serialises updates; knows members of former generations that are still in use.
+    /// Knows members of former generations that are still in use.
     pub(super) slots: Mutex<Slots>,
+    /// Serialises updates. The host's change runs under it, so it may look at the router, and an update inside an
+    /// update is found out instead of waiting for itself.
+    pub(super) updating: ReentrantMutex<Cell<bool>>,
 }
 
 /// The part that does not depend on the types of request and response, and that outlives a call in its lease.
@@ -46,7 +50,7 @@ pub(crate) struct Shared {
     pub(super) signals: Vec<Arc<dyn HealthSignal>>,
     pub(super) observers: Vec<Arc<dyn Observer>>,
     pub(super) ejection: Ejection,
-    pub(super) waiters: Waiters,
+    pub(super) waiters: Waiters<Slot>,
     /// Sets the phase of this router's probes apart from those of other routers.
     pub(super) salt: u64,
 }
@@ -65,6 +69,15 @@ pub(super) struct Slots {
     alarm: Arc<Alarm>,
     /// Credentials by name; shared by the backends that use them.
     credentials: BTreeMap<String, Weak<Credential>>,
+}
+
+/// Ends an update, also one whose change panics.
+struct Unset<'a>(&'a Cell<bool>);
+
+impl Drop for Unset<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
 }
 
 /// Alone on its cache line: threads that decide under a policy that takes turns write it all the time.
@@ -177,18 +190,21 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
     }
 
     /// Decides over `generation`.
-    pub(super) fn plan(&self, generation: &Generation<Req, Res>, decision: &mut Decision, now: Instant, extra: Extra) {
+    pub(super) fn plan(
+        &self,
+        generation: &Generation<Req, Res>,
+        decision: &mut Decision,
+        now: Instant,
+        extra: Extra,
+        in_hand: Option<BackendId>,
+    ) {
         let record = decision.record_mut();
         (record.now, record.extra, record.planned_after) = (now, extra, record.attempts.len());
         if !Arc::ptr_eq(&record.roster, &generation.fleet.roster) {
             record.roster = generation.fleet.roster.clone();
         }
-        let live = engine::Live {
-            fleet: &generation.fleet,
-            signals: &self.shared.signals,
-            alarm: &self.alarm,
-            ticks: &self.ticks.0,
-        };
+        let live =
+            engine::Live { fleet: &generation.fleet, signals: &self.shared.signals, alarm: &self.alarm, in_hand };
         engine::decide(&*self.policy, self.window, live, record);
     }
 
@@ -196,7 +212,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         let now = self.shared.timer.now();
         let mut decision = self.open(options.clone(), now);
         decision.record_mut().dry_run = true;
-        self.plan(&self.current.load(), &mut decision, now, Extra::NotAsked);
+        self.plan(&self.current.load(), &mut decision, now, Extra::NotAsked, None);
         decision
     }
 
@@ -205,7 +221,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         record.deadline = now.plus_nanos(record.deadline.nanos_since(record.now));
         (record.seed, record.dry_run, record.verdict) = (seed, true, None);
         record.attempts.clear();
-        self.plan(&self.current.load(), decision, now, Extra::NotAsked);
+        self.plan(&self.current.load(), decision, now, Extra::NotAsked, None);
     }
 
     pub(super) fn replay(&self, decision: &Decision) -> Decision {
@@ -219,7 +235,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         to.planned_after = from.planned_after;
         engine::replay(&*self.policy, &from.sheet, to);
         // What the driver met and did is no choice of the policies; it stands as it was.
-        to.verdict = from.verdict;
+        (to.verdict, to.verdict_at) = (from.verdict, from.verdict_at);
         for (entry, original) in to.sheet.entries.iter_mut().zip(&from.sheet.entries) {
             if original.rejected == Some(Reason::LostRace) {
                 entry.rejected = original.rejected;
@@ -229,16 +245,25 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut Update<Req, Res>)) -> Result<u64, BuildError> {
-        let mut slots = self.slots.lock();
+        let updating = self.updating.lock();
+        if updating.replace(true) {
+            return Err(BuildError::NestedUpdate);
+        }
+        let _done = Unset(&updating);
         let current = self.current.load_full();
         let mut update = Update::of(&current);
         change(&mut update);
-        let next = update.finish(&current, &mut slots, self)?;
+        let next = update.finish(&current, &mut self.slots.lock(), self)?;
         let generation = next.fleet.roster.generation;
         self.current.store(Arc::new(next));
         // Whoever waits may have somewhere to go now.
-        self.shared.waiters.wake_all();
+        self.shared.waiters.call_all();
         Ok(generation)
+    }
+
+    pub(super) fn backend_id(&self, id: &str) -> Option<BackendId> {
+        let current = self.current.load();
+        current.fleet.roster.seats.iter().find(|(_, profile)| profile.id() == id).map(|(backend, _)| *backend)
     }
 
     pub(super) fn generation(&self) -> u64 {

@@ -28,7 +28,9 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
                 let result = run(|| backend.call(request, &attempt), attempt.limit, timer).await;
                 now = timer.now();
                 match result {
-                    Ok(value) => return Ok(trip.into_routed(value, now).expect("a call has a lease")),
+                    Ok(value) => {
+                        return Ok(trip.into_routed(value, backend.delivers(), now).expect("a call has a lease"));
+                    }
                     Err(Failed { error, gave_up }) => trip.fail(error, gave_up, now),
                 }
             }
@@ -61,7 +63,7 @@ async fn last_resort<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
     let attempt = trip.last_attempt(now);
     match run(|| backend.call(request, &attempt), attempt.limit, &*core.shared.timer).await {
         Ok(value) => Ok(trip.into_degraded(value)),
-        Err(failed) => Err(trip.into_error(why, failed.error)),
+        Err(failed) => Err(trip.into_error(why, failed.error, core.shared.timer.now())),
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`Lease`]: the claim of one attempt on its backend.
 
 use super::core::Shared;
-use crate::backend::{BackendError, FailureKind};
+use crate::backend::{BackendError, BackendId, FailureKind};
 use crate::decision::Reason;
 use crate::event::{Event, Outcome};
 use crate::facts::Profile;
@@ -34,6 +34,52 @@ pub(crate) struct Lease {
     excused: bool,
 }
 
+/// A slot of a backend that was freed for a request which waited for it. Dropped without a call, it goes to the next
+/// that waits, or is free.
+#[derive(Debug)]
+pub(super) struct Slot {
+    shared: Arc<Shared>,
+    // `None` only after the end.
+    member: Option<Arc<Member>>,
+}
+
+impl Slot {
+    pub(super) fn backend(&self) -> Option<BackendId> {
+        self.member.as_ref().map(|member| member.id)
+    }
+
+    fn is_of(&self, member: &Arc<Member>) -> bool {
+        self.member.as_ref().is_some_and(|own| Arc::ptr_eq(own, member))
+    }
+
+    /// Begins the call that it was freed for.
+    fn enter(mut self, tokens: u64, now: Instant) -> Ticket {
+        let member = self.member.take().expect("a slot has its backend until it ends");
+        member.gauge.enter_held(tokens, now)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(member) = self.member.take() {
+            member.gauge.release();
+            self.shared.hand_over(&member);
+        }
+    }
+}
+
+impl Shared {
+    /// A slot of this backend was freed: the oldest request that waits for it gets it.
+    pub(super) fn hand_over(self: &Arc<Self>, member: &Arc<Member>) {
+        if member.gauge.is_wanted() {
+            self.waiters.call_one(member.id, || {
+                let slot = || Slot { shared: self.clone(), member: Some(member.clone()) };
+                member.gauge.hold(member.gauge.limit()).then(slot)
+            });
+        }
+    }
+}
+
 /// A caller with little time must not bench a backend for all: where the deadline cut an attempt short, giving it up
 /// counts against the backend only after three times its typical time to first token; for a slow backend after half
 /// as much again as is typical, but no less than this; where nothing is known, after this.
@@ -47,8 +93,8 @@ impl Lease {
         berth: &Berth,
         profile: &Arc<Profile>,
         note: Option<Reason>,
+        in_hand: &mut Option<Slot>,
         tokens: u64,
-        attempt: u32,
         now: Instant,
     ) -> Option<Self> {
         let member = &berth.member;
@@ -58,7 +104,11 @@ impl Lease {
         }
         let trial = matches!(note, Some(Reason::Trial));
         let held = member.recovery.enter(&berth.credential, now, trial).and_then(|permits| {
-            match member.gauge.enter(berth.limit, tokens, now) {
+            let ticket = match in_hand.take_if(|slot| slot.is_of(member)) {
+                Some(slot) => Some(slot.enter(tokens, now)),
+                None => member.gauge.enter(berth.limit, tokens, now),
+            };
+            match ticket {
                 Some(ticket) => Some((ticket, permits)),
                 None => {
                     member.recovery.leave(&berth.credential, permits);
@@ -73,7 +123,7 @@ impl Lease {
             return None;
         }
         let work = member.gauge.read().waiting_tokens;
-        let lease = Self {
+        Some(Self {
             shared: shared.clone(),
             member: member.clone(),
             credential: berth.credential.clone(),
@@ -85,11 +135,7 @@ impl Lease {
             waiting: true,
             answered: false,
             excused: false,
-        };
-        if lease.shared.is_watched() {
-            lease.tell(&Event::Started { backend: lease.member.id, profile: &lease.profile, attempt }, now);
-        }
-        Some(lease)
+        })
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -192,9 +238,9 @@ impl Lease {
             self.member.return_canary();
         }
         match change {
-            // A backend is back: whoever waits for it may go.
-            Some(None) => self.shared.waiters.wake_all(),
-            _ => self.shared.waiters.wake_one(),
+            // It is back, or gone: whoever waits decides again.
+            Some(_) => self.shared.waiters.call_all(),
+            None => self.shared.hand_over(&self.member),
         }
         if self.shared.is_watched() {
             let (backend, profile) = (self.member.id, &*self.profile);

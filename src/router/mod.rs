@@ -18,7 +18,7 @@ pub use trip::{Step, Trip};
 pub use update::Update;
 
 use self::core::Core;
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendId};
 use crate::decision::Decision;
 use crate::policy::RoutingPolicy;
 use crate::time::Instant;
@@ -117,7 +117,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
     ///
     /// # Errors
     ///
-    /// [`BuildError`] names what is wrong with the fleet as changed; then nothing changes.
+    /// [`BuildError`] names what is wrong with the fleet as changed; then nothing changes. `change` may look at the
+    /// router, but not update it.
     ///
     /// ```
     /// # use fallway::{Profile, Router, backend::{BackendError, backend_fn}, policy::ordered};
@@ -137,6 +138,12 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
     /// The current generation of the fleet.
     pub fn generation(&self) -> u64 {
         self.core.generation()
+    }
+
+    /// The id of the backend named `id`, as events, attempts and signals know it; `None` when there is no such
+    /// backend. A backend that is removed and added again has another.
+    pub fn backend_id(&self, id: &str) -> Option<BackendId> {
+        self.core.backend_id(id)
     }
 
     /// Calls in flight to the backend named `id`; `None` when there is no such backend.

@@ -2,7 +2,7 @@
 
 use super::core::Shared;
 use super::lease::Lease;
-use crate::backend::{BackendError, FailureKind};
+use crate::backend::{BackendError, Delivers, FailureKind};
 use crate::decision::{AttemptRecord, Decision};
 use crate::time::{Instant, Sleep};
 use futures::stream::{FusedStream, Stream};
@@ -18,13 +18,14 @@ use std::time::Duration;
 /// An answer, the lease on its backend's capacity, and the decision behind it.
 ///
 /// The attempt ends when this does. A plain answer: when it is taken out ([`into_inner`](Self::into_inner)) or
-/// dropped. A stream: when it has ended or failed, or is dropped; poll the `Routed` itself, which is a
+/// dropped; both are a success. A stream: when it has ended or failed, or is dropped; poll the `Routed` itself, which is a
 /// [`Stream`] when the response is one, and watches it: a gap longer than the idle limit, the deadline, an error
 /// item, a panic each end it with [`Interrupted`], and nothing follows.
 ///
 /// # Cancel safety
 ///
-/// Dropping a stream before its end frees everything and says nothing about the backend.
+/// Dropping a stream before its end frees everything and says nothing about the backend. Before its first poll a
+/// stream looks like any answer, so its backend should [say](crate::backend::Backend::delivers) that it streams.
 #[pin_project]
 pub struct Routed<Res> {
     #[pin]
@@ -52,9 +53,20 @@ pub struct Interrupted {
 }
 
 impl<Res> Routed<Res> {
-    pub(super) fn new(response: Res, mut lease: Lease, decision: Decision, idle_limit: Duration, now: Instant) -> Self {
-        lease.first_item(now);
-        lease.answered();
+    pub(super) fn new(
+        response: Res,
+        delivers: Delivers,
+        mut lease: Lease,
+        decision: Decision,
+        idle_limit: Duration,
+        now: Instant,
+    ) -> Self {
+        if delivers != Delivers::Head {
+            lease.first_item(now);
+        }
+        if delivers == Delivers::Answer {
+            lease.answered();
+        }
         Self {
             response,
             shared: lease.shared().clone(),
@@ -77,7 +89,15 @@ impl<Res> Routed<Res> {
 
     /// Takes the answer out; its attempt ends here, successfully.
     pub fn into_inner(self) -> Res {
-        self.response
+        self.into_parts().0
+    }
+
+    /// Takes the answer and the decision out; the attempt ends here, successfully.
+    pub fn into_parts(mut self) -> (Res, Decision) {
+        if let Some(lease) = &mut self.lease {
+            lease.answered();
+        }
+        (self.response, self.decision)
     }
 
     /// The decision behind it.
@@ -135,6 +155,11 @@ where
             // A stream that never pauses ends at the deadline too.
             Poll::Ready(Some(Ok(_))) if timer.now() >= deadline => (FailureKind::Timeout.into(), true),
             Poll::Ready(Some(Ok(item))) => {
+                if let Some(lease) = this.lease.as_mut()
+                    && lease.is_waiting()
+                {
+                    lease.first_item(timer.now());
+                }
                 watch.delivered += 1;
                 watch.sleep = None;
                 return Poll::Ready(Some(Ok(item)));
@@ -162,6 +187,12 @@ where
         };
         watch.done = true;
         watch.sleep = None;
+        // The decision tells how the attempt ended, not how it began.
+        if let Some(attempt) = this.decision.record_mut().attempts.last_mut()
+            && this.lease.is_some()
+        {
+            (attempt.failure, attempt.ended) = (Some(error.kind()), timer.now());
+        }
         if let Some(lease) = this.lease.take()
             && !out_of_time
         {

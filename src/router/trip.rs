@@ -1,12 +1,13 @@
 //! [`Trip`]: one request on its way, without the waiting.
 
 use super::core::{Core, Generation};
-use super::lease::Lease;
+use super::lease::{Lease, Slot};
 use super::{CallOptions, RouteError, Routed};
-use crate::backend::{Attempt, BackendError, BackendId, FailureKind};
+use crate::backend::{Attempt, BackendError, BackendId, Delivers, FailureKind};
 use crate::decision::record::AttemptRecord;
 use crate::decision::{Decision, Extra, Next, Reason, Refusal};
 use crate::event::Event;
+use crate::fleet::Member;
 use crate::limit::WaitTurn;
 use crate::time::Instant;
 use std::fmt;
@@ -38,7 +39,12 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     lease: Option<Lease>,
     /// Whether the attempt in flight was cut short by the deadline.
     cut_short: bool,
-    turn: Option<WaitTurn<'r>>,
+    /// The place in the queue, while it waits.
+    turn: Option<WaitTurn<'r, Slot>>,
+    /// What it waits for.
+    wishes: Vec<Wish>,
+    /// A slot that was freed for it.
+    in_hand: Option<Slot>,
     /// Whether the retry budget paid for the attempt that is planned next.
     extra: Extra,
     lost: u32,
@@ -70,6 +76,23 @@ pub enum Step {
     },
 }
 
+/// Makes a backend known as waited for.
+#[derive(Debug)]
+struct Wish(Arc<Member>);
+
+impl Wish {
+    fn new(member: Arc<Member>) -> Self {
+        member.gauge.want();
+        Self(member)
+    }
+}
+
+impl Drop for Wish {
+    fn drop(&mut self) {
+        self.0.gauge.unwant();
+    }
+}
+
 /// How often all candidates of a plan may be lost to other requests before the request gives up.
 const MAX_LOST: u32 = 16;
 
@@ -90,6 +113,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             lease: None,
             cut_short: false,
             turn: None,
+            wishes: Vec::new(),
+            in_hand: None,
             extra: Extra::NotAsked,
             lost: 0,
             last_error: None,
@@ -104,11 +129,11 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     /// Nothing is left to try; the trip is over. Asked again, it fails again, without the decision.
     pub fn next(&mut self, now: Instant) -> Result<Step, RouteError> {
         if let Some(why) = self.over {
-            return self.give_up(why);
+            return self.give_up(why, now);
         }
         if now >= self.deadline {
             let zero = self.arrival >= self.deadline;
-            return Err(self.refuse(if zero { Refusal::ZeroDeadline } else { Refusal::DeadlineExceeded }));
+            return Err(self.refuse(if zero { Refusal::ZeroDeadline } else { Refusal::DeadlineExceeded }, now));
         }
         loop {
             if let Some(generation) = self.planned.take() {
@@ -119,7 +144,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                 // must have an end, whatever policies and threads do.
                 self.lost += 1;
                 if self.lost >= MAX_LOST {
-                    return Err(self.refuse(Refusal::NothingUsable));
+                    return Err(self.refuse(Refusal::NothingUsable, now));
                 }
             }
             let generation = self.core.current.load_full();
@@ -127,29 +152,36 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                 Next::Call { at } => {
                     self.planned = Some(generation);
                     if at > now {
-                        return Ok(Step::Sleep { until: at });
+                        return Ok(Step::Sleep { until: at.min(self.deadline) });
                     }
                 }
-                Next::Wait { until } => match &mut self.turn {
-                    // Join first, then look again: whatever was freed in between is not missed.
-                    None => match self.core.shared.waiters.join(self.arrival) {
-                        Some(place) => self.turn = Some(place),
-                        None => return Err(self.refuse(Refusal::QueueFull)),
-                    },
-                    Some(turn) => {
-                        turn.pass_on();
-                        return Ok(Step::Wait { until });
+                Next::Wait { until } => {
+                    // What was freed for this request is of no use to it now.
+                    self.in_hand = None;
+                    if self.turn.is_none() {
+                        self.turn = self.core.shared.waiters.join(self.arrival);
+                        if self.turn.is_none() {
+                            return self.give_up(Refusal::QueueFull, now);
+                        }
                     }
-                },
-                Next::LastResort { why } => return self.give_up(why),
-                Next::Refuse { why } => return Err(self.refuse(why)),
+                    // Whoever wishes for something new looks again: what was freed in between is not missed.
+                    if !self.wish(&generation) {
+                        return Ok(Step::Wait { until: until.min(self.deadline) });
+                    }
+                }
+                Next::LastResort { why } => return self.give_up(why, now),
+                Next::Refuse { why } => return Err(self.refuse(why, now)),
             }
         }
     }
 
     /// Ready when something was freed since the last [`Step::Wait`]; else wakes the task then.
     pub fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.turn.as_mut().map_or(Poll::Ready(()), |turn| turn.poll_called(cx))
+        let Some(turn) = &mut self.turn else { return Poll::Ready(()) };
+        turn.poll_called(cx).map(|slot| {
+            self.wishes.clear();
+            self.in_hand = slot;
+        })
     }
 
     /// The backend began to answer: its first item is here, or the whole answer. From here on the request stays with
@@ -197,10 +229,10 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     }
 
     /// The call answered with `value`.
-    pub(super) fn into_routed(mut self, value: Res, now: Instant) -> Option<Routed<Res>> {
+    pub(super) fn into_routed(mut self, value: Res, delivers: Delivers, now: Instant) -> Option<Routed<Res>> {
         self.note(None, now);
         let lease = self.lease.take()?;
-        Some(Routed::new(value, lease, self.decision, self.idle_limit, now))
+        Some(Routed::new(value, delivers, lease, self.decision, self.idle_limit, now))
     }
 
     /// The last resort answered with `value`.
@@ -209,9 +241,9 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     }
 
     /// The last resort failed.
-    pub(super) fn into_error(mut self, why: Refusal, error: BackendError) -> RouteError {
+    pub(super) fn into_error(mut self, why: Refusal, error: BackendError, now: Instant) -> RouteError {
         self.last_error.get_or_insert(error);
-        self.refuse(why)
+        self.refuse(why, now)
     }
 
     /// What the last resort is told.
@@ -228,7 +260,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     }
 
     fn plan(&mut self, generation: &Generation<Req, Res>, now: Instant) -> Next {
-        self.core.plan(generation, &mut self.decision, now, self.extra);
+        let in_hand = self.in_hand.as_ref().and_then(Slot::backend);
+        self.core.plan(generation, &mut self.decision, now, self.extra, in_hand);
         if self.core.shared.is_watched() {
             self.core.shared.tell(&Event::Decided(&self.decision), now);
         }
@@ -238,23 +271,45 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     /// Takes the lease of the best candidate that still has room, and notes the races that were lost.
     fn claim(&mut self, generation: Arc<Generation<Req, Res>>, now: Instant) -> Option<Attempt> {
         let record = self.decision.record_mut();
-        let (tokens, number) = (record.facts().input_tokens(), record.attempts.len() as u32 + 1);
+        let tokens = record.facts().input_tokens();
         while let Some(best) = record.sheet.best(record.seed) {
             let entry = &mut record.sheet.entries[best];
             let seat = entry.seat as usize;
             let (berth, profile) = (&generation.fleet.berths[seat], generation.fleet.profile(entry.seat));
-            let Some(lease) = Lease::take(&self.core.shared, berth, profile, entry.note, tokens, number, now) else {
+            let (shared, note, in_hand) = (&self.core.shared, entry.note, &mut self.in_hand);
+            let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, tokens, now) else {
                 entry.rejected = Some(Reason::LostRace);
                 continue;
             };
-            self.turn = None;
+            // Another than the one that was freed for it: that goes to the next.
+            (self.turn, self.in_hand) = (None, None);
+            self.wishes.clear();
             let attempt = self.describe(&lease);
             self.cut_short = attempt.cut_short;
+            if shared.is_watched() {
+                let (backend, profile, attempt) = (attempt.backend, lease.profile(), attempt.number);
+                shared.tell(&Event::Started { backend, profile, attempt }, now);
+            }
             self.lease = Some(lease);
             self.target = Some((generation, seat));
             return Some(attempt);
         }
         None
+    }
+
+    /// Waits for every backend that would do if it had room, or if the probe on its way came back. Returns whether
+    /// one of them is new.
+    fn wish(&mut self, generation: &Generation<Req, Res>) -> bool {
+        let Some(turn) = &mut self.turn else { return false };
+        let mut new = false;
+        for entry in &self.decision.record().sheet.entries {
+            let member = &generation.fleet.berths[entry.seat as usize].member;
+            if entry.rejected.is_some_and(|reason| reason.ends_with_a_call()) && turn.want(member.id) {
+                self.wishes.push(Wish::new(member.clone()));
+                new = true;
+            }
+        }
+        new
     }
 
     /// The attempt under `lease`, with the time that it has.
@@ -302,9 +357,20 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         }
     }
 
-    fn refuse(&mut self, why: Refusal) -> RouteError {
+    /// The driver's own last word.
+    fn conclude(&mut self, next: Next, now: Instant) {
         self.refund();
-        self.decision.record_mut().verdict = Some(Next::Refuse { why });
+        (self.turn, self.in_hand) = (None, None);
+        self.wishes.clear();
+        let record = self.decision.record_mut();
+        (record.verdict, record.verdict_at) = (Some(next), now);
+    }
+
+    fn refuse(&mut self, why: Refusal, now: Instant) -> RouteError {
+        self.conclude(Next::Refuse { why }, now);
+        if self.core.shared.is_watched() && self.over != Some(why) {
+            self.core.shared.tell(&Event::Refused { decision: &self.decision, why }, now);
+        }
         self.over = Some(why);
         // What is left behind is of no use, but whole: asked again, the trip says no again.
         let mut rest = Decision::blank();
@@ -313,12 +379,11 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         RouteError::new(decision, why, self.last_error.take())
     }
 
-    fn give_up(&mut self, why: Refusal) -> Result<Step, RouteError> {
+    fn give_up(&mut self, why: Refusal, now: Instant) -> Result<Step, RouteError> {
         if self.core.last_resort.is_none() {
-            return Err(self.refuse(why));
+            return Err(self.refuse(why, now));
         }
-        self.refund();
-        self.decision.record_mut().verdict = Some(Next::LastResort { why });
+        self.conclude(Next::LastResort { why }, now);
         Ok(Step::LastResort { why })
     }
 }

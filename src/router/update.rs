@@ -71,10 +71,11 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         self.change(id, |profile| profile.drained = false);
     }
 
-    /// Replaces the profile of the backend with the same id. What was learned of it stays.
+    /// Replaces the profile of the backend with the same id. What was learned of it stays, and so does a
+    /// [drain](Self::drain): only [`restore`](Self::restore) ends it.
     pub fn reprofile(&mut self, profile: Profile) {
         let id = profile.id().to_owned();
-        self.change(&id, |old| *old = profile);
+        self.change(&id, |old| *old = Profile { drained: old.drained || profile.drained, ..profile });
     }
 
     /// The profiles as they stand.

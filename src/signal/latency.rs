@@ -35,6 +35,8 @@ struct Fit {
 const DECAY: f64 = 0.9;
 /// The weight of the line through the origin, as a share of the squared mean work.
 const PRIOR: f64 = 0.05;
+/// Work beyond this many times the usual is not believed.
+const OUTLIER: f64 = 16.0;
 /// How fast the peak EWMA comes down: by an eighth of the gap per sample. It goes up at once.
 const PEAK_SHIFT: u32 = 3;
 
@@ -51,7 +53,11 @@ impl LatencyModel {
 
     fn learn(&self, work: u64, ttft: u64) {
         let mut fit = self.fit.lock();
-        fit.add(work.max(1) as f64, ttft as f64);
+        // Callers estimate the work, and one absurd estimate would have the leverage of thousands of good ones.
+        // Where prompts really grow, so does what is usual, in a few samples.
+        let work = work.max(1) as f64;
+        let most = fit.usual().map_or(work, |usual| usual * OUTLIER);
+        fit.add(work.min(most), ttft as f64);
         let (base, slope) = fit.line();
         self.base.store(base as u64, Ordering::Relaxed);
         self.per_token.store((slope * 1024.0) as u64, Ordering::Relaxed);
@@ -93,6 +99,11 @@ impl LatencyModel {
 }
 
 impl Fit {
+    /// The usual work; `None` without samples.
+    fn usual(&self) -> Option<f64> {
+        (self.n > 0.0).then(|| self.x / self.n)
+    }
+
     fn add(&mut self, x: f64, y: f64) {
         for (sum, sample) in
             [(&mut self.n, 1.0), (&mut self.x, x), (&mut self.y, y), (&mut self.xx, x * x), (&mut self.xy, x * y)]
@@ -164,6 +175,31 @@ mod tests {
         assert_eq!(unknown.read().samples, 0);
         model.record_at_least(100, 5_000 * MS);
         assert!(model.read().predict(100) > 2_000 * MS);
+    }
+
+    #[test]
+    fn one_absurd_estimate_is_forgotten_soon() {
+        let model = LatencyModel::default();
+        let regular = |i: u64| {
+            let work = 500 + (i * 37) % 1_000;
+            model.record(work, work * 300_000);
+        };
+        (0..100).for_each(regular);
+        model.record(u64::MAX, 300 * MS);
+        (0..60).for_each(regular);
+        let predicted = model.read().predict(4_000);
+        assert!(predicted.abs_diff(1_200 * MS) < 200 * MS, "{predicted}");
+    }
+
+    #[test]
+    fn prompts_that_grow_are_believed() {
+        let model = LatencyModel::default();
+        (0..50).for_each(|_| model.record(20, 2 * MS));
+        (0..50).for_each(|i| {
+            model.record(if i % 2 == 0 { 20 } else { 50_000 }, if i % 2 == 0 { 2 * MS } else { 5_000 * MS });
+        });
+        let predicted = model.read().predict(50_000);
+        assert!(predicted.abs_diff(5_000 * MS) < 500 * MS, "{predicted}");
     }
 
     #[test]

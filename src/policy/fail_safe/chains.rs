@@ -1,6 +1,6 @@
 //! The walk through the tiers of a request.
 
-use super::{FailSafe, last_failure};
+use super::{FailSafe, failed_with};
 use crate::backend::FailureKind;
 use crate::policy::{PlanContext, Slate};
 
@@ -8,35 +8,40 @@ use crate::policy::{PlanContext, Slate};
 pub(super) const DEPTH: u32 = 8;
 
 impl FailSafe {
-    /// Opens the request's tiers one after the other and calls `plan` on each until it returns `true`.
+    /// Opens the request's tiers one after the other and calls `plan` on each until it returns `true`. `plan` is told
+    /// whether the tier was configured for prompts that are too long for others.
+    ///
+    /// What an attempt taught stays true for the request: content that was refused goes to no general tier again,
+    /// whatever the next attempt failed with.
     pub(super) fn each_tier(
         &self,
         cx: &PlanContext<'_>,
         slate: &mut Slate<'_>,
-        plan: &mut dyn FnMut(&mut Slate<'_>) -> bool,
+        plan: &mut dyn FnMut(&mut Slate<'_>, bool) -> bool,
     ) {
-        let Some(requested) = cx.facts().requested_model() else {
-            // Any model: one tier of everything.
-            slate.range();
-            plan(slate);
-            return;
-        };
-        let failure = last_failure(cx);
-        if failure == Some(FailureKind::ContentRejected) {
-            let tiers = self.chains.get(requested).map_or(&[][..], |chains| &chains.rejected_content);
-            self.walk(tiers, slate, DEPTH, plan);
+        let requested = cx.facts().requested_model();
+        let chains = requested.and_then(|model| self.chains.get(model));
+        if failed_with(cx, FailureKind::ContentRejected) {
+            let tiers = chains.map_or(&[][..], |chains| &chains.rejected_content);
+            self.walk(tiers, slate, DEPTH, &mut |slate| plan(slate, false));
             return;
         }
-        let chains = self.chains.get(requested);
-        let done = match chains {
-            Some(chains) if !chains.general.is_empty() => self.walk(&chains.general, slate, DEPTH, plan),
-            _ => slate.visit(requested) && plan(slate),
+        let Some(requested) = requested else {
+            // Any model: one tier of everything.
+            slate.range();
+            plan(slate, false);
+            return;
         };
-        let done = done
-            || failure == Some(FailureKind::ContextTooLong)
-                && self.walk(chains.map_or(&[][..], |chains| &chains.larger_window), slate, DEPTH, plan);
-        if !done {
-            self.walk(&self.fallback, slate, DEPTH, plan);
+        let done = match chains {
+            Some(chains) if !chains.general.is_empty() => {
+                self.walk(&chains.general, slate, DEPTH, &mut |slate| plan(slate, false))
+            }
+            _ => slate.visit(requested) && plan(slate, false),
+        };
+        let larger = chains.filter(|_| failed_with(cx, FailureKind::ContextTooLong));
+        let larger = larger.map_or(&[][..], |chains| &chains.larger_window);
+        if !done && !self.walk(larger, slate, DEPTH, &mut |slate| plan(slate, true)) {
+            self.walk(&self.fallback, slate, DEPTH, &mut |slate| plan(slate, false));
         }
     }
 

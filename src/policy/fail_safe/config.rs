@@ -64,7 +64,7 @@ impl FailSafe {
     }
 
     /// Where a request for `alias` goes after its prompt was too long; backends of larger window in its own tiers
-    /// come first.
+    /// come first. A tier named here counts as larger, unless its profiles give a context window that is not.
     #[must_use]
     pub fn on_context_too_long<S: Into<String>>(
         mut self,

@@ -17,14 +17,14 @@
 
 mod chains;
 mod config;
+mod last;
 
 pub use config::FailSafe;
 
 use super::{Check, PlanContext, RoutingPolicy, Slate, Window};
 use crate::backend::{BackendId, FailureKind, Fault, Replay, Retry};
-use crate::budget::Backoff;
 use crate::decision::record::KNOWS_LATENCY;
-use crate::decision::{AttemptRecord, Class, Extra, Next, Reason, Refusal};
+use crate::decision::{AttemptRecord, Extra, Next, Reason, Refusal};
 use crate::facts::Profile;
 use crate::time::{Instant, nanos};
 use std::time::Duration;
@@ -53,15 +53,15 @@ impl<P: RoutingPolicy> RoutingPolicy for FailSafePolicy<P> {
         slate.allow_attempts(self.config.attempts);
         if let Some(next) = self.end(cx) {
             // Nothing is planned any more; the candidates are looked at for the explanation only.
-            self.config.each_tier(cx, slate, &mut |slate| {
-                self.set_aside_failed(cx, slate);
+            self.config.each_tier(cx, slate, &mut |slate, larger| {
+                self.set_aside_failed(cx, slate, larger);
                 false
             });
             return slate.conclude(next);
         }
         let mut found = false;
-        self.config.each_tier(cx, slate, &mut |slate| {
-            self.plan_tier(cx, slate);
+        self.config.each_tier(cx, slate, &mut |slate, larger| {
+            self.plan_tier(cx, slate, larger);
             found = slate.is_usable();
             found
         });
@@ -110,6 +110,9 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         let unsafe_replay = conduct.replay == Replay::Uncertain && !cx.facts().is_replay_safe();
         if conduct.retry == Retry::Never || unsafe_replay {
             Some(Next::Refuse { why: Refusal::NotRetryable { kind } })
+        } else if cx.deadline() - cx.now() <= last_resort_reserve(cx) {
+            // The rest of the time is the last resort's.
+            Some(give_up(cx, Refusal::DeadlineExceeded))
         } else if attempts >= self.config.attempts {
             Some(give_up(cx, Refusal::AttemptsExhausted { attempts }))
         } else if cx.extra() == Extra::Denied {
@@ -120,16 +123,24 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
     }
 
     /// Has the inner policies rank the current tier.
-    fn plan_tier(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
-        self.set_aside_failed(cx, slate);
+    fn plan_tier(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>, larger: bool) {
+        self.set_aside_failed(cx, slate, larger);
         self.panic(slate);
+        self.plan_inner(cx, slate);
+    }
+
+    fn plan_inner(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
         slate.plan_with(&self.inner, cx);
         // The inner policies may have rejected, softly, all that was left.
         if self.config.panic_threshold > 0.0 && !slate.is_usable() {
             let mut readmitted = false;
             slate.each_rejected(|candidate| {
                 let own = matches!(candidate.rejected(), Some(Reason::Custom { .. } | Reason::Unhealthy { .. }));
-                readmitted |= own && candidate.readmit(Reason::Readmitted);
+                if own && candidate.readmit(Reason::Readmitted) {
+                    // No leaf ranked it: the order of the fleet.
+                    candidate.rank_by_seat();
+                    readmitted = true;
+                }
             });
             if readmitted {
                 note_panic(slate);
@@ -137,14 +148,29 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         }
     }
 
+    /// Asks the inner policies about candidates that were let back in, so that the lines they draw hold for these
+    /// as well. Returns whether any is left.
+    fn consult(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> bool {
+        let mut found = false;
+        for tier in 0..slate.sheet.tiers.len() {
+            slate.current = Some(tier);
+            if slate.is_usable() {
+                self.plan_inner(cx, slate);
+                found |= slate.is_usable();
+            }
+        }
+        found
+    }
+
     /// A retry goes to a backend that this request has not failed on, and to none where the failure would repeat.
-    fn set_aside_failed(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+    fn set_aside_failed(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>, larger_tier: bool) {
         if cx.attempts().is_empty() {
             return;
         }
-        let window = (last_failure(cx) == Some(FailureKind::ContextTooLong))
-            .then(|| cx.attempts().iter().filter_map(|attempt| attempt.profile.context_window).max());
-        let throttled = cx.attempts().iter().any(|attempt| attempt.failure() == Some(FailureKind::RateLimited));
+        let too_long = |attempt: &&AttemptRecord| attempt.failure() == Some(FailureKind::ContextTooLong);
+        let window = failed_with(cx, FailureKind::ContextTooLong)
+            .then(|| cx.attempts().iter().filter(too_long).filter_map(|attempt| attempt.profile.context_window).max());
+        let throttled = failed_with(cx, FailureKind::RateLimited);
         slate.each_rejected(|candidate| {
             if matches!(candidate.rejected(), Some(Reason::Unhealthy { .. } | Reason::Ejected { .. }))
                 && let Some(reason) = failed_here(cx, candidate.id())
@@ -162,7 +188,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             } else if let Some(attempt) = failed_domain(cx, candidate.profile()) {
                 candidate.demote(Reason::SameDomain { attempt });
             } else if let Some(failed_window) = window
-                && !larger(candidate.profile().context_window, failed_window)
+                && !larger(candidate.profile().context_window, failed_window, larger_tier)
             {
                 candidate.reject(Reason::WouldRepeat { kind: FailureKind::ContextTooLong });
             }
@@ -203,99 +229,6 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         note_panic(slate);
     }
 
-    /// Steps 4 to 8 of the module's list.
-    fn when_nothing_is_left(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Next {
-        if slate.sheet.tiers.is_empty() {
-            return give_up(cx, Refusal::UnknownModel);
-        }
-        if let Some(next) = wait_for_another(cx, slate).or_else(|| self.retry_here(cx, slate)) {
-            return next;
-        }
-        if cx.attempts().is_empty()
-            && let Some(next) = self.trial(cx, slate)
-        {
-            return next;
-        }
-        // A last resort needs a moment as well; waiting must not use up its time.
-        let reserve = if cx.has_last_resort() { FailSafe::LAST_RESORT_RESERVE } else { Duration::ZERO };
-        let latest = cx.deadline() - reserve;
-        match earliest_promise(slate, latest) {
-            Some(until) if latest > cx.now() => Next::Wait { until },
-            _ if self.ask_doubtful(slate) => Next::Call { at: cx.now() },
-            _ => give_up(cx, Refusal::NothingUsable),
-        }
-    }
-
-    /// Waiting is no option: better a doubtful quota than none.
-    fn ask_doubtful(&self, slate: &mut Slate<'_>) -> bool {
-        let mut found = false;
-        for index in 0..slate.sheet.entries.len() {
-            let mut candidate = slate.contender(index);
-            if candidate.rejected() == Some(Reason::QuotaInDoubt) {
-                found |= candidate.try_anyway(Reason::QuotaProbe);
-            }
-        }
-        found
-    }
-
-    /// Tries a backend again on which the request failed, where nothing speaks against it but that.
-    fn retry_here(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Option<Next> {
-        let kind = last_failure(cx)?;
-        if kind.conduct().retry != Retry::Elsewhere {
-            return None;
-        }
-        // One that said when to come back, and that time has come: the wait was served already.
-        let mut due = false;
-        for index in 0..slate.sheet.entries.len() {
-            let mut candidate = slate.contender(index);
-            if matches!(candidate.rejected(), Some(Reason::FailedHere { .. }))
-                && let Some(note @ (Reason::Probe | Reason::QuotaProbe)) = candidate.note()
-            {
-                due |= candidate.try_anyway(note);
-            }
-        }
-        if due {
-            return Some(Next::Call { at: cx.now() });
-        }
-        let backoff = if kind == FailureKind::RateLimited { Backoff::THROTTLED } else { self.config.backoff };
-        let at = cx.now() + backoff.wait(cx.attempts().len() as u32 - 1, &mut cx.rng(BACKOFF_STREAM));
-        if at >= cx.deadline() {
-            return None;
-        }
-        let entries = 0..slate.sheet.entries.len();
-        let mut found = false;
-        for index in entries {
-            let mut candidate = slate.contender(index);
-            if matches!(candidate.rejected(), Some(Reason::FailedHere { .. })) {
-                found |= candidate.try_anyway(Reason::RetriedHere { at });
-            }
-        }
-        found.then_some(Next::Call { at })
-    }
-
-    /// Everything rests after failures, and a rest is a guess: now and then one request finds out.
-    fn trial(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Option<Next> {
-        let mut oldest: Option<(Instant, usize)> = None;
-        let mut latest = Instant::default();
-        for index in 0..slate.sheet.entries.len() {
-            let mut candidate = slate.contender(index);
-            if candidate.rejected().is_some_and(|reason| reason.class() == Class::Hard) {
-                continue;
-            }
-            let called = candidate.load().last_called;
-            latest = latest.max(called);
-            let resting = matches!(candidate.rejected(), Some(Reason::CoolingDown { .. } | Reason::Ejected { .. }));
-            if resting && oldest.is_none_or(|(least, _)| called < least) {
-                oldest = Some((called, index));
-            }
-        }
-        let (_, index) = oldest?;
-        if cx.now() - latest < FailSafe::TRIAL_INTERVAL {
-            return None;
-        }
-        slate.contender(index).try_anyway(Reason::Trial).then(|| Next::Call { at: cx.now() })
-    }
-
     /// Leaves time for what stands behind: an attempt may use what remains, less a reserve for each attempt that
     /// could follow it. `t = R − Σ reserve`, with a reserve of an eighth of what remains, one second at most, and
     /// no less than twice the next candidate's predicted time.
@@ -313,7 +246,8 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         let left = self.config.attempts.saturating_sub(cx.attempts().len() as u32 + 1);
         let following = left.min(usable.saturating_sub(1).saturating_add(self.config.tiers_behind(cx, slate)));
         // In nanoseconds throughout: every decision passes here.
-        let remaining = cx.deadline().nanos_since(cx.now());
+        let all = cx.deadline().nanos_since(cx.now());
+        let remaining = if cx.has_last_resort() { all - nanos(last_resort_reserve(cx)).min(all) } else { all };
         let predicted = if fastest == u64::MAX { 0 } else { fastest.saturating_mul(2) };
         let reserve = (remaining / 8).min(RESERVE).max(predicted).saturating_mul(following.into());
         let limit = remaining.saturating_sub(reserve).max(remaining / 2);
@@ -326,7 +260,21 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
 }
 
 const RESERVE: u64 = FailSafe::RESERVE.as_nanos() as u64;
-const BACKOFF_STREAM: u64 = 0x4241_434b;
+
+/// The time that is kept for the host's last resort: a quarter of a second, and no more than an eighth of what the
+/// request had when its first attempt began.
+fn last_resort_reserve(cx: &PlanContext<'_>) -> Duration {
+    if !cx.has_last_resort() {
+        return Duration::ZERO;
+    }
+    let began = cx.attempts().first().map_or(cx.now(), |first| first.started);
+    FailSafe::LAST_RESORT_RESERVE.min((cx.deadline() - began) / 8)
+}
+
+/// Whether an attempt of this request failed in this way.
+fn failed_with(cx: &PlanContext<'_>, kind: FailureKind) -> bool {
+    cx.attempts().iter().any(|attempt| attempt.failure() == Some(kind))
+}
 
 fn last_failure(cx: &PlanContext<'_>) -> Option<FailureKind> {
     cx.attempts().last().and_then(AttemptRecord::failure)
@@ -334,18 +282,6 @@ fn last_failure(cx: &PlanContext<'_>) -> Option<FailureKind> {
 
 fn give_up(cx: &PlanContext<'_>, why: Refusal) -> Next {
     if cx.has_last_resort() { Next::LastResort { why } } else { Next::Refuse { why } }
-}
-
-/// Others are only busy: better wait for one of them than go back to where the request failed. Half of the time that
-/// was left is given to that; slots that do not free by then may never.
-fn wait_for_another(cx: &PlanContext<'_>, slate: &Slate<'_>) -> Option<Next> {
-    let failed = cx.attempts().last()?.ended;
-    let until = failed + (cx.deadline() - failed) / 2;
-    let busy = slate.sheet.entries.iter().any(|entry| {
-        let id = slate.roster.seats[entry.seat as usize].0;
-        matches!(entry.rejected, Some(Reason::AtCapacity { .. })) && failed_here(cx, id).is_none()
-    });
-    (busy && cx.now() < until).then_some(Next::Wait { until })
 }
 
 /// Where and how the request failed at this backend, the last time.
@@ -363,13 +299,14 @@ fn failed_domain(cx: &PlanContext<'_>, profile: &Profile) -> Option<u32> {
     attempts.find(|(_, attempt)| attempt.failure().is_some_and(blamed)).map(|(number, _)| number)
 }
 
-fn larger(window: Option<u64>, failed: Option<u64>) -> bool {
+/// Whether a window is larger than that which was too small. `named`: the host says so.
+fn larger(window: Option<u64>, failed: Option<u64>, named: bool) -> bool {
     match (window, failed) {
         (Some(window), Some(failed)) => window > failed,
         // The failed model's window was not known; any model that says what it holds has been checked against the
         // prompt already.
         (Some(_), None) => true,
-        (None, _) => false,
+        (None, _) => named,
     }
 }
 
@@ -377,17 +314,4 @@ fn note_panic(slate: &mut Slate<'_>) {
     if let Some(tier) = slate.tier_mut() {
         tier.panic = true;
     }
-}
-
-/// When to look again because somebody promised: a backend that said when it is back, if that is before the
-/// deadline; a slot or a probe's result, which wake the waiting. A rest that this router chose itself promises
-/// nothing.
-fn earliest_promise(slate: &Slate<'_>, deadline: Instant) -> Option<Instant> {
-    let promises = slate.sheet.entries.iter().filter_map(|entry| match entry.rejected? {
-        Reason::RateLimited { until } | Reason::AskedToWait { until } => (until < deadline).then_some(until),
-        Reason::ProbeInFlight { until } => Some(until.min(deadline)),
-        Reason::AtCapacity { .. } => Some(deadline),
-        _ => None,
-    });
-    promises.min()
 }

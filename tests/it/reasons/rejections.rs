@@ -218,6 +218,21 @@ fn lost_race() {
 }
 
 #[test]
+fn forbidden() {
+    let world = World::new();
+    let strict = policy_fn("strict", |_, slate| {
+        slate.each(|candidate| {
+            if candidate.profile().id() == "a" {
+                candidate.reject(Reason::Forbidden { text: "not on Sundays" });
+            }
+        });
+    });
+    let members = ["a", "b"].map(|id| (Profile::new(id), always(ANSWER)));
+    let (router, _) = world.fleet(world.router(strict), members);
+    assert_eq!(rejected(&router, plain()), Some(Reason::Forbidden { text: "not on Sundays" }));
+}
+
+#[test]
 fn custom() {
     let world = World::new();
     let picky = policy_fn("picky", |_, slate| {

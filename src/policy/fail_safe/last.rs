@@ -1,0 +1,146 @@
+//! What to do when no candidate is left: wait, go back, try anyway, or give up.
+
+use super::{FailSafe, FailSafePolicy, failed_here, failed_with, give_up, last_failure, last_resort_reserve};
+use crate::backend::{FailureKind, Retry};
+use crate::budget::Backoff;
+use crate::decision::{Class, Next, Reason, Refusal};
+use crate::policy::{PlanContext, RoutingPolicy, Slate};
+use crate::time::Instant;
+
+const BACKOFF_STREAM: u64 = 0x4241_434b;
+
+impl<P: RoutingPolicy> FailSafePolicy<P> {
+    /// Steps 4 to 8 of the module's list.
+    pub(super) fn when_nothing_is_left(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Next {
+        if slate.sheet.tiers.is_empty() {
+            let kind = FailureKind::ContentRejected;
+            return if failed_with(cx, kind) {
+                Next::Refuse { why: Refusal::NotRetryable { kind } }
+            } else {
+                give_up(cx, Refusal::UnknownModel)
+            };
+        }
+        if let Some(next) = wait_for_another(cx, slate).or_else(|| self.retry_here(cx, slate)) {
+            return next;
+        }
+        if cx.attempts().is_empty()
+            && let Some(next) = self.trial(cx, slate)
+        {
+            return next;
+        }
+        // A last resort needs a moment as well; waiting must not use up its time.
+        let latest = cx.deadline() - last_resort_reserve(cx);
+        match earliest_promise(slate, latest) {
+            Some(until) if latest > cx.now() => Next::Wait { until },
+            _ if self.ask_doubtful(cx, slate) => Next::Call { at: cx.now() },
+            _ => give_up(cx, Refusal::NothingUsable),
+        }
+    }
+
+    /// Waiting is no option: better a doubtful quota than none.
+    fn ask_doubtful(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> bool {
+        let mut found = false;
+        for index in 0..slate.sheet.entries.len() {
+            let mut candidate = slate.contender(index);
+            if candidate.rejected() == Some(Reason::QuotaInDoubt) {
+                found |= candidate.try_anyway(Reason::QuotaProbe);
+            }
+        }
+        found && self.consult(cx, slate)
+    }
+
+    /// Tries a backend again on which the request failed, where nothing speaks against it but that.
+    fn retry_here(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Option<Next> {
+        let kind = last_failure(cx)?;
+        if kind.conduct().retry != Retry::Elsewhere {
+            return None;
+        }
+        // One that said when to come back, and that time has come: the wait was served already.
+        let mut due = false;
+        for index in 0..slate.sheet.entries.len() {
+            let mut candidate = slate.contender(index);
+            if matches!(candidate.rejected(), Some(Reason::FailedHere { .. }))
+                && let Some(note @ (Reason::Probe | Reason::QuotaProbe)) = candidate.note()
+            {
+                due |= candidate.try_anyway(note);
+            }
+        }
+        if due && self.consult(cx, slate) {
+            return Some(Next::Call { at: cx.now() });
+        }
+        let backoff = if kind == FailureKind::RateLimited { Backoff::THROTTLED } else { self.config.backoff };
+        let at = cx.now() + backoff.wait(cx.attempts().len() as u32 - 1, &mut cx.rng(BACKOFF_STREAM));
+        if at >= cx.deadline() {
+            return None;
+        }
+        let entries = 0..slate.sheet.entries.len();
+        let mut found = false;
+        for index in entries {
+            let mut candidate = slate.contender(index);
+            if matches!(candidate.rejected(), Some(Reason::FailedHere { .. })) {
+                found |= candidate.try_anyway(Reason::RetriedHere { at });
+            }
+        }
+        (found && self.consult(cx, slate)).then_some(Next::Call { at })
+    }
+
+    /// Everything rests after failures, and a rest is a guess: now and then one request finds out.
+    fn trial(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Option<Next> {
+        // Each round ends it or draws a hard line.
+        for _ in 0..slate.sheet.entries.len() {
+            let index = self.longest_untried(cx, slate)?;
+            if !slate.contender(index).try_anyway(Reason::Trial) {
+                return None;
+            }
+            if self.consult(cx, slate) {
+                return Some(Next::Call { at: cx.now() });
+            }
+        }
+        None
+    }
+
+    /// Which resting candidate was called longest ago, unless somebody was called a moment ago.
+    fn longest_untried(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Option<usize> {
+        let mut oldest: Option<(Instant, usize)> = None;
+        let mut latest = Instant::default();
+        for index in 0..slate.sheet.entries.len() {
+            let mut candidate = slate.contender(index);
+            if candidate.rejected().is_some_and(|reason| reason.class() == Class::Hard) {
+                continue;
+            }
+            let called = candidate.load().last_called;
+            latest = latest.max(called);
+            let resting = matches!(candidate.rejected(), Some(Reason::CoolingDown { .. } | Reason::Ejected { .. }));
+            if resting && oldest.is_none_or(|(least, _)| called < least) {
+                oldest = Some((called, index));
+            }
+        }
+        let (_, index) = oldest?;
+        (cx.now() - latest >= FailSafe::TRIAL_INTERVAL).then_some(index)
+    }
+}
+
+/// Others are only busy: better wait for one of them than go back to where the request failed. Half of the time that
+/// was left is given to that; slots that do not free by then may never.
+fn wait_for_another(cx: &PlanContext<'_>, slate: &Slate<'_>) -> Option<Next> {
+    let failed = cx.attempts().last()?.ended;
+    let until = failed + (cx.deadline() - failed) / 2;
+    let busy = slate.sheet.entries.iter().any(|entry| {
+        let id = slate.roster.seats[entry.seat as usize].0;
+        matches!(entry.rejected, Some(Reason::AtCapacity { .. })) && failed_here(cx, id).is_none()
+    });
+    (busy && cx.now() < until).then_some(Next::Wait { until })
+}
+
+/// When to look again because somebody promised: a backend that said when it is back, if that is before the
+/// deadline; a slot or a probe's result, which wake the waiting. A rest that this router chose itself promises
+/// nothing.
+fn earliest_promise(slate: &Slate<'_>, deadline: Instant) -> Option<Instant> {
+    let promises = slate.sheet.entries.iter().filter_map(|entry| match entry.rejected? {
+        Reason::RateLimited { until } | Reason::AskedToWait { until } => (until < deadline).then_some(until),
+        Reason::ProbeInFlight { until } => Some(until.min(deadline)),
+        Reason::AtCapacity { .. } => Some(deadline),
+        _ => None,
+    });
+    promises.min()
+}
