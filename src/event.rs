@@ -99,3 +99,16 @@ pub trait Observer: fmt::Debug + Send + Sync + 'static {
     /// Takes note of `event`.
     fn on_event(&self, event: &Event<'_>, now: Instant);
 }
+
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        #[deny(clippy::missing_trait_methods)]
+        impl<O: Observer + ?Sized> Observer for $pointer {
+            fn on_event(&self, event: &Event<'_>, now: Instant) {
+                (**self).on_event(event, now);
+            }
+        }
+    )*};
+}
+
+forward!(Box<O>, std::sync::Arc<O>);

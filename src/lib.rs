@@ -66,6 +66,7 @@
 //! | feature | adds | default |
 //! | --- | --- | --- |
 //! | `serde` | `Serialize` for decisions, facts, profiles, reasons and kinds of failure and error | off |
+//! | `sim` | `sim`: virtual time, simulated servers, faults and workloads, what others do as policies, comparisons; for tests | off |
 //! | `tokio` | `adapt::tokio::TokioTimer`, which sleeps on the timer wheel of tokio instead of the portable timer thread | off |
 //!
 //! Minimum supported Rust version: 1.93.
@@ -86,6 +87,8 @@ pub mod recover;
 pub mod rng;
 pub mod router;
 pub mod signal;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod time;
 
 pub use backend::{Backend, BackendError, FailureKind};
@@ -113,5 +116,10 @@ mod prose {
         Contributing: "../docs/contributing.md",
         Defaults: "../docs/defaults.md",
         Failures: "../docs/failures.md",
+    }
+
+    #[cfg(feature = "sim")]
+    pages! {
+        Simulator: "../docs/simulator.md",
     }
 }

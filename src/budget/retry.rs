@@ -62,6 +62,11 @@ impl RetryBudget {
         })
     }
 
+    /// A budget that never refuses, for policies that bound their extra attempts themselves.
+    pub fn unlimited() -> Self {
+        Self { per_request: 0, reserve: u64::from(u32::MAX), deposits: Default::default(), grants: Mutex::default() }
+    }
+
     /// Counts a request.
     pub fn deposit(&self, now: Instant) {
         let second = second(now);

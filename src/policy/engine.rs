@@ -38,6 +38,10 @@ fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &
     if !slate.plan_with(policy, &cx) {
         slate.sheet.next = None;
     }
+    if slate.sheet.next.is_none() && slate.current.is_none() {
+        // No policy looked at anybody: all are equal.
+        slate.range();
+    }
     sheet.best = sheet.best(*seed);
     if sheet.next.is_none() {
         let unknown = sheet.tiers.is_empty();

@@ -13,6 +13,7 @@ pub struct Ejection {
     pub(crate) overloaded: Growth,
     pub(crate) unreachable: Growth,
     pub(crate) slow_start: Duration,
+    pub(crate) off: bool,
 }
 
 /// A time that doubles from `base` to `max`.
@@ -66,7 +67,14 @@ impl Ejection {
             overloaded: seconds(1, 4),
             unreachable: Growth { base: Duration::from_millis(700), max: Duration::from_millis(1100) },
             slow_start: Duration::from_millis(500),
+            off: false,
         }
+    }
+
+    /// No failure takes a backend out, and a backend that joins takes its share at once: for hosts that judge
+    /// backends themselves, by a health signal or a policy.
+    pub fn off() -> Self {
+        Self { slow_start: Duration::ZERO, off: true, ..Self::default() }
     }
 
     /// How many failures in a row eject.
@@ -125,6 +133,7 @@ impl Default for Ejection {
             overloaded: Growth { base: Self::OVERLOADED.0, max: Self::OVERLOADED.1 },
             unreachable: Growth { base: Self::UNREACHABLE.0, max: Self::UNREACHABLE.1 },
             slow_start: Self::SLOW_START,
+            off: false,
         }
     }
 }

@@ -209,6 +209,7 @@ impl Recovery {
         let before = self.standing(credential, now);
         match evidence {
             Evidence::Nothing => {}
+            Evidence::Failure(_) if config.off => {}
             Evidence::TooEarly => {
                 let rest = |trips| staggered(now, config.unreachable.after(trips), self.slot, salt);
                 if permits.permits[0].is_some() {

@@ -149,6 +149,13 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             }
             let generation = self.core.current.load_full();
             match self.plan(&generation, now) {
+                // Whatever a policy wants: an attempt that nobody paid for is not made.
+                Next::Call { .. } if !self.decision.attempts().is_empty() && self.extra != Extra::Granted => {
+                    let attempts = self.decision.attempts().len() as u32;
+                    let denied = self.extra == Extra::Denied;
+                    let exhausted = Refusal::AttemptsExhausted { attempts };
+                    return self.give_up(if denied { Refusal::RetryBudgetEmpty } else { exhausted }, now);
+                }
                 Next::Call { at } => {
                     self.planned = Some(generation);
                     if at > now {

@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 7] = [
     &["fleet"],
     &["policy"],
     &["router"],
-    &["adapt"],
+    &["adapt", "sim"],
 ];
 
 /// The floor whose rooms may import each other.

@@ -1,8 +1,8 @@
 //! A request driven by hand.
 
-use crate::support::{ANSWER, TestRouter, World, always};
+use crate::support::{ANSWER, TestRouter, World, always, fail};
 use fallway::backend::{BackendId, FailureKind};
-use fallway::policy::{FailSafe, PolicyExt, ordered};
+use fallway::policy::{FailSafe, PolicyExt, ordered, policy_fn};
 use fallway::router::{RouteErrorKind, Step};
 use fallway::time::Instant;
 use fallway::{CallOptions, Facts, Profile};
@@ -64,4 +64,14 @@ fn a_dropped_trip_frees_its_slot() {
     assert_eq!(router.total_in_flight(), 1);
     drop(trip);
     assert_eq!(router.total_in_flight(), 0);
+}
+
+#[test]
+fn attempts_end_even_where_the_policy_does_not_end_them() {
+    let world = World::new();
+    let stubborn = policy_fn("stubborn", |_, slate| slate.allow_attempts(4));
+    let members = ["a", "b"].map(|name| (Profile::new(name), always(fail(FailureKind::ServerError))));
+    let (router, _) = world.fleet(world.router(stubborn), members);
+    let error = world.call(&router, Facts::any().replay_safe().into()).unwrap_err();
+    assert_eq!((error.kind(), error.attempts().len()), (RouteErrorKind::AttemptsExhausted, 4));
 }

@@ -86,7 +86,7 @@ impl FailSafe {
         self
     }
 
-    /// Tiers behind those of every model and alias.
+    /// Tiers behind those of every model and alias: models, or aliases with tiers of their own.
     #[must_use]
     pub fn fallback<S: Into<String>>(mut self, models: impl IntoIterator<Item = S>) -> Self {
         self.fallback = models.into_iter().map(Into::into).collect();
@@ -138,7 +138,7 @@ impl FailSafe {
             check.error(NAME, "an attempt limit of zero would time out every attempt");
         }
         for model in &self.fallback {
-            if !check.has_model(model) {
+            if !check.has_model(model) && !self.chains.contains_key(model) {
                 check.error(NAME, format!("the fallback names {model:?}, which no backend serves"));
             }
         }

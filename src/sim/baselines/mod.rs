@@ -1,0 +1,99 @@
+//! What users run today, as policies: each as its source publishes it, with the parameters that it recommends.
+//!
+//! None of them ejects backends or retries unless its source does; they run in the same router, so the bookkeeping
+//! (calls in flight, leases, deadlines) is the same for all.
+
+mod cache_aware;
+mod litellm;
+mod peak_ewma;
+mod prequal;
+mod simple;
+
+pub use cache_aware::{llm_d, lmetric, sglang};
+pub use litellm::litellm;
+pub use peak_ewma::peak_ewma;
+pub use prequal::prequal;
+pub use simple::{least_in_flight, naive_retries, nearest_region, oracle, p2c, random, round_robin, weighted_random};
+
+use crate::event::{Event, Observer};
+use crate::policy::{FailSafe, PolicyExt, predicted_ttft};
+use crate::sim::{Desk, Stack};
+use crate::time::Instant;
+use std::fmt;
+use std::sync::Arc;
+
+/// One way to route, by its name on the command line.
+#[derive(Clone, Copy)]
+pub struct Contestant {
+    name: &'static str,
+    make: fn(&Desk) -> Stack,
+}
+
+impl Contestant {
+    /// Everybody, fallway's default stack first.
+    pub const ALL: [Self; 14] = [
+        Self { name: "fallway", make: fallway },
+        Self { name: "random", make: random },
+        Self { name: "weighted_random", make: weighted_random },
+        Self { name: "round_robin", make: round_robin },
+        Self { name: "least_in_flight", make: least_in_flight },
+        Self { name: "p2c", make: p2c },
+        Self { name: "peak_ewma", make: peak_ewma },
+        Self { name: "prequal", make: prequal },
+        Self { name: "lmetric", make: lmetric },
+        Self { name: "sglang", make: sglang },
+        Self { name: "llm_d", make: llm_d },
+        Self { name: "litellm", make: litellm },
+        Self { name: "nearest_region", make: nearest_region },
+        Self { name: "naive_retries", make: naive_retries },
+    ];
+
+    /// What nobody can beat by much: the choice of one who sees every server as it is. Not a way to route.
+    pub const ORACLE: Self = Self { name: "oracle", make: oracle };
+
+    /// Who has this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().chain([Self::ORACLE]).find(|contestant| contestant.name == name)
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its stack for one router.
+    pub fn stack(&self, desk: &Desk) -> Stack {
+        (self.make)(desk)
+    }
+}
+
+impl fmt::Debug for Contestant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// The default stack of this crate, as the README shows it.
+pub fn fallway(_: &Desk) -> Stack {
+    Stack::new(predicted_ttft().fail_safe(FailSafe::default()))
+}
+
+/// A stack without anything that the policy itself does not do: nothing is ejected, and its own retries, if any, are
+/// not limited by a budget.
+fn bare(policy: impl crate::RoutingPolicy + 'static) -> Stack {
+    Stack::new(policy).bare()
+}
+
+/// Something that learns from events, shared with the policy that uses it.
+trait Learner: fmt::Debug + Send + Sync + 'static {
+    fn learn(&self, event: &Event<'_>, now: Instant);
+}
+
+#[derive(Debug)]
+struct Pupil<L>(Arc<L>);
+
+impl<L: Learner> Observer for Pupil<L> {
+    fn on_event(&self, event: &Event<'_>, now: Instant) {
+        self.0.learn(event, now);
+    }
+}

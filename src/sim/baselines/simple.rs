@@ -1,0 +1,125 @@
+//! Random, weighted, turns, fewest in flight, the better of two, the nearest region, retries without thought; and the
+//! oracle.
+
+use super::bare;
+use crate::policy::{self, PlanContext, RoutingPolicy, Slate, policy_fn};
+use crate::rng::Rng;
+use crate::sim::{Desk, Reports, Stack};
+use std::time::Duration;
+
+/// Any backend, each as likely.
+pub fn random(_: &Desk) -> Stack {
+    bare(policy_fn("random", |cx: &PlanContext<'_>, slate: &mut Slate<'_>| draw(cx, slate)))
+}
+
+fn draw(cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+    let mut rng = cx.rng(STREAM);
+    slate.rank(|_| rng.next_u64() >> 1);
+}
+
+/// Any backend, as likely as its profile's weight says: its true speed.
+pub fn weighted_random(_: &Desk) -> Stack {
+    bare(policy_fn("weighted_random", |cx: &PlanContext<'_>, slate: &mut Slate<'_>| {
+        let mut total = 0.0;
+        slate.each(|candidate| total += candidate.profile().relative_weight());
+        let mut point = cx.rng(STREAM).unit() * total;
+        slate.rank(|candidate| {
+            let before = point;
+            point -= candidate.profile().relative_weight();
+            u64::from(!(before >= 0.0 && point < 0.0))
+        });
+    }))
+}
+
+/// Each in turn.
+pub fn round_robin(_: &Desk) -> Stack {
+    bare(policy::round_robin())
+}
+
+/// The fewest calls in flight from this router; ties at random.
+pub fn least_in_flight(_: &Desk) -> Stack {
+    bare(policy_fn("least_in_flight", |_: &PlanContext<'_>, slate: &mut Slate<'_>| {
+        slate.rank(|candidate| u64::from(candidate.load().in_flight));
+    }))
+}
+
+/// Of two random backends the one with fewer calls in flight (Mitzenmacher, *The Power of Two Choices in Randomized
+/// Load Balancing*, IEEE TPDS 2001).
+pub fn p2c(_: &Desk) -> Stack {
+    bare(policy_fn("p2c", |cx: &PlanContext<'_>, slate: &mut Slate<'_>| {
+        better_of_two(cx, slate, u64::from);
+    }))
+}
+
+fn better_of_two(cx: &PlanContext<'_>, slate: &mut Slate<'_>, cost: impl Fn(u32) -> u64) {
+    let pair = pair(cx, slate);
+    let mut at = 0;
+    slate.rank(|candidate| {
+        at += 1;
+        if pair.contains(&(at - 1)) { cost(candidate.load().in_flight) } else { u64::MAX - 1 }
+    });
+}
+
+/// Two distinct positions among the usable candidates.
+pub(super) fn pair(cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> [usize; 2] {
+    let mut count = 0;
+    slate.each(|_| count += 1);
+    let mut rng = cx.rng(STREAM);
+    let first = rng.below(count);
+    let second = if count > 1 { (first + 1 + rng.below(count - 1)) % count } else { first };
+    [first, second]
+}
+
+/// The router's own region, in turn; others only where it has none.
+pub fn nearest_region(desk: &Desk) -> Stack {
+    let home = desk.region().to_owned();
+    bare(policy_fn("nearest_region", move |cx: &PlanContext<'_>, slate: &mut Slate<'_>| {
+        let mut rng: Rng = cx.rng(STREAM);
+        slate.rank(|candidate| {
+            let away = candidate.profile().region_name() != Some(home.as_str());
+            (u64::from(away) << 62) | (rng.next_u64() >> 2)
+        });
+    }))
+}
+
+/// Any backend, and after a failure any other, three times, each attempt for five seconds: the loop that everybody
+/// writes first.
+pub fn naive_retries(_: &Desk) -> Stack {
+    bare(policy_fn("naive_retries", |cx: &PlanContext<'_>, slate: &mut Slate<'_>| {
+        slate.allow_attempts(4);
+        slate.limit_attempt(cx.now() + Duration::from_secs(5));
+        draw(cx, slate);
+    }))
+}
+
+/// Sees every server as it is, at no cost, and takes the one where the first token comes soonest: a central queue
+/// with perfect knowledge, near enough.
+pub fn oracle(desk: &Desk) -> Stack {
+    bare(Oracle { reports: desk.reports().clone() })
+}
+
+#[derive(Debug)]
+struct Oracle {
+    reports: Reports,
+}
+
+impl RoutingPolicy for Oracle {
+    fn name(&self) -> &'static str {
+        "oracle"
+    }
+
+    fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+        let tokens = cx.facts().input_tokens() as f64;
+        slate.rank(|candidate| {
+            let load = self.reports.truth(candidate.id().slot());
+            if !load.up || load.rate <= 0.0 {
+                return u64::MAX - 1;
+            }
+            let seconds = load.base + load.until_room + (load.waiting_tokens + tokens) / load.rate;
+            (seconds / (1.0 - load.error_share).max(1e-3) * 1e9) as u64
+        });
+    }
+}
+
+/// Separates the draws of these policies from those of the router.
+const STREAM: u64 = 0x4241_5345;

@@ -1,0 +1,419 @@
+//! The simulated servers and their network, as one queue of events.
+
+use super::Fault;
+use super::cache::PrefixCache;
+use super::fault::{Effect, Target};
+use super::job::{Job, JobId, Jobs, Notice, Place, Request};
+use super::machine::{Machine, Probes, State, nanos, seconds};
+use super::server::{Finished, Server};
+use super::stack::Load;
+use crate::backend::{BackendError, FailureKind};
+use crate::rng::Rng;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+/// All servers. Time is in nanoseconds since the start of the run.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    now: u64,
+    order: u64,
+    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    machines: Vec<Machine>,
+    jobs: Jobs,
+    faults: Vec<(Fault, Vec<usize>)>,
+    /// Draws which requests fail. Of its own, so that no policy changes what another meets.
+    rng: Rng,
+    pub(super) tally: Tally,
+}
+
+/// What the servers did in all.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    /// Tokens worked for requests that were completed, and for others.
+    pub(super) useful: f64,
+    pub(super) wasted: f64,
+    pub(super) rate_limited: u64,
+    pub(super) cost: f64,
+    /// Requests that met a fault: refused, failed, cut, slowed or hung by one.
+    pub(super) harmed: u64,
+    /// Requests in flight at the busiest moment of any server.
+    pub(super) peak: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// A request reaches its server.
+    Arrive(JobId),
+    /// The last word on a job reaches its router.
+    Return(JobId, Last),
+    /// A first token reaches its router.
+    First(JobId),
+    /// A server has finished something, if it is still in the same epoch.
+    Progress(usize, u64),
+    /// A stream has had no token for as long as its client waits, if its server still hangs.
+    Stall(JobId),
+    /// A fault begins or ends.
+    Begin(usize),
+    End(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Last {
+    Done,
+    Refused,
+    Broken,
+    Failed,
+    Stalled,
+    Throttled(Duration),
+}
+
+/// How long a client waits for the next token of a stream.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
+
+impl Cluster {
+    pub(super) fn new(servers: &[Server], faults: &[Fault], end: Duration, seed: u64) -> Self {
+        let machines = servers.iter().map(Machine::new).collect();
+        let mut cluster = Self {
+            now: 0,
+            order: 0,
+            events: BinaryHeap::new(),
+            machines,
+            jobs: Jobs::default(),
+            faults: Vec::new(),
+            rng: Rng::new(seed),
+            tally: Tally::default(),
+        };
+        for fault in faults {
+            let hit = |server: &Server| match &fault.target {
+                Target::Everywhere => true,
+                Target::Server(id) => server.id == *id,
+                Target::Region(region) => server.region == *region,
+            };
+            let targets = (0..servers.len()).filter(|at| hit(&servers[*at])).collect();
+            let number = cluster.faults.len();
+            cluster.faults.push((fault.clone(), targets));
+            for (from, to) in fault.spells(end) {
+                cluster.push(nanos(from), Event::Begin(number));
+                cluster.push(nanos(to), Event::End(number));
+            }
+        }
+        cluster
+    }
+
+    /// Nanoseconds since the start.
+    pub(super) const fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// When something happens next.
+    pub(super) fn next(&self) -> Option<u64> {
+        self.events.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// Sends a request to a server. `trip`: one way, in nanoseconds.
+    pub(super) fn submit(&mut self, server: usize, request: &Request, trip: u64, tag: u64) -> JobId {
+        let (prefill, decode) = (0.0, f64::from(request.output.saturating_sub(1)));
+        let job = Job {
+            server,
+            tag,
+            place: Place::Travelling,
+            prefill,
+            decode,
+            cut: false,
+            joined: 0.0,
+            arrived: 0,
+            met: 0,
+            request: request.clone(),
+            trip,
+            back: trip,
+        };
+        let id = self.jobs.insert(job);
+        if trip == 0 {
+            self.arrive(id);
+        } else {
+            self.push(self.now + trip, Event::Arrive(id));
+        }
+        id
+    }
+
+    /// The router abandons a request: what was done for it was for nothing.
+    pub(super) fn cancel(&mut self, id: JobId) {
+        let Some(job) = self.jobs.remove(id) else { return };
+        let machine = &mut self.machines[job.server];
+        machine.engine.advance(seconds(self.now));
+        let spent = match job.place {
+            Place::Travelling | Place::Done => 0.0,
+            Place::Queued => machine.engine.drop_queued(id, job.prefill),
+            Place::Decoding => {
+                machine.engine.drop_decoding();
+                job.prefill + machine.engine.tokens() - job.joined
+            }
+        };
+        self.tally.wasted += spent;
+        self.tally.cost += spent * machine.server.price / 1e6;
+        self.expect(job.server);
+    }
+
+    /// Moves on to `now`, which is not after [`next`](Self::next).
+    pub(super) fn set(&mut self, now: u64) {
+        self.now = now;
+    }
+
+    /// Lets the next thing happen, if it is due by now.
+    pub(super) fn step(&mut self) -> Step {
+        match self.events.peek() {
+            Some(Reverse((at, ..))) if *at <= self.now => {}
+            _ => return Step::Idle,
+        }
+        let Some(Reverse((_, _, event))) = self.events.pop() else { return Step::Idle };
+        match event {
+            Event::Arrive(job) => self.arrive(job),
+            Event::First(job) => {
+                if let Some(job) = self.jobs.get(job) {
+                    return Step::Notice(Notice::FirstToken(job.tag));
+                }
+            }
+            Event::Return(job, last) => {
+                if let Some(job) = self.jobs.remove(job) {
+                    return Step::Notice(notice(job.tag, last));
+                }
+            }
+            Event::Progress(server, epoch) if self.machines[server].epoch == epoch => {
+                return self.progress(server).map_or(Step::Busy, Step::Notice);
+            }
+            Event::Progress(..) => {}
+            Event::Stall(id) => return self.stall(id).map_or(Step::Busy, Step::Notice),
+            Event::Begin(fault) => return self.change(fault, true),
+            Event::End(fault) => return self.change(fault, false),
+        }
+        Step::Busy
+    }
+
+    /// How a server stands, as nobody outside can know it.
+    pub(super) fn load(&mut self, server: usize) -> Load {
+        let machine = &mut self.machines[server];
+        machine.engine.advance(seconds(self.now));
+        Load {
+            in_flight: machine.engine.in_flight(),
+            queued: machine.engine.queued(),
+            waiting_tokens: machine.engine.waiting_tokens(),
+            rate: if machine.state.hung || !machine.state.up { 0.0 } else { machine.engine.rate() },
+            until_room: machine.engine.until_room(),
+            base: (machine.server.base + machine.state.latency).as_secs_f64(),
+            kv_use: machine.engine.use_of_batch(),
+            error_share: machine.state.errors.map_or(0.0, |(share, _)| share),
+            up: machine.state.up && !machine.state.hung && machine.state.throttled.is_none(),
+        }
+    }
+
+    /// The median time to first token, in seconds, of the latest requests that found about this many in flight.
+    pub(super) fn latency_at(&self, server: usize, in_flight: usize) -> f64 {
+        let samples = &self.machines[server].samples;
+        let Some(nearest) = samples.iter().map(|(at, _)| at.abs_diff(in_flight)).min() else { return 0.0 };
+        let near = samples.iter().filter(|(at, _)| at.abs_diff(in_flight) <= nearest + 1);
+        let mut times: Vec<_> = near.map(|(_, time)| *time).collect();
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    }
+
+    /// What a health probe sees of a server, and how the probe itself is.
+    pub(super) fn probe(&self, server: usize) -> (bool, Probes) {
+        let state = self.machines[server].state;
+        (state.up && !state.hung, state.probes)
+    }
+
+    fn arrive(&mut self, id: JobId) {
+        let now = self.now;
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let machine = &mut self.machines[job.server];
+        let state = machine.state;
+        self.tally.harmed += u64::from(!machine.troubles.is_empty());
+        let (server, trip) = (job.server, job.trip);
+        let refusal = if !state.up {
+            Some((Duration::ZERO, Last::Refused))
+        } else if let Some(hint) = state.throttled.or_else(|| machine.over_quota(&job.request, now)) {
+            self.tally.rate_limited += 1;
+            Some((Duration::ZERO, Last::Throttled(hint)))
+        } else {
+            let failing = state.errors.filter(|(share, _)| self.rng.unit() < *share);
+            failing.map(|(_, after)| (after, Last::Failed))
+        };
+        if let Some((after, last)) = refusal {
+            job.place = Place::Done;
+            return self.push(now + trip + nanos(after), Event::Return(id, last));
+        }
+        let blocks = job.request.blocks.as_deref().unwrap_or_default();
+        let hit = machine.cache.hit(blocks) as f64 * f64::from(Request::BLOCK);
+        machine.cache.keep(blocks);
+        // The last token is always worked on, or there would be no first one.
+        job.prefill = (f64::from(job.request.prompt) - hit).max(1.0);
+        job.place = Place::Queued;
+        (job.arrived, job.met) = (now, machine.engine.in_flight());
+        job.back = trip + nanos(machine.server.base + state.latency);
+        machine.engine.advance(seconds(now));
+        machine.engine.enqueue(id, job.prefill);
+        self.tally.peak = self.tally.peak.max(machine.engine.in_flight());
+        self.expect(server);
+    }
+
+    /// The engine of a server has finished something, or will a moment later.
+    fn progress(&mut self, server: usize) -> Option<Notice> {
+        let machine = &mut self.machines[server];
+        machine.engine.advance(seconds(self.now));
+        let jobs = &self.jobs;
+        let finished = machine.engine.finished(|job| jobs.get(job).is_some());
+        let notice = match finished {
+            Some(Finished::Prefill(id)) => self.begin_to_answer(server, id),
+            Some(Finished::Decode(id)) => self.complete(server, id),
+            None => None,
+        };
+        self.expect(server);
+        notice
+    }
+
+    fn begin_to_answer(&mut self, server: usize, id: JobId) -> Option<Notice> {
+        let machine = &mut self.machines[server];
+        let job = self.jobs.get_mut(id)?;
+        if let Some(cut) = machine.state.cut
+            && f64::from(cut) <= job.decode
+        {
+            (job.decode, job.cut) = (f64::from(cut.saturating_sub(1)), true);
+        }
+        job.place = Place::Decoding;
+        machine.sample(job.met, seconds(self.now - job.arrived) + seconds(job.back - job.trip));
+        let (decode, back, tag) = (job.decode, job.back, job.tag);
+        machine.engine.decode(id, decode);
+        job.joined = machine.engine.tokens();
+        if back == 0 {
+            return Some(Notice::FirstToken(tag));
+        }
+        self.push(self.now + back, Event::First(id));
+        None
+    }
+
+    fn complete(&mut self, server: usize, id: JobId) -> Option<Notice> {
+        let job = self.jobs.get_mut(id)?;
+        job.place = Place::Done;
+        let spent = job.prefill + job.decode + 1.0;
+        let (cut, back, tag) = (job.cut, job.back, job.tag);
+        self.tally.cost += spent * self.machines[server].server.price / 1e6;
+        *(if cut { &mut self.tally.wasted } else { &mut self.tally.useful }) += spent;
+        let last = if cut { Last::Broken } else { Last::Done };
+        if back == 0 {
+            self.jobs.remove(id);
+            return Some(notice(tag, last));
+        }
+        self.push(self.now + back, Event::Return(id, last));
+        None
+    }
+
+    /// Asks to be called when the engine of this server has finished something.
+    fn expect(&mut self, server: usize) {
+        let machine = &mut self.machines[server];
+        machine.epoch += 1;
+        let (epoch, jobs) = (machine.epoch, &self.jobs);
+        if let Some(wait) = machine.engine.next(|job| jobs.get(job).is_some()) {
+            // Rounded up: at that nanosecond it is done.
+            let wait = (wait * 1e9).ceil() as u64;
+            self.push(self.now.saturating_add(wait), Event::Progress(server, epoch));
+        }
+    }
+
+    /// A fault begins or ends.
+    fn change(&mut self, fault: usize, begins: bool) -> Step {
+        if let Effect::ClockJump { nanos } = self.faults[fault].0.effect {
+            return if begins { Step::ClockJump(nanos) } else { Step::Busy };
+        }
+        for server in self.faults[fault].1.clone() {
+            let machine = &mut self.machines[server];
+            machine.engine.advance(seconds(self.now));
+            if begins {
+                machine.troubles.push(fault);
+            } else {
+                machine.troubles.retain(|on| *on != fault);
+            }
+            let was_up = machine.state.up;
+            let effects = machine.troubles.iter().map(|fault| self.faults[*fault].0.effect);
+            let (state, speed) = State::under(effects);
+            machine.state = state;
+            machine.engine.set_speed(if state.hung { 0.0 } else { machine.server.speed * speed });
+            if was_up && !state.up {
+                self.lose_all(server);
+            } else if begins && state.hung {
+                for id in self.jobs.of_server(server) {
+                    self.push(self.now.saturating_add(nanos(IDLE_LIMIT)), Event::Stall(id));
+                }
+            }
+            self.expect(server);
+        }
+        Step::Busy
+    }
+
+    /// Gives up a stream on a server that hangs.
+    fn stall(&mut self, id: JobId) -> Option<Notice> {
+        let job = self.jobs.get(id)?;
+        if job.place != Place::Decoding || !self.machines[job.server].state.hung {
+            return None;
+        }
+        let tag = job.tag;
+        self.cancel(id);
+        Some(notice(tag, Last::Stalled))
+    }
+
+    /// A server went down: what was in flight on it breaks.
+    fn lose_all(&mut self, server: usize) {
+        for id in self.jobs.of_server(server) {
+            let Some(job) = self.jobs.get_mut(id) else { continue };
+            let place = std::mem::replace(&mut job.place, Place::Done);
+            let machine = &mut self.machines[server];
+            match place {
+                // It finds out when it arrives; or its last word left before.
+                Place::Travelling | Place::Done => {
+                    job.place = place;
+                    continue;
+                }
+                Place::Queued => {}
+                Place::Decoding => {
+                    let spent = job.prefill + machine.engine.tokens() - job.joined;
+                    self.tally.wasted += spent;
+                    self.tally.cost += spent * machine.server.price / 1e6;
+                }
+            }
+            self.tally.harmed += 1;
+            let back = self.now + job.trip;
+            self.push(back, Event::Return(id, Last::Broken));
+        }
+        self.machines[server].engine.clear();
+        self.machines[server].cache = PrefixCache::new(self.machines[server].server.cache_blocks);
+    }
+
+    fn push(&mut self, at: u64, event: Event) {
+        self.order += 1;
+        self.events.push(Reverse((at, self.order, event)));
+    }
+}
+
+/// What came of a step.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Nothing is due.
+    Idle,
+    /// Something happened that no router sees.
+    Busy,
+    Notice(Notice),
+    /// The routers' clock jumps by this many nanoseconds.
+    ClockJump(i64),
+}
+
+fn notice(tag: u64, last: Last) -> Notice {
+    let error = match last {
+        Last::Done => return Notice::Done(tag),
+        Last::Refused => BackendError::new(FailureKind::Unreachable),
+        Last::Broken => BackendError::new(FailureKind::Truncated),
+        Last::Failed => BackendError::new(FailureKind::ServerError),
+        Last::Stalled => BackendError::new(FailureKind::Stalled),
+        Last::Throttled(hint) => BackendError::new(FailureKind::RateLimited).retry_after(hint),
+    };
+    Notice::Failed(tag, error)
+}

@@ -1,0 +1,126 @@
+//! Requests in flight on simulated servers.
+
+use crate::backend::BackendError;
+use std::sync::Arc;
+
+/// Names a job; a slot is used again under another generation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct JobId {
+    slot: u32,
+    generation: u32,
+}
+
+/// What a request asks of a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Its number in the run, from 0.
+    pub(super) number: u64,
+    pub(super) prompt: u32,
+    pub(super) output: u32,
+    pub(super) blocks: Option<Arc<[u64]>>,
+}
+
+impl Request {
+    /// Tokens in one block of a prefix cache.
+    pub const BLOCK: u32 = 512;
+
+    /// Tokens of the prompt.
+    pub const fn prompt_tokens(&self) -> u32 {
+        self.prompt
+    }
+
+    /// Tokens of the answer; no router knows them.
+    pub const fn output_tokens(&self) -> u32 {
+        self.output
+    }
+}
+
+/// Where a job is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// On its way to the server, or its refusal on the way back.
+    Travelling,
+    /// In the prefill queue.
+    Queued,
+    /// In the decode batch.
+    Decoding,
+    /// Its last word is on the way back.
+    Done,
+}
+
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) server: usize,
+    /// The driver's name for it.
+    pub(super) tag: u64,
+    pub(super) place: Place,
+    /// Prompt tokens that the cache does not have.
+    pub(super) prefill: f64,
+    /// Tokens after the first; the stream is cut there when `cut`.
+    pub(super) decode: f64,
+    pub(super) cut: bool,
+    /// The batch's clock when it joined.
+    pub(super) joined: f64,
+    /// When it reached the server, and how many others it met there.
+    pub(super) arrived: u64,
+    pub(super) met: usize,
+    pub(super) request: Request,
+    /// Nanoseconds to the server.
+    pub(super) trip: u64,
+    /// Nanoseconds from the end of the prefill to its router: the way back and what the provider adds.
+    pub(super) back: u64,
+}
+
+/// What a driver is told of a job, by its tag.
+#[derive(Debug)]
+pub(super) enum Notice {
+    FirstToken(u64),
+    Done(u64),
+    Failed(u64, BackendError),
+}
+
+/// Jobs by id.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    slots: Vec<(u32, Option<Job>)>,
+    free: Vec<u32>,
+}
+
+impl Jobs {
+    pub(super) fn insert(&mut self, job: Job) -> JobId {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push((0, None));
+            self.slots.len() as u32 - 1
+        });
+        let (generation, place) = &mut self.slots[slot as usize];
+        *place = Some(job);
+        JobId { slot, generation: *generation }
+    }
+
+    pub(super) fn get(&self, id: JobId) -> Option<&Job> {
+        let (generation, job) = &self.slots[id.slot as usize];
+        if *generation == id.generation { job.as_ref() } else { None }
+    }
+
+    pub(super) fn get_mut(&mut self, id: JobId) -> Option<&mut Job> {
+        let (generation, job) = &mut self.slots[id.slot as usize];
+        if *generation == id.generation { job.as_mut() } else { None }
+    }
+
+    pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
+        let (generation, job) = &mut self.slots[id.slot as usize];
+        if *generation != id.generation {
+            return None;
+        }
+        *generation = generation.wrapping_add(1);
+        self.free.push(id.slot);
+        job.take()
+    }
+
+    /// The jobs of one server, by slot.
+    pub(super) fn of_server(&self, server: usize) -> Vec<JobId> {
+        let jobs =
+            (0u32..).zip(&self.slots).filter(|(_, (_, job))| job.as_ref().is_some_and(|job| job.server == server));
+        jobs.map(|(slot, (generation, _))| JobId { slot, generation: *generation }).collect()
+    }
+}

@@ -1,0 +1,56 @@
+//! Test a policy against an outage: simulated servers, faults, workloads, in virtual time (feature `sim`).
+//!
+//! The *real* [`Router`](crate::Router) and policies run here; only time, servers and requests are simulated, and
+//! everything follows from one seed, bit for bit. A [`World`] is a fleet of [`Server`]s, the routers that share it,
+//! the requests that come, and what goes wrong ([`at`]). [`World::run`] plays it and returns a [`Run`]: goodput, times
+//! to first token, attempts, waste, shares.
+//!
+//! - A server is a prefill queue before a decode batch, both exact; it has a prefix cache, quotas, a distance.
+//! - [`World::run`] drives [`Trip`](crate::router::Trip)s without futures, some hundred thousand requests a second;
+//!   [`World::run_with_futures`] calls the router as a service does, on an [`Executor`]. Both decide alike.
+//! - [`baselines`] has what others do, as policies; [`scenarios`] has the comparisons.
+//!
+//! The example `test_your_policy` is a test that a user would write; `compare` prints how policies stand.
+
+pub mod baselines;
+mod cache;
+mod clock;
+mod cluster;
+mod fault;
+mod job;
+mod machine;
+mod probe;
+mod pure;
+mod quota;
+mod real;
+mod reality;
+mod run;
+pub mod scenarios;
+mod server;
+mod source;
+mod stack;
+mod workload;
+mod world;
+
+pub use clock::{Clock, Executor};
+pub use fault::{Fault, Schedule, at};
+pub use job::Request;
+pub use reality::Tokens;
+pub use run::{Ended, Record, Run};
+pub use server::Server;
+pub use stack::{Desk, Load, Reports, Stack};
+pub use workload::{Arrivals, Lengths, Trace, TraceError};
+pub use world::{World, WorldError};
+
+use crate::rng::{hash_str, mix};
+use std::time::Duration;
+
+/// Seconds, as a duration; what is negative or no number counts as none.
+pub fn secs(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+}
+
+/// The seed of the random numbers for one purpose: no purpose disturbs another.
+fn stream(seed: u64, purpose: &str) -> u64 {
+    mix(seed, hash_str(purpose))
+}

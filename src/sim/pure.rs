@@ -1,0 +1,393 @@
+//! Plays a world without futures: one loop over requests, servers and timers.
+
+use super::cluster::Step as Happened;
+use super::job::{JobId, Notice, Request};
+use super::reality::{Setting, SimRouter, router_time};
+use super::run::{Ended, Record, Run};
+use super::source::{Arrival, Source};
+use super::stack::{Desk, Stack};
+use super::{Clock, Tokens, World, WorldError};
+use crate::backend::FailureKind;
+use crate::router::{CallOptions, RouteErrorKind, Step, Trip};
+use crate::time::Instant;
+use parking_lot::Mutex;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+impl World {
+    /// Plays it, with the stack that `make` makes for each router.
+    ///
+    /// # Errors
+    ///
+    /// [`WorldError`] names what makes no sense about the world, or about the stack.
+    pub fn run<S: Into<Stack>>(&self, make: impl Fn(&Desk) -> S) -> Result<Run, WorldError> {
+        let setting = Setting::new(self, Clock::new(), &|desk| make(desk).into())?;
+        let (records, setting) = {
+            let mut play = Play::new(self, &setting);
+            play.run()?;
+            (play.records, &setting)
+        };
+        Ok(setting.conclude(self, records))
+    }
+}
+
+impl Setting {
+    pub(super) fn conclude(&self, world: &World, records: Vec<Record>) -> Run {
+        let leaked = self.routers.iter().map(SimRouter::total_in_flight).sum();
+        let reality = self.reality.lock();
+        Run::new(world, records, reality.cluster.tally, reality.hash, leaked)
+    }
+}
+
+/// Things that happen at the same moment do so in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Cue {
+    Cluster,
+    Timer,
+    Join,
+    Report,
+    Arrival,
+}
+
+/// What both drivers take from the world, in the order of time.
+pub(super) struct Script<'w> {
+    world: &'w World,
+    source: Source<'w>,
+    arrival: Option<Arrival>,
+    /// Servers that join later: when, and which; the last first.
+    joins: Vec<(u64, usize)>,
+    next_report: u64,
+    /// Nanoseconds since the start, and what faults added to the routers' clock.
+    pub(super) now: u64,
+    pub(super) offset: i64,
+}
+
+impl<'w> Script<'w> {
+    pub(super) fn new(world: &'w World) -> Self {
+        let mut source = Source::new(world);
+        let late = world.servers.iter().enumerate().filter(|(_, server)| !server.joins.is_zero());
+        let mut joins: Vec<_> = late.map(|(at, server)| (server.joins.as_nanos() as u64, at)).collect();
+        joins.sort_unstable_by(|a, b| b.cmp(a));
+        let next_report = world.reports_every.as_nanos() as u64;
+        Self { world, arrival: source.next(), source, joins, next_report, now: 0, offset: 0 }
+    }
+
+    /// Whether no request comes any more.
+    pub(super) const fn is_over(&self) -> bool {
+        self.arrival.is_none()
+    }
+
+    /// What is next, given when something happens at the servers and to the timers.
+    pub(super) fn next(&mut self, cluster: Option<u64>, timer: Option<Instant>) -> Option<Cue> {
+        let timer = timer.map(|at| {
+            let nanos = at.as_nanos().saturating_add_signed(self.offset.saturating_neg());
+            nanos.saturating_sub(super::clock::ORIGIN)
+        });
+        let cues = [
+            (cluster, Cue::Cluster),
+            (timer, Cue::Timer),
+            (self.joins.last().map(|(at, _)| *at), Cue::Join),
+            (Some(self.next_report), Cue::Report),
+            (self.arrival.as_ref().map(|arrival| arrival.at), Cue::Arrival),
+        ];
+        let (at, cue) = cues.into_iter().filter_map(|(at, cue)| Some((at?, cue))).min()?;
+        self.now = self.now.max(at);
+        Some(cue)
+    }
+
+    pub(super) fn take_join(&mut self) -> Option<usize> {
+        self.joins.pop().map(|(_, at)| at)
+    }
+
+    pub(super) fn report(&mut self) {
+        self.next_report += self.world.reports_every.as_nanos() as u64;
+    }
+
+    pub(super) fn take_arrival(&mut self) -> Option<(Arrival, CallOptions)> {
+        let arrival = self.arrival.take()?;
+        self.arrival = self.source.next();
+        let options = CallOptions::within(self.world.deadline).facts(self.source.facts(&arrival));
+        Some((arrival, options))
+    }
+
+    /// What the routers' clock shows.
+    pub(super) fn time(&self) -> Instant {
+        router_time(self.now, self.offset)
+    }
+}
+
+/// A request on its way.
+struct Flight<'s> {
+    trip: Trip<'s, Request, Tokens>,
+    request: Request,
+    router: usize,
+    record: usize,
+    job: Option<JobId>,
+    attempt: u32,
+    answered: bool,
+    waits: bool,
+    bell: Option<Waker>,
+}
+
+/// Why a timer rings.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Alarm {
+    /// The attempt with this number has had its time.
+    Limit(u32),
+    Deadline,
+    Wake,
+    Leave,
+}
+
+/// Rings when a waiting request is called.
+struct Bell {
+    rung: Arc<Mutex<VecDeque<u64>>>,
+    tag: u64,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.lock().push_back(self.tag);
+    }
+}
+
+struct Play<'s> {
+    world: &'s World,
+    setting: &'s Setting,
+    script: Script<'s>,
+    flights: Vec<(u32, Option<Flight<'s>>)>,
+    free: Vec<u32>,
+    aloft: usize,
+    timers: BinaryHeap<Reverse<(Instant, u64, u64, Alarm)>>,
+    order: u64,
+    rung: Arc<Mutex<VecDeque<u64>>>,
+    records: Vec<Record>,
+}
+
+impl<'s> Play<'s> {
+    fn new(world: &'s World, setting: &'s Setting) -> Self {
+        Self {
+            world,
+            setting,
+            script: Script::new(world),
+            flights: Vec::new(),
+            free: Vec::new(),
+            aloft: 0,
+            timers: BinaryHeap::new(),
+            order: 0,
+            rung: Arc::default(),
+            records: Vec::new(),
+        }
+    }
+
+    fn run(&mut self) -> Result<(), WorldError> {
+        while !(self.script.is_over() && self.aloft == 0) {
+            self.drop_void_timers();
+            let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
+            let cluster = self.setting.reality.lock().cluster.next();
+            let Some(cue) = self.script.next(cluster, timer) else { break };
+            self.setting.reality.lock().cluster.set(self.script.now);
+            self.setting.clock.show(self.script.time());
+            match cue {
+                Cue::Cluster => {
+                    let happened = self.setting.reality.lock().step();
+                    match happened {
+                        Happened::Notice(notice) => self.hear(notice),
+                        Happened::ClockJump(nanos) => self.script.offset = self.script.offset.saturating_add(nanos),
+                        Happened::Idle | Happened::Busy => {}
+                    }
+                }
+                Cue::Timer => self.ring(),
+                Cue::Join => {
+                    if let Some(at) = self.script.take_join() {
+                        self.setting.join(self.world, at)?;
+                    }
+                }
+                Cue::Report => {
+                    self.setting.reality.lock().scrape();
+                    self.script.report();
+                }
+                Cue::Arrival => self.arrive(),
+            }
+            self.answer_bells();
+        }
+        Ok(())
+    }
+
+    fn arrive(&mut self) {
+        let Some((arrival, options)) = self.script.take_arrival() else { return };
+        let now = self.script.time();
+        let record = self.records.len();
+        self.records.push(Record::new(&arrival));
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.flights.push((0, None));
+            self.flights.len() as u32 - 1
+        });
+        let trip = self.setting.routers[arrival.router].trip(options, now);
+        self.aloft += 1;
+        let tag = u64::from(self.flights[slot as usize].0) << 32 | u64::from(slot);
+        if let Some(after) = arrival.leaves {
+            self.set_timer(now + after, tag, Alarm::Leave);
+        }
+        self.flights[slot as usize].1 = Some(Flight {
+            trip,
+            request: arrival.request,
+            router: arrival.router,
+            record,
+            job: None,
+            attempt: 0,
+            answered: false,
+            waits: false,
+            bell: None,
+        });
+        self.advance(tag);
+    }
+
+    /// Lets a request take its next step.
+    fn advance(&mut self, tag: u64) {
+        let now = self.script.time();
+        loop {
+            let Some(flight) = flight(&mut self.flights, tag) else { return };
+            flight.waits = false;
+            match flight.trip.next(now) {
+                Ok(Step::Call(attempt)) => {
+                    let (number, slot) = (attempt.number(), attempt.backend().slot());
+                    let way = self.world.way(self.world.home(flight.router), &self.world.servers[slot]);
+                    let mut reality = self.setting.reality.lock();
+                    reality.note(flight.request.number, number, attempt.backend());
+                    flight.job = Some(reality.cluster.submit(slot, &flight.request, way, tag));
+                    flight.attempt = number;
+                    let record = &mut self.records[flight.record];
+                    (record.attempts, record.server) = (number, Some(slot as u32));
+                    drop(reality);
+                    return self.set_timer(now + attempt.time_limit(), tag, Alarm::Limit(number));
+                }
+                Ok(Step::Sleep { until }) => return self.set_timer(until, tag, Alarm::Wake),
+                Ok(Step::Wait { until }) => {
+                    let rung = &self.rung;
+                    let bell = flight.bell.get_or_insert_with(|| Arc::new(Bell { rung: rung.clone(), tag }).into());
+                    if flight.trip.poll_called(&mut Context::from_waker(&bell.clone())).is_ready() {
+                        continue;
+                    }
+                    flight.waits = true;
+                    return self.set_timer(until, tag, Alarm::Wake);
+                }
+                Ok(Step::LastResort { .. }) => return self.end(tag, Ended::Refused(RouteErrorKind::NothingUsable)),
+                Err(error) => {
+                    self.setting.reality.lock().note_refusal(flight.request.number);
+                    return self.end(tag, Ended::Refused(error.kind()));
+                }
+            }
+        }
+    }
+
+    /// A server said something.
+    fn hear(&mut self, notice: Notice) {
+        let now = self.script.time();
+        match notice {
+            Notice::FirstToken(tag) => {
+                let Some(flight) = flight(&mut self.flights, tag) else { return };
+                flight.trip.answered(now);
+                flight.answered = true;
+                let deadline = flight.trip.decision().deadline();
+                let record = &mut self.records[flight.record];
+                record.first = Some(self.script.now as f64 / 1e9 - record.at);
+                self.set_timer(deadline, tag, Alarm::Deadline);
+            }
+            Notice::Done(tag) => {
+                let Some(flight) = flight(&mut self.flights, tag) else { return };
+                flight.trip.finish(now);
+                self.end(tag, Ended::Completed);
+            }
+            Notice::Failed(tag, error) => {
+                let Some(flight) = flight(&mut self.flights, tag) else { return };
+                let kind = error.kind();
+                flight.job = None;
+                flight.trip.fail(error, false, now);
+                if flight.answered { self.end(tag, Ended::Broken(kind)) } else { self.advance(tag) }
+            }
+        }
+    }
+
+    /// The first timer rings.
+    fn ring(&mut self) {
+        let Some(Reverse((_, _, tag, alarm))) = self.timers.pop() else { return };
+        let now = self.script.time();
+        let Some(flight) = flight(&mut self.flights, tag) else { return };
+        match alarm {
+            Alarm::Limit(_) => {
+                if let Some(job) = flight.job.take() {
+                    self.setting.reality.lock().cluster.cancel(job);
+                }
+                flight.trip.fail(FailureKind::Timeout.into(), true, now);
+                self.advance(tag);
+            }
+            Alarm::Wake => self.advance(tag),
+            Alarm::Deadline => self.end(tag, Ended::Broken(FailureKind::Timeout)),
+            Alarm::Leave => self.end(tag, Ended::Left),
+        }
+    }
+
+    /// Whether a timer still means anything.
+    fn is_void(&mut self, tag: u64, alarm: Alarm) -> bool {
+        let Some(flight) = flight(&mut self.flights, tag) else { return true };
+        match alarm {
+            Alarm::Limit(number) => flight.job.is_none() || flight.answered || flight.attempt != number,
+            Alarm::Deadline | Alarm::Leave => false,
+            Alarm::Wake => flight.job.is_some(),
+        }
+    }
+
+    fn drop_void_timers(&mut self) {
+        while let Some(Reverse((_, _, tag, alarm))) = self.timers.peek() {
+            let (tag, alarm) = (*tag, *alarm);
+            if !self.is_void(tag, alarm) {
+                return;
+            }
+            self.timers.pop();
+        }
+    }
+
+    /// Requests that were called decide again.
+    fn answer_bells(&mut self) {
+        loop {
+            let Some(tag) = self.rung.lock().pop_front() else { return };
+            let Some(flight) = flight(&mut self.flights, tag) else { continue };
+            if !flight.waits {
+                continue;
+            }
+            let Some(bell) = flight.bell.clone() else { continue };
+            if let Poll::Ready(()) = flight.trip.poll_called(&mut Context::from_waker(&bell)) {
+                self.advance(tag);
+            }
+        }
+    }
+
+    fn end(&mut self, tag: u64, ended: Ended) {
+        let (generation, flight) = &mut self.flights[tag as u32 as usize];
+        let Some(flight) = flight.take() else { return };
+        *generation = generation.wrapping_add(1);
+        self.free.push(tag as u32);
+        self.aloft -= 1;
+        let record = &mut self.records[flight.record];
+        record.ended = ended;
+        record.total = self.script.now as f64 / 1e9 - record.at;
+        let Flight { trip, job, .. } = flight;
+        drop(trip);
+        if let Some(job) = job {
+            self.setting.reality.lock().cluster.cancel(job);
+        }
+    }
+
+    fn set_timer(&mut self, at: Instant, tag: u64, alarm: Alarm) {
+        self.order += 1;
+        self.timers.push(Reverse((at, self.order, tag, alarm)));
+    }
+}
+
+fn flight<'f, 's>(flights: &'f mut [(u32, Option<Flight<'s>>)], tag: u64) -> Option<&'f mut Flight<'s>> {
+    let (generation, flight) = flights.get_mut(tag as u32 as usize)?;
+    if u64::from(*generation) == tag >> 32 { flight.as_mut() } else { None }
+}

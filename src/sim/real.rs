@@ -1,0 +1,140 @@
+//! Plays a world as a service would: tasks that call the router and read streams.
+
+use super::cluster::Step as Happened;
+use super::pure::{Cue, Script};
+use super::reality::{Setting, SimRouter};
+use super::run::{Ended, Record, Run};
+use super::source::Arrival;
+use super::stack::{Desk, Stack};
+use super::{Clock, Executor, World, WorldError};
+use crate::router::CallOptions;
+use crate::time::Timer;
+use futures::future::{Either, select};
+use futures::stream::StreamExt;
+use std::cell::RefCell;
+use std::pin::pin;
+use std::rc::Rc;
+
+impl World {
+    /// Plays it through [`Router::call`](crate::Router::call) and streams, on an [`Executor`]. It decides as
+    /// [`run`](Self::run) does, more slowly.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_with_futures<S: Into<Stack>>(&self, make: impl Fn(&Desk) -> S) -> Result<Run, WorldError> {
+        let executor = Executor::new();
+        let setting = Setting::new(self, executor.clock().clone(), &|desk| make(desk).into())?;
+        let records = Rc::new(RefCell::new(Vec::new()));
+        let mut script = Script::new(self);
+        while !(script.is_over() && executor.alive() == 0) {
+            let cluster = setting.reality.lock().cluster.next();
+            let Some(cue) = script.next(cluster, executor.clock().next_wake()) else { break };
+            setting.reality.lock().cluster.set(script.now);
+            executor.clock().show(script.time());
+            match cue {
+                Cue::Cluster => {
+                    let happened = setting.reality.lock().step();
+                    match happened {
+                        Happened::Notice(notice) => {
+                            let waker = setting.reality.lock().tell(notice);
+                            waker.into_iter().for_each(std::task::Waker::wake);
+                        }
+                        Happened::ClockJump(nanos) => script.offset = script.offset.saturating_add(nanos),
+                        Happened::Idle | Happened::Busy => {}
+                    }
+                }
+                Cue::Timer => {
+                    executor.clock().wake_next();
+                }
+                Cue::Join => {
+                    if let Some(at) = script.take_join() {
+                        setting.join(self, at)?;
+                    }
+                }
+                Cue::Report => {
+                    setting.reality.lock().scrape();
+                    script.report();
+                }
+                Cue::Arrival => {
+                    if let Some((arrival, options)) = script.take_arrival() {
+                        let caller = Caller::new(&setting, executor.clock(), &records, &arrival);
+                        executor.spawn(caller.call(arrival, options));
+                    }
+                }
+            }
+            executor.settle();
+        }
+        Ok(setting.conclude(self, records.take()))
+    }
+}
+
+/// Somebody who asks, and reads the answer.
+struct Caller {
+    router: SimRouter,
+    clock: Clock,
+    records: Rc<RefCell<Vec<Record>>>,
+    record: usize,
+    reality: std::sync::Arc<parking_lot::Mutex<super::reality::Reality>>,
+    /// When it asked, on the true clock.
+    asked: u64,
+}
+
+impl Caller {
+    fn new(setting: &Setting, clock: &Clock, records: &Rc<RefCell<Vec<Record>>>, arrival: &Arrival) -> Self {
+        let record = records.borrow().len();
+        records.borrow_mut().push(Record::new(arrival));
+        Self {
+            router: setting.routers[arrival.router].clone(),
+            clock: clock.clone(),
+            records: records.clone(),
+            record,
+            reality: setting.reality.clone(),
+            asked: arrival.at,
+        }
+    }
+
+    async fn call(self, arrival: Arrival, options: CallOptions) {
+        let ended = match arrival.leaves {
+            None => self.ask(&arrival, options).await,
+            Some(after) => {
+                let leave = self.clock.sleep_until(self.clock.now() + after);
+                match select(leave, pin!(self.ask(&arrival, options))).await {
+                    Either::Left(_) => Ended::Left,
+                    Either::Right((ended, _)) => ended,
+                }
+            }
+        };
+        let total = self.elapsed();
+        let record = &mut self.records.borrow_mut()[self.record];
+        (record.ended, record.total) = (ended, total);
+    }
+
+    async fn ask(&self, arrival: &Arrival, options: CallOptions) -> Ended {
+        let (ended, attempts) = match self.router.call(&arrival.request, options).await {
+            Ok(mut answer) => {
+                self.records.borrow_mut()[self.record].first = Some(self.elapsed());
+                let mut ended = Ended::Completed;
+                while let Some(item) = answer.next().await {
+                    if let Err(interrupted) = item {
+                        ended = Ended::Broken(interrupted.kind());
+                    }
+                }
+                (ended, answer.decision().attempts().to_vec())
+            }
+            Err(error) => {
+                self.reality.lock().note_refusal(arrival.request.number);
+                (Ended::Refused(error.kind()), error.attempts().to_vec())
+            }
+        };
+        let record = &mut self.records.borrow_mut()[self.record];
+        record.attempts = attempts.len() as u32;
+        record.server = attempts.last().map(|attempt| attempt.backend().slot() as u32);
+        ended
+    }
+
+    /// Seconds since it asked, on the true clock.
+    fn elapsed(&self) -> f64 {
+        self.reality.lock().cluster.now() as f64 / 1e9 - self.asked as f64 / 1e9
+    }
+}

@@ -1,0 +1,273 @@
+//! The servers as routers meet them: what both drivers share.
+
+use super::cluster::{Cluster, Step};
+use super::job::{JobId, Notice, Request};
+use super::stack::{Desk, Load, Reports, Stack};
+use super::{Clock, World, WorldError, stream};
+use crate::Router;
+use crate::backend::{Attempt, Backend, BackendError, BackendId, Delivers};
+use crate::facts::Profile;
+use crate::rng::mix;
+use crate::time::Instant;
+use async_trait::async_trait;
+use futures::stream::Stream;
+use parking_lot::Mutex;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// The servers, and the calls that futures wait for.
+#[derive(Debug)]
+pub(super) struct Reality {
+    pub(super) cluster: Cluster,
+    /// The servers' last load reports.
+    pub(super) reported: Vec<Load>,
+    calls: Vec<Call>,
+    free: Vec<usize>,
+    /// Stands for every decision that was carried out, whatever their order.
+    pub(super) hash: u64,
+}
+
+/// A call that a future waits for.
+#[derive(Debug, Default)]
+struct Call {
+    news: News,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug, Default)]
+enum News {
+    #[default]
+    Nothing,
+    FirstToken,
+    Done,
+    Failed(BackendError),
+}
+
+impl Reality {
+    pub(super) fn new(world: &World) -> Self {
+        let seed = stream(world.seed, "faults");
+        Self {
+            cluster: Cluster::new(&world.servers, &world.faults, world.lasting, seed),
+            reported: vec![Load::default(); world.servers.len()],
+            calls: Vec::new(),
+            free: Vec::new(),
+            hash: 0,
+        }
+    }
+
+    /// Has every server report its load.
+    pub(super) fn scrape(&mut self) {
+        for server in 0..self.reported.len() {
+            self.reported[server] = self.cluster.load(server);
+        }
+    }
+
+    /// Notes that a request's attempt was sent to a backend.
+    pub(super) fn note(&mut self, request: u64, attempt: u32, backend: BackendId) {
+        self.hash = self.hash.wrapping_add(mix(request << 8 | u64::from(attempt), backend.slot() as u64));
+    }
+
+    /// Notes that a request was refused.
+    pub(super) fn note_refusal(&mut self, request: u64) {
+        self.hash = self.hash.wrapping_add(mix(request << 8, u64::MAX));
+    }
+
+    /// Tells the future that waits for a call.
+    pub(super) fn tell(&mut self, notice: Notice) -> Option<Waker> {
+        let (tag, news) = match notice {
+            Notice::FirstToken(tag) => (tag, News::FirstToken),
+            Notice::Done(tag) => (tag, News::Done),
+            Notice::Failed(tag, error) => (tag, News::Failed(error)),
+        };
+        let call = self.calls.get_mut(tag as usize)?;
+        call.news = news;
+        call.waker.take()
+    }
+
+    pub(super) fn step(&mut self) -> Step {
+        self.cluster.step()
+    }
+
+    fn open(&mut self) -> usize {
+        let tag = self.free.pop().unwrap_or_else(|| {
+            self.calls.push(Call::default());
+            self.calls.len() - 1
+        });
+        self.calls[tag] = Call::default();
+        tag
+    }
+}
+
+/// A call to a simulated server, until it is dropped.
+#[derive(Debug)]
+struct Line {
+    reality: Arc<Mutex<Reality>>,
+    tag: usize,
+    job: JobId,
+}
+
+impl Line {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<News> {
+        let call = &mut self.reality.lock().calls[self.tag];
+        match std::mem::take(&mut call.news) {
+            News::Nothing => {
+                call.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            news => Poll::Ready(news),
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let mut reality = self.reality.lock();
+        // Where the call is over there is no job of this id any more.
+        reality.cluster.cancel(self.job);
+        reality.free.push(self.tag);
+    }
+}
+
+/// A simulated server as a [`Backend`].
+#[derive(Debug)]
+pub(super) struct SimServer {
+    pub(super) reality: Arc<Mutex<Reality>>,
+    pub(super) index: usize,
+    /// One way, in nanoseconds.
+    pub(super) way: u64,
+}
+
+/// The rest of an answer whose first token is there. As a stream it has no items: it ends with the last token, or
+/// fails.
+pub struct Tokens(Line);
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tokens")
+    }
+}
+
+#[async_trait]
+impl Backend<Request> for SimServer {
+    type Response = Tokens;
+
+    async fn call(&self, request: &Request, attempt: &Attempt) -> Result<Tokens, BackendError> {
+        let line = {
+            let mut reality = self.reality.lock();
+            reality.note(request.number, attempt.number(), attempt.backend());
+            let tag = reality.open();
+            let job = reality.cluster.submit(self.index, request, self.way, tag as u64);
+            Line { reality: self.reality.clone(), tag, job }
+        };
+        Ringing(Some(line)).await
+    }
+
+    fn delivers(&self) -> Delivers {
+        Delivers::FirstItem
+    }
+}
+
+/// A call whose first token is to come.
+struct Ringing(Option<Line>);
+
+impl Future for Ringing {
+    type Output = Result<Tokens, BackendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(line) = &self.0 else { return Poll::Pending };
+        let news = std::task::ready!(line.poll(cx));
+        Poll::Ready(match (news, self.0.take()) {
+            (News::Failed(error), _) => Err(error),
+            (_, Some(line)) => Ok(Tokens(line)),
+            (_, None) => Err(crate::backend::FailureKind::Protocol.into()),
+        })
+    }
+}
+
+impl Stream for Tokens {
+    type Item = Result<(), BackendError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match std::task::ready!(self.0.poll(cx)) {
+            News::Failed(error) => Poll::Ready(Some(Err(error))),
+            _ => Poll::Ready(None),
+        }
+    }
+}
+
+/// A router of the simulation.
+pub(super) type SimRouter = Router<Request, Tokens>;
+
+/// What is ready to run: servers, clock, routers.
+#[derive(Debug)]
+pub(super) struct Setting {
+    pub(super) reality: Arc<Mutex<Reality>>,
+    pub(super) clock: Clock,
+    pub(super) routers: Vec<SimRouter>,
+}
+
+impl Setting {
+    pub(super) fn new(world: &World, clock: Clock, make: &dyn Fn(&Desk) -> Stack) -> Result<Self, WorldError> {
+        world.check()?;
+        let reality = Arc::new(Mutex::new(Reality::new(world)));
+        reality.lock().scrape();
+        let mut routers = Vec::with_capacity(world.routers);
+        for index in 0..world.routers {
+            let seed = mix(stream(world.seed, "routers"), index as u64);
+            let desk = Desk {
+                index,
+                routers: world.routers,
+                servers: world.servers.len(),
+                region: world.home(index).to_owned(),
+                seed,
+                reports: Reports(reality.clone()),
+            };
+            let mut stack = make(&desk);
+            if let Some(every) = world.probes {
+                stack = stack.signal(super::probe::Probe::new(reality.clone(), every));
+            }
+            let mut builder = stack.builder().timer(clock.clone()).seed(seed).default_deadline(world.deadline);
+            // A server that stops in the middle of an answer says so itself (`Stalled`), after its own idle limit.
+            builder = builder.idle_limit(std::time::Duration::from_secs(1 << 30));
+            for (at, server) in world.servers.iter().enumerate().filter(|(_, server)| server.joins.is_zero()) {
+                builder = builder.backend(profile(world, at), sim_server(world, &reality, index, at));
+                let _ = server;
+            }
+            routers.push(builder.build()?);
+        }
+        Ok(Self { reality, clock, routers })
+    }
+
+    /// Lets a server join every router's fleet.
+    pub(super) fn join(&self, world: &World, at: usize) -> Result<(), WorldError> {
+        for (index, router) in self.routers.iter().enumerate() {
+            router.update(|fleet| fleet.add(profile(world, at), sim_server(world, &self.reality, index, at)))?;
+        }
+        Ok(())
+    }
+}
+
+fn sim_server(world: &World, reality: &Arc<Mutex<Reality>>, router: usize, at: usize) -> SimServer {
+    let way = world.way(world.home(router), &world.servers[at]);
+    SimServer { reality: reality.clone(), index: at, way }
+}
+
+fn profile(world: &World, at: usize) -> Profile {
+    let server = &world.servers[at];
+    let mut profile = Profile::new(&*server.id).model(&*server.model).region(&*server.region).weight(server.speed);
+    if let Some(limit) = server.limit {
+        profile = profile.concurrency(limit);
+    }
+    if let Some(limit) = world.attempt_limit {
+        profile = profile.attempt_limit(limit);
+    }
+    profile
+}
+
+/// Nanoseconds of a router's clock, as an instant of a run.
+pub(super) fn router_time(nanos: u64, offset: i64) -> Instant {
+    Instant::from_nanos(nanos.saturating_add(super::clock::ORIGIN).saturating_add_signed(offset))
+}

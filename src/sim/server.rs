@@ -1,0 +1,415 @@
+//! One simulated inference server: a prefill queue before a decode batch.
+//!
+//! Prefill is first come, first served, at `prefill_rate` tokens a second. Decode is processor sharing: with `n`
+//! requests in the batch, each gets a token every `step + step_per_request · n`. Both are exact: the decode batch runs
+//! on a virtual clock of tokens, so a change of its size touches one number, not every request (O(log n) per event).
+
+use super::job::JobId;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+/// What a simulated server is made of. The defaults serve about 6.2 requests of the Azure conversation trace a second.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    pub(super) id: String,
+    pub(super) region: String,
+    pub(super) model: String,
+    pub(super) speed: f64,
+    pub(super) prefill_rate: f64,
+    pub(super) step: Duration,
+    pub(super) step_per_request: Duration,
+    pub(super) batch: u32,
+    pub(super) base: Duration,
+    pub(super) cache_blocks: usize,
+    pub(super) requests_per_minute: Option<u64>,
+    pub(super) tokens_per_minute: Option<u64>,
+    pub(super) price: f64,
+    pub(super) limit: Option<u32>,
+    pub(super) joins: Duration,
+}
+
+impl Server {
+    /// Prompt tokens a second at speed 1.
+    pub const PREFILL_RATE: f64 = 8_000.0;
+    /// Time for one step of an empty decode batch at speed 1.
+    pub const STEP: Duration = Duration::from_millis(20);
+    /// What every request in the batch adds to a step.
+    pub const STEP_PER_REQUEST: Duration = Duration::from_micros(400);
+    /// How many requests a server works on at once; more wait in its prefill queue.
+    pub const BATCH: u32 = 64;
+    /// The region and the model of a server that names none.
+    pub const REGION: &'static str = "local";
+    /// The model of a server that names none.
+    pub const MODEL: &'static str = "m";
+
+    /// A server of speed 1.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            region: Self::REGION.into(),
+            model: Self::MODEL.into(),
+            speed: 1.0,
+            prefill_rate: Self::PREFILL_RATE,
+            step: Self::STEP,
+            step_per_request: Self::STEP_PER_REQUEST,
+            batch: Self::BATCH,
+            base: Duration::ZERO,
+            cache_blocks: 0,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            price: 1.0,
+            limit: None,
+            joins: Duration::ZERO,
+        }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = region.into();
+        self
+    }
+
+    /// What it serves.
+    #[must_use]
+    pub fn model(mut self, model: impl Into<String>) -> Self {
+        self.model = model.into();
+        self
+    }
+
+    /// How fast it is, prefill and decode alike: 0.5 takes twice as long.
+    #[must_use]
+    pub const fn speed(mut self, speed: f64) -> Self {
+        self.speed = speed;
+        self
+    }
+
+    /// Time that every answer takes before anything else: what a remote provider adds.
+    #[must_use]
+    pub const fn base_latency(mut self, base: Duration) -> Self {
+        self.base = base;
+        self
+    }
+
+    /// Prompt tokens a second at speed 1.
+    #[must_use]
+    pub const fn prefill_rate(mut self, tokens_per_second: f64) -> Self {
+        self.prefill_rate = tokens_per_second;
+        self
+    }
+
+    /// How long a decode step takes, alone and for each request in the batch, and how many fit.
+    #[must_use]
+    pub const fn decode(mut self, step: Duration, per_request: Duration, batch: u32) -> Self {
+        (self.step, self.step_per_request, self.batch) = (step, per_request, batch);
+        self
+    }
+
+    /// A prefix cache of this many blocks ([`Request::BLOCK`](super::Request::BLOCK) tokens each), least recently
+    /// used first out.
+    #[must_use]
+    pub const fn prefix_cache(mut self, blocks: usize) -> Self {
+        self.cache_blocks = blocks;
+        self
+    }
+
+    /// Answers 429 with a hint beyond this many requests, and tokens, a minute.
+    #[must_use]
+    pub const fn quota(mut self, requests: Option<u64>, tokens: Option<u64>) -> Self {
+        (self.requests_per_minute, self.tokens_per_minute) = (requests, tokens);
+        self
+    }
+
+    /// Dollars for a million tokens.
+    #[must_use]
+    pub const fn price(mut self, dollars: f64) -> Self {
+        self.price = dollars;
+        self
+    }
+
+    /// The concurrency limit that routers are told of; by default they know none.
+    #[must_use]
+    pub const fn known_limit(mut self, calls: u32) -> Self {
+        self.limit = Some(calls);
+        self
+    }
+
+    /// Joins the fleet of every router this long after the start; by default it is there from the start.
+    #[must_use]
+    pub const fn joins_after(mut self, after: Duration) -> Self {
+        self.joins = after;
+        self
+    }
+
+    /// What makes no sense about it.
+    pub(super) fn mistake(&self) -> Option<&'static str> {
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        if self.id.trim().is_empty() {
+            Some("its id is empty")
+        } else if !positive(self.speed) {
+            Some("its speed is no positive number")
+        } else if !positive(self.prefill_rate) {
+            Some("its prefill rate is no positive number")
+        } else if self.step.is_zero() && self.step_per_request.is_zero() {
+            Some("its decode step takes no time")
+        } else if self.batch == 0 {
+            Some("its decode batch is empty")
+        } else {
+            (self.limit == Some(0)).then_some("its known limit is 0")
+        }
+    }
+
+    /// Requests a second that it can serve, of `prompt` and `output` tokens on average: the smaller of what prefill
+    /// and decode allow.
+    pub fn capacity(&self, prompt: f64, output: f64) -> f64 {
+        let prefill = self.prefill_rate / prompt;
+        let step = self.step.as_secs_f64() + self.step_per_request.as_secs_f64() * f64::from(self.batch);
+        let decode = f64::from(self.batch) / (step * output);
+        self.speed * prefill.min(decode)
+    }
+}
+
+/// The prefill queue and the decode batch of a running server.
+#[derive(Debug)]
+pub(super) struct Engine {
+    prefill_rate: f64,
+    step: f64,
+    step_per_request: f64,
+    batch: usize,
+    /// What the faults leave of the server's speed; 0 while it hangs.
+    speed: f64,
+    /// Seconds since the start, up to which the work below is done.
+    touched: f64,
+    queue: VecDeque<(JobId, f64)>,
+    prefilling: Option<(JobId, f64)>,
+    /// Tokens that each request in the batch got since the start.
+    tokens: f64,
+    decoding: BinaryHeap<Reverse<Finish>>,
+    /// Requests in the batch; the heap may hold some that were cancelled.
+    active: usize,
+    /// Prompt tokens that wait, those being worked on included.
+    waiting: f64,
+}
+
+/// When a request in the batch is done, in tokens of the batch's clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Finish(f64, JobId);
+
+impl Eq for Finish {}
+
+impl PartialOrd for Finish {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Finish {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0).then(self.1.cmp(&other.1))
+    }
+}
+
+/// What an engine finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finished {
+    Prefill(JobId),
+    Decode(JobId),
+}
+
+/// Work that is left is finished below this: rounding errors of a clock in nanoseconds.
+const NOTHING: f64 = 1e-6;
+
+impl Engine {
+    pub(super) fn new(server: &Server) -> Self {
+        Self {
+            prefill_rate: server.prefill_rate,
+            step: server.step.as_secs_f64(),
+            step_per_request: server.step_per_request.as_secs_f64(),
+            batch: server.batch as usize,
+            speed: server.speed,
+            touched: 0.0,
+            queue: VecDeque::new(),
+            prefilling: None,
+            tokens: 0.0,
+            decoding: BinaryHeap::new(),
+            active: 0,
+            waiting: 0.0,
+        }
+    }
+
+    /// Requests that are queued or being worked on.
+    pub(super) fn in_flight(&self) -> usize {
+        self.queue.len() + usize::from(self.prefilling.is_some()) + self.active
+    }
+
+    /// Requests that wait for their first token.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len() + usize::from(self.prefilling.is_some())
+    }
+
+    /// Prompt tokens before a newcomer.
+    pub(super) const fn waiting_tokens(&self) -> f64 {
+        self.waiting
+    }
+
+    /// Prompt tokens a second, now.
+    pub(super) fn rate(&self) -> f64 {
+        self.prefill_rate * self.speed
+    }
+
+    /// The share of the batch that is in use.
+    pub(super) fn use_of_batch(&self) -> f64 {
+        self.active as f64 / self.batch as f64
+    }
+
+    /// Whether the batch is full, so that prefill stands still.
+    pub(super) const fn is_full(&self) -> bool {
+        self.active >= self.batch
+    }
+
+    /// Seconds until the batch has room again, at the earliest; 0 when it has.
+    pub(super) fn until_room(&self) -> f64 {
+        match self.decoding.peek() {
+            Some(Reverse(Finish(tokens, _))) if self.is_full() => {
+                (tokens - self.tokens).max(0.0) * self.step_time() / self.speed
+            }
+            _ => 0.0,
+        }
+    }
+
+    fn step_time(&self) -> f64 {
+        self.step + self.step_per_request * self.active as f64
+    }
+
+    /// Works until `now`.
+    pub(super) fn advance(&mut self, now: f64) {
+        let elapsed = now - self.touched;
+        self.touched = now;
+        if self.active > 0 {
+            self.tokens += elapsed * self.speed / self.step_time();
+        }
+        let most = elapsed * self.rate();
+        if let Some((_, left)) = &mut self.prefilling {
+            let done = most.min(*left);
+            *left -= done;
+            self.waiting -= done;
+        }
+    }
+
+    pub(super) const fn set_speed(&mut self, speed: f64) {
+        self.speed = speed;
+    }
+
+    /// A request arrived.
+    pub(super) fn enqueue(&mut self, job: JobId, tokens: f64) {
+        self.waiting += tokens;
+        self.queue.push_back((job, tokens));
+        self.start();
+    }
+
+    /// Starts on the next prompt, if there is one and the batch has room for it.
+    fn start(&mut self) {
+        if self.prefilling.is_none() && !self.is_full() {
+            self.prefilling = self.queue.pop_front();
+        }
+        if self.prefilling.is_none() && self.queue.is_empty() {
+            // Rounding errors end with the work.
+            self.waiting = 0.0;
+        }
+    }
+
+    /// A request whose prompt is done joins the batch for this many more tokens.
+    pub(super) fn decode(&mut self, job: JobId, tokens: f64) {
+        if self.active == 0 {
+            self.tokens = 0.0;
+            self.decoding.clear();
+        }
+        self.active += 1;
+        self.decoding.push(Reverse(Finish(self.tokens + tokens, job)));
+        self.start();
+    }
+
+    /// What is done by now, one at a time. `is_alive` tells the requests that were cancelled from the others.
+    pub(super) fn finished(&mut self, is_alive: impl Fn(JobId) -> bool) -> Option<Finished> {
+        if let Some((job, left)) = self.prefilling
+            && left <= NOTHING
+        {
+            self.waiting -= left;
+            self.prefilling = None;
+            return Some(Finished::Prefill(job));
+        }
+        self.forget_dead(is_alive);
+        match self.decoding.peek() {
+            Some(Reverse(Finish(tokens, job))) if tokens - self.tokens <= NOTHING => {
+                let job = *job;
+                self.decoding.pop();
+                self.active -= 1;
+                self.start();
+                Some(Finished::Decode(job))
+            }
+            _ => None,
+        }
+    }
+
+    fn forget_dead(&mut self, is_alive: impl Fn(JobId) -> bool) {
+        while let Some(Reverse(Finish(_, job))) = self.decoding.peek()
+            && !is_alive(*job)
+        {
+            self.decoding.pop();
+        }
+    }
+
+    /// Seconds until something is done; `None` when nothing is under way.
+    pub(super) fn next(&mut self, is_alive: impl Fn(JobId) -> bool) -> Option<f64> {
+        self.forget_dead(is_alive);
+        if self.speed <= 0.0 {
+            return None;
+        }
+        let prefill = self.prefilling.map(|(_, left)| left / self.rate());
+        let decode = self.decoding.peek();
+        let decode = decode.map(|Reverse(Finish(tokens, _))| (tokens - self.tokens) * self.step_time() / self.speed);
+        match (prefill, decode) {
+            (Some(prefill), Some(decode)) => Some(prefill.min(decode).max(0.0)),
+            (one, other) => one.or(other).map(|seconds| seconds.max(0.0)),
+        }
+    }
+
+    /// Takes a request away that waits or is being prefilled. Returns the prompt tokens that were spent on it.
+    pub(super) fn drop_queued(&mut self, job: JobId, tokens: f64) -> f64 {
+        let left = match self.prefilling {
+            Some((current, left)) if current == job => {
+                self.prefilling = None;
+                left
+            }
+            _ => {
+                if let Some(at) = self.queue.iter().position(|(queued, _)| *queued == job) {
+                    self.queue.remove(at);
+                }
+                tokens
+            }
+        };
+        self.waiting -= left;
+        self.start();
+        tokens - left
+    }
+
+    /// Takes a request out of the batch; its entry in the heap dies with the job.
+    pub(super) fn drop_decoding(&mut self) {
+        self.active -= 1;
+        self.start();
+    }
+
+    /// Tokens of the batch's clock.
+    pub(super) const fn tokens(&self) -> f64 {
+        self.tokens
+    }
+
+    /// Everything is lost.
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+        self.prefilling = None;
+        self.decoding.clear();
+        (self.active, self.waiting) = (0, 0.0);
+    }
+}

@@ -1,0 +1,132 @@
+//! The requests of a run, one after the other.
+
+use super::job::Request;
+use super::workload::{Arrivals, Gaps};
+use super::{World, stream};
+use crate::facts::{Facts, Priority};
+use crate::rng::Rng;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Draws arrivals. Each purpose has random numbers of its own, so every policy meets the same requests.
+#[derive(Debug)]
+pub(super) struct Source<'w> {
+    world: &'w World,
+    gaps: Gaps,
+    lengths: Rng,
+    places: Rng,
+    callers: Rng,
+    /// Requests a second at load 1.
+    capacity: f64,
+    /// Seconds since the start.
+    clock: f64,
+    step: usize,
+    number: u64,
+    tenants: Vec<(Arc<str>, f64)>,
+    model: Arc<str>,
+}
+
+/// One request that comes.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    /// Nanoseconds since the start.
+    pub(super) at: u64,
+    pub(super) router: usize,
+    pub(super) request: Request,
+    pub(super) tenant: usize,
+    pub(super) critical: bool,
+    pub(super) session: Option<u64>,
+    /// When the caller leaves, after the arrival.
+    pub(super) leaves: Option<Duration>,
+}
+
+impl<'w> Source<'w> {
+    pub(super) fn new(world: &'w World) -> Self {
+        let cv = match world.arrivals {
+            Arrivals::Gamma { cv } => cv,
+            Arrivals::Poisson | Arrivals::Trace(_) => 1.0,
+        };
+        let total: f64 = world.tenants.iter().map(|(_, share)| share).sum();
+        let mut sum = 0.0;
+        let tenants = world.tenants.iter().map(|(name, share)| {
+            sum += share / total;
+            (Arc::from(name.as_str()), sum)
+        });
+        Self {
+            world,
+            gaps: Gaps::new(cv, stream(world.seed, "arrivals")),
+            lengths: Rng::new(stream(world.seed, "lengths")),
+            places: Rng::new(stream(world.seed, "places")),
+            callers: Rng::new(stream(world.seed, "callers")),
+            capacity: world.capacity(),
+            clock: 0.0,
+            step: 0,
+            number: 0,
+            tenants: tenants.collect(),
+            model: Arc::from(world.servers[0].model.as_str()),
+        }
+    }
+
+    /// What a router is told of a request: never how long its answer will be.
+    pub(super) fn facts(&self, arrival: &Arrival) -> Facts {
+        let mut facts = Facts::model(self.model.clone()).prompt_tokens(arrival.request.prompt.into()).replay_safe();
+        if arrival.critical {
+            facts = facts.priority(Priority::Critical);
+        }
+        if let Some((tenant, _)) = self.tenants.get(arrival.tenant) {
+            facts = facts.tenant(tenant.clone());
+        }
+        if let Some(session) = arrival.session {
+            facts = facts.session(format!("s{session}"));
+        }
+        facts
+    }
+
+    fn load(&mut self) -> f64 {
+        let steps = &self.world.load;
+        while steps.get(self.step + 1).is_some_and(|(from, _)| from.as_secs_f64() <= self.clock) {
+            self.step += 1;
+        }
+        steps[self.step].1
+    }
+
+    /// When the next comes and how long it is.
+    fn next_row(&mut self) -> (f64, u32, u32) {
+        if let Arrivals::Trace(trace) = &self.world.arrivals {
+            let (at, prompt, output) = trace.row(self.number as usize);
+            // Stretched to the load that the world asks for.
+            let stretch = trace.rate() / (self.capacity * self.world.load[0].1);
+            return (at.as_secs_f64() * stretch, prompt, output);
+        }
+        let rate = self.capacity * self.load();
+        let gap = self.gaps.draw() / rate;
+        let (prompt, output) = self.world.lengths.draw(&mut self.lengths);
+        (self.clock + gap, prompt, output)
+    }
+}
+
+impl Iterator for Source<'_> {
+    type Item = Arrival;
+
+    fn next(&mut self) -> Option<Arrival> {
+        let world = self.world;
+        if world.requests.is_some_and(|most| self.number >= most) {
+            return None;
+        }
+        let (at, prompt, output) = self.next_row();
+        self.clock = at;
+        if at >= world.lasting.as_secs_f64() {
+            return None;
+        }
+        let number = self.number;
+        self.number += 1;
+        let router = self.places.below(world.routers);
+        let point = self.callers.unit();
+        let tenant = self.tenants.iter().position(|(_, upto)| point < *upto).unwrap_or(0);
+        let critical = self.callers.unit() < world.critical;
+        let session = (world.sessions > 0).then(|| self.callers.next_u64() % world.sessions);
+        let leaves = world.impatient.filter(|(share, _)| self.callers.unit() < *share).map(|(_, after)| after);
+        let request = Request { number, prompt, output, blocks: None };
+        Some(Arrival { at: (at * 1e9) as u64, router, request, tenant, critical, session, leaves })
+    }
+}

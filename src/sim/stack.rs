@@ -1,0 +1,185 @@
+//! What routes in a simulation, and what it may know.
+
+use super::job::Request;
+use super::reality::{Reality, Tokens};
+use crate::budget::RetryBudget;
+use crate::event::Observer;
+use crate::policy::RoutingPolicy;
+use crate::recover::Ejection;
+use crate::router::Builder;
+use crate::signal::HealthSignal;
+use parking_lot::Mutex;
+use std::fmt;
+use std::sync::Arc;
+
+/// The settings of one simulated router.
+pub struct Stack {
+    pub(super) policy: Box<dyn RoutingPolicy>,
+    observers: Vec<Arc<dyn Observer>>,
+    signals: Vec<Arc<dyn HealthSignal>>,
+    ejection: Ejection,
+    budget: Option<RetryBudget>,
+}
+
+impl Stack {
+    /// A router with this policy and the crate's defaults for the rest.
+    pub fn new(policy: impl RoutingPolicy + 'static) -> Self {
+        Self {
+            policy: Box::new(policy),
+            observers: Vec::new(),
+            signals: Vec::new(),
+            ejection: Ejection::default(),
+            budget: None,
+        }
+    }
+
+    /// Adds somebody who watches.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// Adds a health signal.
+    #[must_use]
+    pub fn signal(mut self, signal: impl HealthSignal) -> Self {
+        self.signals.push(Arc::new(signal));
+        self
+    }
+
+    /// When a backend is taken out.
+    #[must_use]
+    pub const fn ejection(mut self, ejection: Ejection) -> Self {
+        self.ejection = ejection;
+        self
+    }
+
+    /// What retries may cost.
+    #[must_use]
+    pub fn retry_budget(mut self, budget: RetryBudget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Nothing beside the policy: no ejection, and retries are as many as it wants.
+    #[must_use]
+    pub fn bare(self) -> Self {
+        self.ejection(Ejection::off()).retry_budget(RetryBudget::unlimited())
+    }
+
+    pub(super) fn builder(self) -> Builder<Request, Tokens> {
+        let mut builder = crate::Router::builder(self.policy).ejection(self.ejection);
+        if let Some(budget) = self.budget {
+            builder = builder.retry_budget(budget);
+        }
+        let builder = self.observers.into_iter().fold(builder, Builder::observer);
+        self.signals.into_iter().fold(builder, Builder::signal)
+    }
+}
+
+impl<P: RoutingPolicy + 'static> From<P> for Stack {
+    fn from(policy: P) -> Self {
+        Self::new(policy)
+    }
+}
+
+impl fmt::Debug for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stack").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+/// Which router a [`Stack`] is made for.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    pub(super) index: usize,
+    pub(super) routers: usize,
+    pub(super) servers: usize,
+    pub(super) region: String,
+    pub(super) seed: u64,
+    pub(super) reports: Reports,
+}
+
+impl Desk {
+    /// Its number, from 0.
+    pub const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How many routers there are.
+    pub const fn routers(&self) -> usize {
+        self.routers
+    }
+
+    /// How many servers there are, or will be.
+    pub const fn servers(&self) -> usize {
+        self.servers
+    }
+
+    /// Where it stands.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// A seed of its own.
+    pub const fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The servers' load reports.
+    pub const fn reports(&self) -> &Reports {
+        &self.reports
+    }
+}
+
+/// How a server stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Load {
+    /// Requests that are queued or being worked on.
+    pub in_flight: usize,
+    /// Requests that wait for their first token.
+    pub queued: usize,
+    /// Prompt tokens before a newcomer.
+    pub waiting_tokens: f64,
+    /// Prompt tokens a second, now; 0 when nothing moves.
+    pub rate: f64,
+    /// Seconds until the decode batch has room; 0 when it has.
+    pub until_room: f64,
+    /// Seconds that every answer takes before anything else.
+    pub base: f64,
+    /// The share of the decode batch that is in use.
+    pub kv_use: f64,
+    /// The share of requests that fail.
+    pub error_share: f64,
+    /// Whether it takes requests.
+    pub up: bool,
+}
+
+/// The servers' load, by their position in the world, which is also the slot of their
+/// [`BackendId`](crate::backend::BackendId).
+#[derive(Clone)]
+pub struct Reports(pub(super) Arc<Mutex<Reality>>);
+
+impl Reports {
+    /// How a server stands this moment. Nobody outside can know it without asking: for probes, and for an oracle.
+    pub fn truth(&self, server: usize) -> Load {
+        self.0.lock().cluster.load(server)
+    }
+
+    /// What a server reported last; as old as [`World::reports_every`](super::World::reports_every) at most.
+    pub fn report(&self, server: usize) -> Load {
+        self.0.lock().reported.get(server).copied().unwrap_or_default()
+    }
+
+    /// Seconds to the first token of the latest requests that found about so many others in flight there: the median.
+    /// 0 when there were none.
+    pub fn latency_at(&self, server: usize, in_flight: usize) -> f64 {
+        self.0.lock().cluster.latency_at(server, in_flight)
+    }
+}
+
+impl fmt::Debug for Reports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reports")
+    }
+}

@@ -1,0 +1,428 @@
+//! [`World`]: what is simulated.
+
+use super::fault::Target;
+use super::workload::{Arrivals, Lengths, Trace};
+use super::{Fault, Server};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// A fleet, its routers, the requests that come, and what goes wrong. [`run`](Self::run) plays it.
+///
+/// ```
+/// use fallway::policy::{FailSafe, PolicyExt, predicted_ttft};
+/// use fallway::sim::{World, at, secs};
+///
+/// let run = World::new()
+///     .pool("eu", 6)
+///     .pool("us", 6)
+///     .routers(4)
+///     .load(0.4)
+///     .lasting(secs(120.0))
+///     .fault(at(secs(60.0)).lasting(secs(30.0)).region("eu").down())
+///     .run(|_| predicted_ttft().fail_safe(FailSafe::default()))?;
+/// assert!(run.goodput() > 0.97, "{run}");
+/// assert_eq!(run.leaked(), 0);
+/// # Ok::<(), fallway::sim::WorldError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct World {
+    pub(super) servers: Vec<Server>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) routers: usize,
+    pub(super) homes: Vec<String>,
+    pub(super) round_trips: BTreeMap<(String, String), Duration>,
+    pub(super) load: Vec<(Duration, f64)>,
+    pub(super) arrivals: Arrivals,
+    pub(super) lengths: Lengths,
+    pub(super) lasting: Duration,
+    pub(super) requests: Option<u64>,
+    pub(super) warm_up: Duration,
+    pub(super) slo: Duration,
+    pub(super) deadline: Duration,
+    pub(super) attempt_limit: Option<Duration>,
+    pub(super) tenants: Vec<(String, f64)>,
+    pub(super) critical: f64,
+    pub(super) sessions: u64,
+    pub(super) probes: Option<Duration>,
+    pub(super) impatient: Option<(f64, Duration)>,
+    pub(super) reports_every: Duration,
+    pub(super) seed: u64,
+}
+
+/// A world that makes no sense; names the offender.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorldError {
+    /// There is no server.
+    #[error("a world needs at least one server")]
+    NoServer,
+    /// Two servers have the same id.
+    #[error("two servers have the id {0:?}")]
+    DuplicateServer(String),
+    /// A figure of a server makes no sense.
+    #[error("server {id:?}: {what}")]
+    Server {
+        /// The server.
+        id: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A fault names a server that is not there.
+    #[error("fault number {number} names the server {id:?}, which does not exist")]
+    UnknownServer {
+        /// The fault, from 1.
+        number: usize,
+        /// The server.
+        id: String,
+    },
+    /// A fault names a region without servers.
+    #[error("fault number {number} names the region {name:?}, where no server is")]
+    UnknownRegion {
+        /// The fault, from 1.
+        number: usize,
+        /// The region.
+        name: String,
+    },
+    /// A fault makes no sense by itself, or in this world's time.
+    #[error("fault number {number} {what}")]
+    Fault {
+        /// The fault, from 1.
+        number: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A setting of the world makes no sense.
+    #[error("{name}: {what}")]
+    Setting {
+        /// Which.
+        name: &'static str,
+        /// What is wrong.
+        what: String,
+    },
+    /// The router refused the fleet or the policy.
+    #[error(transparent)]
+    Router(#[from] crate::router::BuildError),
+}
+
+impl World {
+    /// How long a run lasts that is not told.
+    pub const LASTING: Duration = Duration::from_secs(300);
+    /// A first token within this time is good.
+    pub const SLO: Duration = Duration::from_secs(2);
+    /// The time that callers give a request, in all.
+    pub const DEADLINE: Duration = Duration::from_secs(60);
+    /// How old a load report is at most.
+    pub const REPORTS_EVERY: Duration = Duration::from_millis(100);
+
+    /// One router, half of the fleet's capacity in requests like those of the Azure conversation trace, five minutes,
+    /// no server yet.
+    pub fn new() -> Self {
+        Self {
+            servers: Vec::new(),
+            faults: Vec::new(),
+            routers: 1,
+            homes: Vec::new(),
+            round_trips: BTreeMap::new(),
+            load: vec![(Duration::ZERO, 0.5)],
+            arrivals: Arrivals::Poisson,
+            lengths: Lengths::default(),
+            lasting: Self::LASTING,
+            requests: None,
+            warm_up: Duration::ZERO,
+            slo: Self::SLO,
+            deadline: Self::DEADLINE,
+            attempt_limit: None,
+            tenants: Vec::new(),
+            critical: 0.0,
+            sessions: 0,
+            probes: None,
+            impatient: None,
+            reports_every: Self::REPORTS_EVERY,
+            seed: 1,
+        }
+    }
+
+    /// Adds a server.
+    #[must_use]
+    pub fn server(mut self, server: Server) -> Self {
+        self.servers.push(server);
+        self
+    }
+
+    /// Adds servers.
+    #[must_use]
+    pub fn servers(mut self, servers: impl IntoIterator<Item = Server>) -> Self {
+        self.servers.extend(servers);
+        self
+    }
+
+    /// Adds `count` equal servers in a region of this name: `eu-1`, `eu-2`, …
+    #[must_use]
+    pub fn pool(self, region: &str, count: usize) -> Self {
+        self.servers((1..=count).map(|number| Server::new(format!("{region}-{number}")).region(region)))
+    }
+
+    /// How many routers share the fleet, without knowing of each other.
+    #[must_use]
+    pub const fn routers(mut self, count: usize) -> Self {
+        self.routers = count;
+        self
+    }
+
+    /// Where the routers stand, in turn; their round trips to other regions are longer.
+    #[must_use]
+    pub fn routers_in<S: Into<String>>(mut self, regions: impl IntoIterator<Item = S>) -> Self {
+        self.homes = regions.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The round trip between two regions, or within one; without it, none.
+    #[must_use]
+    pub fn round_trip(mut self, one: impl Into<String>, other: impl Into<String>, time: Duration) -> Self {
+        let (one, other) = (one.into(), other.into());
+        self.round_trips.insert((one.clone(), other.clone()), time);
+        self.round_trips.insert((other, one), time);
+        self
+    }
+
+    /// The rate of requests, as a share of what the servers can serve ([`Lengths::capacity`]); default 0.5.
+    #[must_use]
+    pub fn load(mut self, share: f64) -> Self {
+        self.load = vec![(Duration::ZERO, share)];
+        self
+    }
+
+    /// Loads one after the other, each from its moment on.
+    #[must_use]
+    pub fn load_steps(mut self, steps: impl IntoIterator<Item = (Duration, f64)>) -> Self {
+        self.load = steps.into_iter().collect();
+        self
+    }
+
+    /// When requests come; default independently of each other.
+    #[must_use]
+    pub fn arrivals(mut self, arrivals: Arrivals) -> Self {
+        self.arrivals = arrivals;
+        self
+    }
+
+    /// How long they are.
+    #[must_use]
+    pub fn lengths(mut self, lengths: Lengths) -> Self {
+        self.lengths = lengths;
+        self
+    }
+
+    /// Requests of a trace: when they came, stretched to the load, and how long they were.
+    #[must_use]
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.lengths = trace.lengths();
+        self.arrivals = Arrivals::Trace(trace);
+        self
+    }
+
+    /// Something goes wrong.
+    #[must_use]
+    pub fn fault(mut self, fault: Fault) -> Self {
+        self.faults.push(fault);
+        self
+    }
+
+    /// Many things go wrong.
+    #[must_use]
+    pub fn faults(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {
+        self.faults.extend(faults);
+        self
+    }
+
+    /// For how long requests come; default five minutes. The run ends when the last is answered.
+    #[must_use]
+    pub const fn lasting(mut self, time: Duration) -> Self {
+        self.lasting = time;
+        self
+    }
+
+    /// At most so many requests.
+    #[must_use]
+    pub const fn requests(mut self, count: u64) -> Self {
+        self.requests = Some(count);
+        self
+    }
+
+    /// Requests that come before are not counted.
+    #[must_use]
+    pub const fn warm_up(mut self, time: Duration) -> Self {
+        self.warm_up = time;
+        self
+    }
+
+    /// A first token within this time is good; default 2 s.
+    #[must_use]
+    pub const fn slo(mut self, first_token: Duration) -> Self {
+        self.slo = first_token;
+        self
+    }
+
+    /// The time that callers give a request, the whole answer included; default 60 s.
+    #[must_use]
+    pub const fn deadline(mut self, total: Duration) -> Self {
+        self.deadline = total;
+        self
+    }
+
+    /// How long a call may take to its first token, as every profile says; by default nothing.
+    #[must_use]
+    pub const fn attempt_limit(mut self, limit: Duration) -> Self {
+        self.attempt_limit = Some(limit);
+        self
+    }
+
+    /// Tenants, each with its share of the requests.
+    #[must_use]
+    pub fn tenants<S: Into<String>>(mut self, tenants: impl IntoIterator<Item = (S, f64)>) -> Self {
+        self.tenants = tenants.into_iter().map(|(name, share)| (name.into(), share)).collect();
+        self
+    }
+
+    /// The share of requests that are critical; the others are standard.
+    #[must_use]
+    pub const fn critical_share(mut self, share: f64) -> Self {
+        self.critical = share;
+        self
+    }
+
+    /// Requests belong to so many conversations.
+    #[must_use]
+    pub const fn sessions(mut self, count: u64) -> Self {
+        self.sessions = count;
+        self
+    }
+
+    /// Every router has a health signal that probes each server this often.
+    #[must_use]
+    pub const fn probes(mut self, every: Duration) -> Self {
+        self.probes = Some(every);
+        self
+    }
+
+    /// This share of the callers leaves after this time, answer or not.
+    #[must_use]
+    pub const fn impatient(mut self, share: f64, after: Duration) -> Self {
+        self.impatient = Some((share, after));
+        self
+    }
+
+    /// How often servers report their load to who asks for reports; default every 100 ms.
+    #[must_use]
+    pub const fn reports_every(mut self, time: Duration) -> Self {
+        self.reports_every = time;
+        self
+    }
+
+    /// Everything random follows from it; default 1.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Requests a second that the servers can serve which are there from the start.
+    pub fn capacity(&self) -> f64 {
+        let there = self.servers.iter().filter(|server| server.joins.is_zero());
+        there.map(|server| self.lengths.capacity(server)).sum()
+    }
+
+    /// What is wrong with it.
+    pub(super) fn check(&self) -> Result<(), WorldError> {
+        let setting = |name: &'static str, what: &str| Err(WorldError::Setting { name, what: what.to_owned() });
+        if !self.servers.iter().any(|server| server.joins.is_zero()) {
+            return Err(WorldError::NoServer);
+        }
+        let mut ids = BTreeSet::new();
+        for server in &self.servers {
+            if !ids.insert(&server.id) {
+                return Err(WorldError::DuplicateServer(server.id.clone()));
+            }
+            if let Some(what) = server.mistake() {
+                return Err(WorldError::Server { id: server.id.clone(), what });
+            }
+        }
+        if self.routers == 0 {
+            return setting("routers", "there must be one at least");
+        }
+        if self.lasting.is_zero() {
+            return setting("lasting", "no time at all");
+        }
+        if self.deadline.is_zero() {
+            return setting("deadline", "no time at all");
+        }
+        if self.reports_every.is_zero() || self.probes == Some(Duration::ZERO) {
+            return setting("probes and reports", "their interval must be longer than zero");
+        }
+        if self.warm_up >= self.lasting {
+            return setting("warm_up", "nothing is left to count");
+        }
+        if self.load.is_empty() || self.load.iter().any(|(_, load)| !(load.is_finite() && *load > 0.0)) {
+            return setting("load", "no positive number");
+        }
+        if self.load[0].0 > Duration::ZERO || self.load.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
+            return setting("load", "its steps must begin at 0 and follow each other");
+        }
+        if let Arrivals::Gamma { cv } = self.arrivals
+            && !(cv.is_finite() && cv > 0.0)
+        {
+            return setting("arrivals", "a coefficient of variation must be a positive number");
+        }
+        if self.tenants.iter().any(|(_, share)| !(share.is_finite() && *share > 0.0)) {
+            return setting("tenants", "a share must be a positive number");
+        }
+        let shares = [self.critical, self.impatient.map_or(0.0, |(share, _)| share)];
+        if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
+            return setting("critical_share and impatient", "a share must be between 0 and 1");
+        }
+        for (number, fault) in (1..).zip(&self.faults) {
+            self.check_fault(number, fault)?;
+        }
+        Ok(())
+    }
+
+    fn check_fault(&self, number: usize, fault: &Fault) -> Result<(), WorldError> {
+        match &fault.target {
+            Target::Everywhere => {}
+            Target::Server(id) if self.servers.iter().all(|server| server.id != *id) => {
+                return Err(WorldError::UnknownServer { number, id: id.clone() });
+            }
+            Target::Region(name) if self.servers.iter().all(|server| server.region != *name) => {
+                return Err(WorldError::UnknownRegion { number, name: name.clone() });
+            }
+            Target::Server(_) | Target::Region(_) => {}
+        }
+        if fault.start >= self.lasting {
+            return Err(WorldError::Fault { number, what: "starts after the end of the run" });
+        }
+        match fault.mistake() {
+            Some(what) => Err(WorldError::Fault { number, what }),
+            None => Ok(()),
+        }
+    }
+
+    /// One way from a router to a server, in nanoseconds.
+    pub(super) fn way(&self, home: &str, server: &Server) -> u64 {
+        let round = self.round_trips.get(&(home.to_owned(), server.region.clone()));
+        round.map_or(0, |time| u64::try_from(time.as_nanos() / 2).unwrap_or(u64::MAX))
+    }
+
+    /// Where a router stands.
+    pub(super) fn home(&self, router: usize) -> &str {
+        match self.homes.len() {
+            0 => &self.servers[0].region,
+            homes => &self.homes[router % homes],
+        }
+    }
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
