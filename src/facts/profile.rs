@@ -30,6 +30,9 @@ pub struct Profile {
     pub(crate) capabilities: Option<Capabilities>,
     pub(crate) weight: f64,
     pub(crate) tenants: Vec<String>,
+    /// Whether a set of tenants was given: an empty one is a mistake, not "all".
+    #[cfg_attr(feature = "serde", serde(skip))]
+    selective: bool,
     pub(crate) attempt_limit: Option<Duration>,
     pub(crate) drained: bool,
 }
@@ -51,6 +54,7 @@ impl Profile {
             capabilities: None,
             weight: 1.0,
             tenants: Vec::new(),
+            selective: false,
             attempt_limit: None,
             drained: false,
         }
@@ -138,6 +142,7 @@ impl Profile {
     #[must_use]
     pub fn only_tenants<S: Into<String>>(mut self, tenants: impl IntoIterator<Item = S>) -> Self {
         self.tenants = tenants.into_iter().map(Into::into).collect();
+        self.selective = true;
         self
     }
 
@@ -180,6 +185,16 @@ impl Profile {
         self.region.as_deref()
     }
 
+    /// The zone inside the region.
+    pub fn zone_name(&self) -> Option<&str> {
+        self.zone.as_deref()
+    }
+
+    /// Who runs it.
+    pub fn provider_name(&self) -> Option<&str> {
+        self.provider.as_deref()
+    }
+
     /// Its failure domain, or its region where none was given.
     pub fn domain(&self) -> Option<&str> {
         self.failure_domain.as_deref().or(self.region.as_deref())
@@ -203,5 +218,54 @@ impl Profile {
     /// Its limit of calls in flight.
     pub const fn concurrency_limit(&self) -> Option<u32> {
         self.concurrency
+    }
+    /// The tokens that prompt and answer may have together, where known.
+    pub const fn context_limit(&self) -> Option<u64> {
+        self.context_window
+    }
+
+    /// What its model can do, where known.
+    pub const fn known_capabilities(&self) -> Option<Capabilities> {
+        self.capabilities
+    }
+
+    /// The only tenants that it serves; `None` for all.
+    pub fn allowed_tenants(&self) -> Option<&[String]> {
+        self.selective.then_some(&self.tenants)
+    }
+
+    /// How long one call may take until it returns, if it is limited.
+    pub const fn attempt_time_limit(&self) -> Option<Duration> {
+        self.attempt_limit
+    }
+
+    /// Whether it takes no new requests.
+    pub const fn is_drained(&self) -> bool {
+        self.drained
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn a() -> Profile {
+        Profile::new("a")
+    }
+
+    #[test]
+    fn what_was_set_can_be_read() {
+        let window = Duration::from_secs(2);
+        let full = a().zone("z").provider("p").context_window(9).capabilities(Capabilities::TOOLS);
+        let full =
+            full.only_tenants(["x"]).attempt_limit(window).drained(true).credential("key").failure_domain("rack");
+        assert_eq!((full.zone_name(), full.provider_name(), full.context_limit()), (Some("z"), Some("p"), Some(9)));
+        assert_eq!((full.known_capabilities(), full.is_drained()), (Some(Capabilities::TOOLS), true));
+        assert_eq!((full.allowed_tenants(), full.attempt_time_limit()), (Some(&["x".to_owned()][..]), Some(window)));
+        assert_eq!((full.credential_name(), full.domain()), (Some("key"), Some("rack")));
+        let bare = a();
+        assert_eq!((bare.zone_name(), bare.provider_name(), bare.context_limit()), (None, None, None));
+        assert_eq!((bare.known_capabilities(), bare.is_drained()), (None, false));
+        assert_eq!((bare.allowed_tenants(), bare.attempt_time_limit()), (None, None));
     }
 }

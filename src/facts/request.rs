@@ -211,9 +211,24 @@ impl Facts {
         self.residency.as_ref().is_none_or(|regions| regions.iter().any(|allowed| allowed == region))
     }
 
+    /// What the model must be able to do.
+    pub const fn needed_capabilities(&self) -> Capabilities {
+        self.needs
+    }
+
+    /// The most that one attempt may cost, in pico-dollars; `None` for any price.
+    pub const fn cost_cap(&self) -> Option<u64> {
+        self.max_cost
+    }
+
     /// Whether executing it twice does no harm.
     pub const fn is_replay_safe(&self) -> bool {
         self.replay_safe
+    }
+
+    /// All labels with their values, in the order in which they were added; a key may occur twice.
+    pub fn all_labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// The value of the first label with this key.
@@ -243,5 +258,18 @@ mod tests {
         assert!(!anywhere.has_residency() && anywhere.allows_region("us-east"));
         assert!(eu.has_residency() && eu.allows_region("eu-north") && !eu.allows_region("us-east"));
         assert!(nowhere.has_residency() && !nowhere.allows_region("eu-west") && !nowhere.allows_region(""));
+    }
+
+    #[test]
+    fn what_was_set_can_be_read() {
+        let facts = Facts::any().needs(Capabilities::TOOLS).max_cost(7).label("zone", "a").label("zone", "b");
+        assert_eq!((facts.needed_capabilities(), facts.cost_cap()), (Capabilities::TOOLS, Some(7)));
+        assert_eq!(facts.all_labels().collect::<Vec<_>>(), [("zone", "a"), ("zone", "b")]);
+        assert_eq!(facts.label_value("zone"), Some("a"));
+        let bare = Facts::any();
+        assert_eq!(
+            (bare.needed_capabilities(), bare.cost_cap(), bare.all_labels().count()),
+            (Capabilities::NONE, None, 0)
+        );
     }
 }
