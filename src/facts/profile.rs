@@ -1,6 +1,6 @@
 //! The static facts of a backend.
 
-use super::{Capabilities, Price};
+use super::{Capabilities, InvalidName, Price};
 use std::time::Duration;
 
 /// The static facts of a backend: what it is, where it stands, what it can take.
@@ -138,7 +138,8 @@ impl Profile {
         self
     }
 
-    /// The only tenants that it serves; default all.
+    /// The only tenants that it serves; default all. An empty set makes no sense and is refused by
+    /// [`check`](Self::check): to serve nobody, drain it.
     #[must_use]
     pub fn only_tenants<S: Into<String>>(mut self, tenants: impl IntoIterator<Item = S>) -> Self {
         self.tenants = tenants.into_iter().map(Into::into).collect();
@@ -243,6 +244,42 @@ impl Profile {
     pub const fn is_drained(&self) -> bool {
         self.drained
     }
+
+    /// Whether its names can be told apart, printed on one line and sent in a header.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidName`] says which name and why: one that is given but empty, one with control characters, a set of
+    /// tenants without any, a model with two versions.
+    ///
+    /// ```
+    /// use fallway::Profile;
+    /// let error = Profile::new("a").model("llama@3@4").check().unwrap_err();
+    /// assert_eq!(error.to_string(), "the model has more than one version");
+    /// ```
+    pub fn check(&self) -> Result<(), InvalidName> {
+        let version = self.full_model().filter(|model| model.contains('@')).and(self.model_version());
+        let names = [
+            ("the id", Some(self.id())),
+            ("the model", self.model_name()),
+            ("the model's version", version),
+            ("the region", self.region.as_deref()),
+            ("the zone", self.zone.as_deref()),
+            ("the provider", self.provider.as_deref()),
+            ("the credential", self.credential.as_deref()),
+            ("the failure domain", self.failure_domain.as_deref()),
+        ];
+        let given = names.into_iter().filter_map(|(what, name)| Some((what, name?)));
+        let tenants = self.tenants.iter().map(|tenant| ("a tenant", tenant.as_str()));
+        given.chain(tenants).try_for_each(|(what, name)| InvalidName::check(what, name))?;
+        if version.is_some_and(|version| version.contains('@')) {
+            return Err(InvalidName::TwoVersions);
+        }
+        if self.selective && self.tenants.is_empty() {
+            return Err(InvalidName::NoTenant);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -251,6 +288,31 @@ mod tests {
 
     fn a() -> Profile {
         Profile::new("a")
+    }
+
+    #[test]
+    fn names_that_cannot_be_meant_are_named() {
+        for (profile, says) in [
+            (Profile::new("a\nb"), "the id has control characters"),
+            (a().model("m\0"), "the model has control characters"),
+            (a().model("m@1\t"), "the model's version has control characters"),
+            (a().model("m@1@2"), "the model has more than one version"),
+            (a().model("@1"), "the model is empty"),
+            (a().model("m@"), "the model's version is empty"),
+            (a().region(""), "the region is empty"),
+            (a().zone(" "), "the zone is empty"),
+            (a().provider(""), "the provider is empty"),
+            (a().credential(""), "the credential is empty"),
+            (a().failure_domain("\u{1b}[0m"), "the failure domain has control characters"),
+            (a().failure_domain(""), "the failure domain is empty"),
+            (a().only_tenants(["x", ""]), "a tenant is empty"),
+            (a().only_tenants([""; 0]), "the set of tenants is empty"),
+        ] {
+            assert_eq!(profile.check().unwrap_err().to_string(), says, "{profile:?}");
+        }
+        let full =
+            a().model("m@1").region("eu").zone("eu-1").provider("p").failure_domain("rack 7").only_tenants(["x"]);
+        assert_eq!((full.check(), a().check(), Profile::new("ä b").check()), (Ok(()), Ok(()), Ok(())));
     }
 
     #[test]
