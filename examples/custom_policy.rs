@@ -7,7 +7,8 @@ use fallway::decision::Reason;
 use fallway::policy::{FailSafe, PlanContext, PolicyExt, RoutingPolicy, Slate, describe, policy_fn};
 use fallway::{CallOptions, Facts, Profile, Router};
 
-/// A leaf: ranks by calls in flight, and prefers the request's own zone among equals.
+/// A leaf: ranks by calls in flight, and prefers the request's own zone among equals. The zone comes with the request,
+/// as a label of this name; a request without it has no zone of its own.
 #[derive(Debug)]
 struct SameZone(&'static str);
 
@@ -16,9 +17,10 @@ impl RoutingPolicy for SameZone {
         "same_zone"
     }
 
-    fn plan(&self, _: &PlanContext<'_>, slate: &mut Slate<'_>) {
+    fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+        let zone = cx.facts().label_value(self.0);
         slate.rank(|candidate| {
-            let elsewhere = candidate.profile().region_name() != Some(self.0);
+            let elsewhere = zone.is_some() && candidate.profile().zone_name() != zone;
             u64::from(candidate.load().in_flight) * 2 + u64::from(elsewhere)
         });
     }
@@ -52,15 +54,19 @@ impl<P: RoutingPolicy> RoutingPolicy for KeepBatchOff<P> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = || backend_fn(|_: &str, _: &_| async { Ok::<_, BackendError>(()) });
-    let policy = KeepBatchOff(SameZone("eu-west")).fail_safe(FailSafe::default());
+    let policy = KeepBatchOff(SameZone("zone")).fail_safe(FailSafe::default());
     println!("{}\n", describe(&policy));
 
     let router = Router::builder(policy)
-        .backend(Profile::new("prod-1").region("eu-west"), model())
-        .backend(Profile::new("prod-2").region("us-east"), model())
-        .backend(Profile::new("spare").region("us-east"), model())
+        .backend(Profile::new("prod-1").region("eu-west").zone("eu-west-1"), model())
+        .backend(Profile::new("prod-2").region("eu-west").zone("eu-west-2"), model())
+        .backend(Profile::new("spare").region("us-east").zone("us-east-1"), model())
         .build()?;
-    println!("{}\n", router.explain(&CallOptions::new(Facts::any().tenant("search"))));
+    for (zone, nearest) in [("eu-west-1", "prod-1"), ("eu-west-2", "prod-2"), ("us-east-1", "spare")] {
+        let decision = router.explain(&CallOptions::new(Facts::any().tenant("search").label("zone", zone)));
+        println!("{decision}\n");
+        assert_eq!(decision.chosen().map(|candidate| candidate.name()), Some(nearest));
+    }
     println!("{}\n", router.explain(&CallOptions::new(Facts::any().tenant("batch"))));
     router.update(|fleet| fleet.drain("spare"))?;
     println!("{}\n", router.explain(&CallOptions::new(Facts::any().tenant("batch"))));

@@ -2,24 +2,28 @@
 //!
 //! `cargo run --example custom_signal`
 
+use arc_swap::ArcSwap;
 use fallway::backend::{BackendError, BackendId, backend_fn};
 use fallway::event::{Event, Observer};
 use fallway::policy::{FailSafe, PolicyExt, round_robin};
 use fallway::signal::{HealthSignal, HealthSignalExt, Reading, Score};
 use fallway::time::{Clock, Instant};
 use fallway::{CallOptions, Profile, Router};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// One word per backend: when the page was read, and the score in its low bits. Written by whoever fetches the
-/// page, read by every decision, without a lock.
+/// What the page said, and when. Whoever fetches the page replaces the table in one swap; decisions read it without
+/// a lock.
+///
+/// The key is the whole [`BackendId`]. Its slot alone would do while nobody leaves the fleet, but a slot is used again
+/// later, with another epoch: the newcomer would inherit what the page said of the one that is gone.
 #[derive(Debug, Default)]
-struct StatusPage([AtomicU64; 8]);
+struct StatusPage(ArcSwap<HashMap<BackendId, (Score, Instant)>>);
 
 impl StatusPage {
-    fn set(&self, slot: usize, score: Score, now: Instant) {
-        self.0[slot].store((now.as_nanos() & !0x3ff) | u64::from(score.permille()), Ordering::Relaxed);
+    fn publish(&self, scores: impl IntoIterator<Item = (BackendId, Score)>, at: Instant) {
+        self.0.store(Arc::new(scores.into_iter().map(|(id, score)| (id, (score, at))).collect()));
     }
 }
 
@@ -30,12 +34,9 @@ impl HealthSignal for StatusPage {
 
     fn read(&self, backend: BackendId, _now: Instant) -> Reading<Score> {
         // A backend that the page does not know is not healthy and not unhealthy: it is missing.
-        match self.0.get(backend.slot()).map(|word| word.load(Ordering::Relaxed)) {
-            None | Some(0) => Reading::Missing,
-            Some(word) => Reading::Fresh {
-                value: Score::from_permille((word & 0x3ff) as u16),
-                at: Instant::from_nanos(word & !0x3ff),
-            },
+        match self.0.load().get(&backend) {
+            None => Reading::Missing,
+            Some(&(value, at)) => Reading::Fresh { value, at },
         }
     }
 
@@ -66,21 +67,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .signal(page.clone().fresh_for(Duration::from_secs(60)))
         .observer(Print)
         .build()?;
+    let ids = || ["a", "b", "c"].into_iter().filter_map(|name| router.backend_id(name));
     let show = |title: &str| println!("{title}\n{}\n", router.explain(&CallOptions::default()));
 
     show("Nothing was read yet; all stand alike:");
     let now = Clock.now();
-    page.set(0, Score::WELL, now);
-    page.set(1, Score::from_permille(300), now);
+    page.publish(ids().zip([Score::WELL, Score::from_permille(300)]), now);
     show("a is well, b is not, c is unknown and stands behind a:");
-    for slot in 0..3 {
-        page.set(slot, Score::DEAD, now);
-    }
+    page.publish(ids().map(|id| (id, Score::DEAD)), now);
     show("The page says that all are dead. That is doubted:");
-    for slot in 0..3 {
-        page.set(slot, Score::WELL, now - Duration::from_secs(3600));
-    }
+    page.publish(ids().map(|id| (id, Score::WELL)), now - Duration::from_secs(3600));
     show("An hour old; nobody believes it, nobody is hurt:");
+
+    page.publish(ids().zip([Score::DEAD, Score::WELL, Score::WELL]), now);
+    let gone = router.backend_id("a").ok_or("there is an a")?;
+    router.update(|fleet| fleet.remove("a"))?;
+    router.update(|fleet| fleet.add(Profile::new("d"), model()))?;
+    let new = router.backend_id("d").ok_or("there is a d")?;
+    println!("a was {gone:?} and is gone, d is {new:?}\n");
+    assert_ne!(gone, new);
+    assert_eq!(page.read(new, now), Reading::Missing);
+    show("a was dead and is gone; of d, which may have its slot, nothing is known:");
 
     println!("Two calls:");
     for _ in 0..2 {

@@ -8,7 +8,7 @@
 //! `POST /v1/chat/completions`, whole and streamed, within the total deadline of the header `x-fallway-deadline-ms`
 //! (default 60 s). Every answer says who gave it, after how many attempts, and why: `x-fallway-backend`,
 //! `x-fallway-attempts`, `x-fallway-decision`. `GET /decisions` shows the last hundred in full, `GET /health` says `ok`.
-//! A client that goes away cancels the call to the backend.
+//! A client that goes away cancels the call to the backend. With `weight=` requests are shared out by weight.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use fallway::adapt::tokio::TokioTimer;
 use fallway::backend::{FailureKind, Fault};
 use fallway::decision::Reason;
-use fallway::policy::{FailSafe, PolicyExt, predicted_ttft};
+use fallway::policy::{FailSafe, PolicyExt};
 use fallway::recover::Ejection;
 use fallway::router::RouteErrorKind;
 use fallway::{BuildError, CallOptions, Decision, RouteError, Routed, Router};
@@ -81,7 +81,7 @@ fn build(args: Args) -> Result<Router<ChatRequest, ChatAnswer>, BuildError> {
             fail_safe = fail_safe.tiers(model, [model, fallback.as_str()]);
         }
     }
-    let mut builder = Router::builder(predicted_ttft().fail_safe(fail_safe));
+    let mut builder = Router::builder(args.leaf().fail_safe(fail_safe));
     if let Some(limit) = args.stall_limit {
         builder = builder.idle_limit(limit);
     }

@@ -224,8 +224,8 @@ impl Fleet {
 
     /// Whether the request may be served in this region.
     pub(crate) fn may_serve(&self, facts: &Facts, region: RegionIndex) -> bool {
-        facts.residency.is_empty()
-            || self.regions[usize::from(region)].as_ref().is_some_and(|name| facts.residency.contains(name))
+        !facts.has_residency()
+            || self.regions[usize::from(region)].as_ref().is_some_and(|name| facts.allows_region(name))
     }
 }
 

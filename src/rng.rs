@@ -1,8 +1,8 @@
 //! Seeded randomness: every random choice derives from the decision's seed.
 //!
 //! The generator is SplitMix64 (Steele, Lea, Flood: *Fast Splittable Pseudorandom Number Generators*, OOPSLA 2014).
-//! It is written out here, in ten lines, because a decision must replay to the same choice on another machine and
-//! after an upgrade of any dependency; general generators promise neither.
+//! It is written out here, in ten lines, because a run with a fixed seed and the same events must make the same
+//! decisions on any machine and after an upgrade of any dependency; general generators promise neither.
 
 /// A small deterministic generator. Equal seeds give equal sequences, for ever.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ const fn finish(mut z: u64) -> u64 {
 }
 
 /// A stable 64-bit hash of a name (FNV-1a, finished by SplitMix64): equal on every machine and in every version,
-/// which affinity and replay depend on.
+/// which affinity and repeated runs depend on.
 pub(crate) fn hash_str(text: &str) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     for byte in text.bytes() {

@@ -1,7 +1,8 @@
 //! One call to one server: post the request, read the answer piece by piece, count its tokens.
 //!
 //! Both clients share this file, so that they differ in how they choose and what they do about trouble, not in how well
-//! they read HTTP.
+//! they read HTTP. Both ask for every answer as a stream, also where the caller wants it whole: a server that sends no
+//! first token in time is then found out at once, whatever the length of the answer.
 
 use std::collections::VecDeque;
 
@@ -17,8 +18,6 @@ use crate::workload::Job;
 
 /// The header that tells the servers how long the prompt is that the trace does not hold.
 const PROMPT_TOKENS: HeaderName = HeaderName::from_static("x-prompt-tokens");
-/// Largest unary answer; a thousand tokens are some 6 kB.
-const MAX_ANSWER: usize = 4 << 20;
 
 /// Why a call gave no answer, or not all of it.
 #[derive(Debug)]
@@ -62,7 +61,7 @@ impl From<HttpError> for Failure {
 pub(crate) enum Piece {
     /// This many tokens of content, at least one.
     Tokens(u32),
-    /// The end as the protocol announces it: `[DONE]`, or all of a unary body.
+    /// The end as the protocol announces it: `[DONE]`.
     Done,
     /// The body ended cleanly, but nothing announced that the answer is complete.
     EndedWithoutDone,
@@ -71,9 +70,8 @@ pub(crate) enum Piece {
 /// An answer whose head has arrived.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// `None` when a unary body has been read.
+    /// `None` when the body has ended.
     reply: Option<Reply>,
-    stream: bool,
     parser: SseParser,
     /// Parsed and not yet handed out.
     events: VecDeque<SseEvent>,
@@ -81,18 +79,18 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Crosses the distance, posts the request and waits for the head of the answer, which comes as a `stream` or whole.
+    /// Crosses the distance, posts the request and waits for the head of the answer.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub(crate) async fn open(http: &Http, endpoint: &Endpoint, job: &Job, stream: bool) -> Result<Self, Failure> {
+    pub(crate) async fn open(http: &Http, endpoint: &Endpoint, job: &Job) -> Result<Self, Failure> {
         sleep(endpoint.rtt).await;
         let headers = [(PROMPT_TOKENS, HeaderValue::from(job.prompt_tokens))];
-        let reply = http.post_json(&endpoint.uri, headers, job.body(stream)).await?;
+        let reply = http.post_json(&endpoint.uri, headers, job.body()).await?;
         if reply.status != StatusCode::OK {
             return Err(Failure::Status(reply.status, Box::new(reply.headers)));
         }
-        Ok(Self { reply: Some(reply), stream, parser: SseParser::new(), events: VecDeque::new(), tokens: 0 })
+        Ok(Self { reply: Some(reply), parser: SseParser::new(), events: VecDeque::new(), tokens: 0 })
     }
 
     /// Tokens read so far.
@@ -105,9 +103,6 @@ impl Answer {
     /// # Errors
     /// See [`Failure`]; nothing follows after one.
     pub(crate) async fn next(&mut self) -> Result<Piece, Failure> {
-        if !self.stream {
-            return self.whole().await;
-        }
         loop {
             while let Some(event) = self.events.pop_front() {
                 if let Some(piece) = self.read_event(&event)? {
@@ -128,18 +123,6 @@ impl Answer {
                 None => self.reply = None,
             }
         }
-    }
-
-    async fn whole(&mut self) -> Result<Piece, Failure> {
-        let Some(reply) = self.reply.take() else {
-            return Ok(Piece::Done);
-        };
-        let body = reply.bytes(MAX_ANSWER).await?;
-        let completion: Completion = serde_json::from_slice(&body).map_err(|_| Failure::Malformed)?;
-        let text = completion.choices.first().and_then(|choice| choice.message.as_ref());
-        let text = text.and_then(|message| message.content.as_deref());
-        let count = self.count(text.ok_or(Failure::Malformed)?)?;
-        Ok(Piece::Tokens(count))
     }
 
     fn read_event(&mut self, event: &SseEvent) -> Result<Option<Piece>, Failure> {
@@ -170,7 +153,7 @@ impl Answer {
     }
 }
 
-/// What is read of a completion or of one event of a stream.
+/// What is read of one event of a stream.
 #[derive(Debug, Deserialize)]
 struct Completion {
     #[serde(default)]
@@ -180,7 +163,6 @@ struct Completion {
 
 #[derive(Debug, Deserialize)]
 struct Choice {
-    message: Option<Content>,
     delta: Option<Content>,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
 Replays recorded LLM traffic over nine real HTTP servers through injected faults, once with the usual client
-(ordered list, 3 retries, per-attempt timeout) and once with fallway, and compares them.
+(round robin, 3 retries, per-attempt timeout) and once with fallway, and compares them.
 
 Usage: cargo run --release --example replay -- [FLAGS]
 
@@ -17,9 +17,12 @@ Usage: cargo run --release --example replay -- [FLAGS]
                      [default: 24, longer where that would be more than 84 requests/s]
   --load L           mean utilisation of the nine servers, 0.05 to 0.9 [default: 0.5]; a trace with bursts gets
                      faster servers than that, see the documentation of fleet.rs
-  --slo SECONDS      first token (unary: whole answer) within this time [default: 1]
+  --slo SECONDS      first token (of an answer wanted whole: all of it) within this time [default: 1]
   --deadline SECONDS whole answer within this time, at least the SLO [default: 8]
-  --stream-share X   share of the requests that stream, 0 to 1 [default: 0.5]
+  --usual-limit SECONDS
+                     first token of an attempt of the usual client within this time
+                     [default: 0.4 of the SLO, as for fallway]
+  --stream-share X   share of the callers that read the answer as it is written, 0 to 1 [default: 0.5]
   --seed N           moves the fault windows and chooses their victims [default: 1]
   --json FILE        write everything machine-readable
   --svg FILE         picture of goodput over time [default: target/replay.svg]
@@ -43,7 +46,9 @@ pub(crate) struct Args {
     pub(crate) slo: Duration,
     /// Limit for the whole answer.
     pub(crate) deadline: Duration,
-    /// Share of the requests that stream.
+    /// Limit of the usual client's attempts; `None` is that of fallway.
+    pub(crate) usual_limit: Option<Duration>,
+    /// Share of the callers that read the answer as it is written.
     pub(crate) stream_share: f64,
     /// Seed of the fault schedule and of the choice between stream and unary.
     pub(crate) seed: u64,
@@ -62,6 +67,7 @@ impl Default for Args {
             load: 0.5,
             slo: Duration::from_secs(1),
             deadline: Duration::from_secs(8),
+            usual_limit: None,
             stream_share: 0.5,
             seed: 1,
             json: None,
@@ -100,6 +106,7 @@ impl Args {
                 "--load" => args.load = number(name, &value()?, 0.05, 0.9)?,
                 "--slo" => args.slo = time_limit(name, &value()?)?,
                 "--deadline" => args.deadline = time_limit(name, &value()?)?,
+                "--usual-limit" => args.usual_limit = Some(time_limit(name, &value()?)?),
                 "--stream-share" => args.stream_share = number(name, &value()?, 0.0, 1.0)?,
                 "--seed" => args.seed = whole(name, &value()?)?,
                 "--json" => args.json = Some(value()?.into()),

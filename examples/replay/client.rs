@@ -2,16 +2,39 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::faults::Fault;
 use crate::workload::Job;
 
+/// How long a client waits for a first token and for the next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// For the first token of one attempt.
+    pub(crate) first_token: Duration,
+    /// For the next token.
+    pub(crate) pause: Duration,
+}
+
+impl Patience {
+    /// The part of the SLO that one attempt may wait for its first token, by default: what is left is enough for another.
+    pub(crate) const FIRST_TOKEN: f64 = 0.4;
+
+    /// What suits this SLO.
+    pub(crate) fn for_slo(slo: Duration) -> Self {
+        Self { first_token: slo.mul_f64(Self::FIRST_TOKEN), pause: slo }
+    }
+}
+
 /// Somebody who sends requests to the nine servers. It knows their addresses, nothing of the faults.
 pub(crate) trait Client: Send + Sync + 'static {
     /// Name in tables and pictures.
     fn name(&self) -> &'static str;
+
+    /// What it was told, in a few words, for whoever compares.
+    fn settings(&self) -> String;
 
     /// Sends one request and reads its answer to the end.
     ///

@@ -24,6 +24,8 @@ const ABANDON_AFTER: Duration = Duration::from_secs(2);
 pub(crate) struct Run {
     /// Name of the client.
     pub(crate) name: &'static str,
+    /// What it was told.
+    pub(crate) settings: String,
     /// One for each job, in the same order.
     pub(crate) observations: Vec<Observation>,
     /// Decisions that the client wants shown.
@@ -49,7 +51,13 @@ pub(crate) async fn drive<C: Client>(
     let (faults, observations) = tokio::join!(inject(windows, fleet, start, &bar), requests);
     bar.finish_and_clear();
     faults?;
-    Ok(Run { name: client.name(), observations, explained: client.explained(), leaked_leases: client.leaked_leases() })
+    Ok(Run {
+        name: client.name(),
+        settings: client.settings(),
+        observations,
+        explained: client.explained(),
+        leaked_leases: client.leaked_leases(),
+    })
 }
 
 async fn replay<C: Client>(

@@ -1,10 +1,8 @@
 //! The client under test: nine backends behind one fallway router. This is all the code that a host needs for it.
 //!
-//! - **Every answer is asked for as a stream**, also when the caller wants it whole. A server that sends no first token
-//!   in time is then found out at once, whatever the length of the answer; and a whole answer is handed over when it is
-//!   complete, so one that breaks midway costs an attempt and not the request.
 //! - **The point of no return** of a stream is its first token: until then the router tries elsewhere, after it the caller
-//!   is told.
+//!   is told. An answer that the caller wants whole is handed over when it is complete, so one that breaks midway costs an
+//!   attempt and not the request.
 //! - **The end is `[DONE]`**, nothing else. A body that ends without it is a failure of its server, and the router learns it.
 //! - **Limits**: no server gets more in flight than it can use. What does not fit waits in the router, from where it goes to
 //!   whoever is free first, and not behind a slow one.
@@ -14,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use fallway::backend::{Attempt, Backend, BackendError, FailureKind};
+use fallway::decision::Next;
 use fallway::policy::{FailSafe, PolicyExt, predicted_ttft};
 use fallway::recover::Ejection;
 use fallway::{CallOptions, Decision, Facts, Profile, RouteError, Routed, Router};
@@ -21,14 +20,12 @@ use futures::stream::{self, BoxStream, StreamExt};
 use tokio::time::{Instant, timeout};
 
 use crate::answer::{Answer, Failure, Piece};
-use crate::client::{Call, Client, Explained, Observation, Outcome};
+use crate::client::{Call, Client, Explained, Observation, Outcome, Patience};
 use crate::faults::Fault;
 use crate::fleet::Endpoint;
 use crate::support::http::Http;
 use crate::workload::{Job, MODEL};
 
-/// The longest wait for a first token, as a part of the SLO: what is left is enough for another attempt.
-const FIRST_TOKEN_SHARE: f64 = 0.4;
 /// This many requests pass before the decision is kept that is shown as the normal one: the router knows its servers then.
 const WARM: usize = 40;
 
@@ -36,8 +33,7 @@ const WARM: usize = 40;
 #[derive(Debug)]
 pub(crate) struct FallwayClient {
     router: Router<Job, Pieces>,
-    /// The longest pause inside a stream.
-    idle_limit: Duration,
+    patience: Patience,
     shown: Mutex<Shown>,
 }
 
@@ -46,9 +42,8 @@ type Pieces = BoxStream<'static, Result<u32, BackendError>>;
 
 impl FallwayClient {
     /// A router over these servers.
-    pub(crate) fn new(servers: Vec<Endpoint>, slo: Duration) -> Self {
-        let first_token_limit = slo.mul_f64(FIRST_TOKEN_SHARE);
-        let http = Http::new(first_token_limit);
+    pub(crate) fn new(servers: Vec<Endpoint>, patience: Patience) -> Self {
+        let http = Http::new(patience.first_token);
         // In compressed time a second is most of a minute: rests are short. Every cut stream is a request that nobody can
         // save, so three failures in a row are enough.
         let ejection = Ejection::fast().consecutive(3);
@@ -56,11 +51,11 @@ impl FallwayClient {
         for endpoint in servers {
             let profile =
                 Profile::new(endpoint.id.clone()).model(MODEL).region(endpoint.region).concurrency(endpoint.in_flight);
-            router = router.backend(profile, Server { http: http.clone(), endpoint, first_token_limit });
+            router = router.backend(profile, Server { http: http.clone(), endpoint, patience });
         }
         Self {
             router: router.build().expect("nine servers with distinct ids and positive limits are a valid fleet"),
-            idle_limit: slo,
+            patience,
             shown: Mutex::default(),
         }
     }
@@ -68,13 +63,23 @@ impl FallwayClient {
     fn options(&self, job: &Job, time: Duration) -> CallOptions {
         // A completion that is computed twice costs money twice and does no other harm.
         let facts = Facts::model(MODEL).prompt_tokens(job.prompt_tokens.into()).replay_safe();
-        CallOptions::within(time).facts(facts).idle_limit(self.idle_limit)
+        CallOptions::within(time).facts(facts).idle_limit(self.patience.pause)
     }
 }
 
 impl Client for FallwayClient {
     fn name(&self) -> &'static str {
         "fallway"
+    }
+
+    fn settings(&self) -> String {
+        let Patience { first_token, pause } = self.patience;
+        let attempts = FailSafe::ATTEMPTS;
+        format!(
+            "{} over the nine, {attempts} attempts, first token within {first_token:?}, pauses up to {pause:?}, known \
+             limits of calls in flight, one deadline for all attempts",
+            self.router.describe()
+        )
     }
 
     async fn send(&self, call: &Call) -> Observation {
@@ -106,13 +111,19 @@ impl Client for FallwayClient {
 
     fn explained(&self) -> Vec<Explained> {
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let abroad = Facts::model(MODEL).prompt_tokens(900).residency(["ap-south"]);
-        let refused = self.router.explain(&CallOptions::new(abroad));
-        let named = [("a normal decision", &shown.normal), ("with a region lost", &shown.outage)];
+        let named = [
+            ("a normal decision", &shown.normal),
+            ("with a region lost", &shown.outage),
+            ("a request of the run that was refused", &shown.refused),
+        ];
         let kept = named.into_iter().filter_map(|(title, text)| Some((title, text.clone()?)));
-        kept.chain([("refused: the data must stay where no server is", format!("{refused}"))])
-            .map(|(title, text)| Explained { title: title.into(), text })
-            .collect()
+        // Where the run refused nobody, a refusal is only to be had by asking for what nobody offers.
+        let dry = shown.refused.is_none().then(|| {
+            let abroad = Facts::model(MODEL).prompt_tokens(900).residency(["ap-south"]);
+            let title = "no request of the run was refused; a dry run of one that may be served in ap-south only";
+            (title, self.router.explain(&CallOptions::new(abroad)).to_string())
+        });
+        kept.chain(dry).map(|(title, text)| Explained { title: title.into(), text }).collect()
     }
 
     fn leaked_leases(&self) -> u64 {
@@ -138,6 +149,7 @@ struct Shown {
     requests: usize,
     normal: Option<String>,
     outage: Option<String>,
+    refused: Option<String>,
     /// The one kept of the outage had to try twice: there is no better one.
     failed_over: bool,
 }
@@ -148,6 +160,9 @@ impl FallwayClient {
         shown.requests += 1;
         if shown.requests > WARM && call.during.is_none() && shown.normal.is_none() {
             shown.normal = Some(decision.to_string());
+        }
+        if matches!(decision.next(), Next::Refuse { .. }) && shown.refused.is_none() {
+            shown.refused = Some(decision.to_string());
         }
         let failed_over = decision.attempts().len() > 1;
         let better = failed_over && !shown.failed_over;
@@ -163,7 +178,7 @@ impl FallwayClient {
 struct Server {
     http: Http,
     endpoint: Endpoint,
-    first_token_limit: Duration,
+    patience: Patience,
 }
 
 #[async_trait]
@@ -171,7 +186,7 @@ impl Backend<Job> for Server {
     type Response = Pieces;
 
     async fn call(&self, job: &Job, _: &Attempt) -> Result<Pieces, BackendError> {
-        let first = timeout(self.first_token_limit, self.begin(job)).await;
+        let first = timeout(self.patience.first_token, self.begin(job)).await;
         let (mut answer, first) = first.map_err(|_| FailureKind::Timeout)??;
         if job.stream {
             let rest = stream::try_unfold(answer, async |mut answer| {
@@ -188,7 +203,7 @@ impl Backend<Job> for Server {
 impl Server {
     /// An answer and its first tokens.
     async fn begin(&self, job: &Job) -> Result<(Answer, u32), BackendError> {
-        let mut answer = Answer::open(&self.http, &self.endpoint, job, true).await?;
+        let mut answer = Answer::open(&self.http, &self.endpoint, job).await?;
         let first = tokens(&mut answer).await?;
         Ok((answer, first.ok_or(FailureKind::Protocol)?))
     }

@@ -7,9 +7,11 @@
 //! ```
 //!
 //! Nine OpenAI-compatible servers are started on loopback, three regions of three. 2,000 requests of the Azure LLM
-//! conversation trace arrive at their recorded times, compressed into 24 s; half of them stream. Six faults happen on the
+//! conversation trace arrive at their recorded times, compressed into 24 s; half of the callers read the answer as it is
+//! written, half want it whole. Six faults happen on the
 //! way: a server refuses connections, one slows down tenfold, a region answers 429, another region is lost, a server hangs,
-//! and streams are cut midway. The same workload runs twice, with the usual client and with fallway.
+//! and streams are cut midway. The same workload runs twice, with the usual client and with fallway, both with the same
+//! limits of time.
 //!
 //! It prints one table side by side and three decisions of fallway with their reasons, and draws goodput over time
 //! (`target/replay.svg`). `--help` lists the flags. It ends by itself, in under a minute.
@@ -37,7 +39,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use args::{Args, HELP};
-use client::Client;
+use client::{Client, Patience};
 use drive::{Run, drive};
 use fallway_client::FallwayClient;
 use faults::Window;
@@ -135,8 +137,10 @@ async fn replay(args: &Args, trace: String, rows: &[Row]) -> Result<(), Box<dyn 
     );
 
     let scene = Scene { workload: &workload, windows: &windows, sizing, judge };
-    let naive = scene.run(UsualClient::new).await?;
-    let fallway = scene.run(|servers| FallwayClient::new(servers, args.slo)).await?;
+    let patience = Patience::for_slo(args.slo);
+    let usual = Patience { first_token: args.usual_limit.unwrap_or(patience.first_token), ..patience };
+    let naive = scene.run(|servers| UsualClient::new(servers, usual)).await?;
+    let fallway = scene.run(|servers| FallwayClient::new(servers, patience)).await?;
 
     let names = [naive.name, fallway.name];
     let report = Report::new(setup, &workload.jobs, &windows, [&naive, &fallway], judge);

@@ -45,6 +45,8 @@ impl Judge {
 /// The figures of one client. The field names are the keys of the JSON file.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Summary {
+    /// What the client was told.
+    pub(crate) settings: String,
     pub(crate) requests: usize,
     pub(crate) goodput: f64,
     /// Times to the first token are over the requests that got one; the others count in `goodput` and `errors`.
@@ -80,6 +82,7 @@ impl Summary {
             *errors.entry(reason.to_owned()).or_insert(0) += 1;
         }
         Self {
+            settings: run.settings.clone(),
             requests: seen.len(),
             goodput: judge.goodput(seen).unwrap_or(0.0),
             ttft_p50_ms: percentile_ms(&first_tokens, 50),

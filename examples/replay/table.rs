@@ -23,6 +23,8 @@ impl fmt::Display for Table<'_> {
         let Report { client, windows, calm, setup, .. } = self.report;
         let deadline = setup.deadline_s;
         let [left, right] = self.names;
+        writeln!(f, "{left}: {}", client.naive.settings)?;
+        writeln!(f, "{right}: {}\n", client.fallway.settings)?;
         row(f, "", left, right)?;
         rule(f)?;
         let mut line = |name: &str, figure: &dyn Fn(&Summary) -> String| {

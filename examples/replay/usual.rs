@@ -1,65 +1,75 @@
 //! The usual client: a list of servers, three retries, a timeout per attempt, no memory.
 //!
-//! This is the loop that most applications have around their SDK, and it is given every fair chance:
+//! This is the loop that most applications have around their SDK, with the settings under which it does best here:
 //!
 //! - **The list** begins with the preferred region. With everything sent to its first entry, that server would drown at
 //!   this load and the comparison would end there; so the first choice of each request moves on by one, as every
 //!   round-robin proxy does it, and retries go on down the list from there.
 //! - **Retries**: three, at once, since each goes to another server. Retried are refused and broken connections, timeouts,
 //!   429 and 5xx, as the common SDKs do. Retry-After is for the server that sent it, and the next attempt goes elsewhere.
-//! - **The timeout** is two seconds: to the first token of a stream, to the whole of a unary answer. Common defaults are
-//!   60 to 600 s in a world where an answer takes ten seconds; answers here take a fraction of a second, so two seconds
-//!   are the *short* end of what is usual. A stream must also not pause for longer than that.
-//! - **After the first token** there is no retry: the caller has read a part of the answer. A stream that ends cleanly
-//!   is taken for complete, with or without `[DONE]`: most loops end where the body ends.
-//! - **No memory**: what one request has learned, the next one learns again. There is no deadline over all attempts.
+//! - **The timeout** is that of fallway, 0.4 of the SLO to the first token ([`Patience`]). Most loops wait far longer; of
+//!   the limits that were measured (`--usual-limit`, see `docs/benchmarks.md`) this one serves it best.
+//! - **Streams**: it asks for streams as fallway does, so that the timeout finds a dead server early whatever the length
+//!   of the answer. An answer that its caller wants whole is handed over when it is complete, and one that breaks before
+//!   is one more attempt.
+//! - **After the first token** of a stream there is no retry: the caller has read a part of the answer. A stream that ends
+//!   cleanly is taken for complete, with or without `[DONE]`: most loops end where the body ends.
+//! - **No memory**: what one request has learned, the next one learns again. It counts no calls in flight, so it knows no
+//!   limits, and there is no deadline over all attempts. That is what makes it the usual client.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
 
 use crate::answer::{Answer, Failure, Piece};
-use crate::client::{Call, Client, Observation, Outcome};
+use crate::client::{Call, Client, Observation, Outcome, Patience};
 use crate::fleet::Endpoint;
 use crate::support::http::Http;
 
 /// Attempts after the first.
 const RETRIES: u32 = 3;
-/// Limit of one attempt, and of a pause inside a stream.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// See the module documentation.
 #[derive(Debug)]
 pub(crate) struct UsualClient {
     http: Http,
     servers: Vec<Endpoint>,
+    patience: Patience,
     next: AtomicUsize,
 }
 
 impl UsualClient {
     /// A client with this list, in order of preference.
-    pub(crate) fn new(servers: Vec<Endpoint>) -> Self {
-        Self { http: Http::new(ATTEMPT_TIMEOUT), servers, next: AtomicUsize::new(0) }
+    pub(crate) fn new(servers: Vec<Endpoint>, patience: Patience) -> Self {
+        Self { http: Http::new(patience.first_token), servers, patience, next: AtomicUsize::new(0) }
     }
 
-    /// One attempt up to the first piece of content.
+    /// One attempt up to what can be handed over: the first piece of a stream, or the whole.
     async fn begin(&self, server: &Endpoint, call: &Call) -> Result<(Answer, Piece), Trouble> {
         let first = async {
-            let mut answer = Answer::open(&self.http, server, &call.job, call.job.stream).await?;
+            let mut answer = Answer::open(&self.http, server, &call.job).await?;
             let piece = answer.next().await?;
-            Ok((answer, piece))
+            Ok::<_, Failure>((answer, piece))
         };
-        match timeout(ATTEMPT_TIMEOUT, first).await {
-            Ok(result) => result.map_err(Trouble::Failure),
-            Err(_) => Err(Trouble::Timeout),
+        let (mut answer, mut piece) = timeout(self.patience.first_token, first).await??;
+        if call.job.stream {
+            return Ok((answer, piece));
+        }
+        while let Piece::Tokens(_) = piece {
+            piece = timeout(self.patience.pause, answer.next()).await??;
+        }
+        match piece {
+            Piece::Done => Ok((answer, piece)),
+            // Nobody has seen any of it yet.
+            _ => Err(Trouble::Failure(Failure::Malformed)),
         }
     }
 
     /// The rest of an answer whose first piece is known.
     async fn finish(&self, mut answer: Answer, mut piece: Piece, call: &Call) -> Outcome {
         while let Piece::Tokens(_) = piece {
-            piece = match timeout(ATTEMPT_TIMEOUT, answer.next()).await {
+            piece = match timeout(self.patience.pause, answer.next()).await {
                 Ok(Ok(next)) => next,
                 Ok(Err(_)) | Err(_) => return Outcome::TruncatedReported,
             };
@@ -68,10 +78,22 @@ impl UsualClient {
     }
 }
 
-/// How an attempt ended before its first token.
+/// How an attempt ended before anything was handed over.
 enum Trouble {
     Failure(Failure),
     Timeout,
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<Elapsed> for Trouble {
+    fn from(_: Elapsed) -> Self {
+        Self::Timeout
+    }
 }
 
 impl Trouble {
@@ -99,6 +121,14 @@ impl Client for UsualClient {
         "usual client"
     }
 
+    fn settings(&self) -> String {
+        let Patience { first_token, pause } = self.patience;
+        format!(
+            "takes turns over the nine, {RETRIES} retries, each elsewhere and at once, first token within \
+             {first_token:?}, pauses up to {pause:?}, no limits of calls in flight, no memory"
+        )
+    }
+
     async fn send(&self, call: &Call) -> Observation {
         let first = self.next.fetch_add(1, Relaxed);
         let mut seen = Observation {
@@ -116,7 +146,7 @@ impl Client for UsualClient {
             seen.attempts += 1;
             match self.begin(server, call).await {
                 Ok((answer, piece)) => {
-                    if let Piece::Tokens(_) = piece {
+                    if answer.tokens() > 0 {
                         seen.first_token_at = Some(Instant::now());
                     }
                     seen.backend = Some(server.id.clone());

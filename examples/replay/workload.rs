@@ -24,16 +24,16 @@ pub(crate) struct Job {
     pub(crate) prompt_tokens: u32,
     /// Length of the answer it must get.
     pub(crate) output_tokens: u32,
-    /// Whether the caller wants the answer as it is written, or whole.
+    /// Whether the caller wants the answer as it is written, or whole. Either way it is asked for as a stream.
     pub(crate) stream: bool,
 }
 
 impl Job {
     /// The request as an OpenAI-compatible server takes it. The trace holds no text: the prompt is a placeholder, its
     /// length travels in a header, and `max_tokens` asks for exactly the recorded answer.
-    pub(crate) fn body(&self, stream: bool) -> Bytes {
+    pub(crate) fn body(&self) -> Bytes {
         Bytes::from(format!(
-            r#"{{"model":"{MODEL}","max_tokens":{},"stream":{stream},"messages":[{{"role":"user","content":"recorded prompt"}}]}}"#,
+            r#"{{"model":"{MODEL}","max_tokens":{},"stream":true,"messages":[{{"role":"user","content":"recorded prompt"}}]}}"#,
             self.output_tokens
         ))
     }

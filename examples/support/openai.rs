@@ -86,10 +86,15 @@ impl ChatRequest {
     }
 
     /// What a router may know of it. Tokens of the prompt are those of the header `x-prompt-tokens`, else a quarter of the
-    /// characters. A completion that is computed twice costs money twice and does no other harm: it is replay-safe.
+    /// characters. The header is the caller's word, and what it says weighs on a backend in the eyes of all others: more
+    /// tokens than the body has bytes are not believed. A completion that is computed twice costs money twice and does no
+    /// other harm: it is replay-safe.
     pub fn facts(&self) -> Facts {
         let announced = self.headers.get(PROMPT_TOKENS).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let tokens = announced.unwrap_or_else(|| Facts::estimate_tokens(self.body.len()));
+        let tokens = match announced {
+            Some(tokens) => self.body.len().min(tokens) as u64,
+            None => Facts::estimate_tokens(self.body.len()),
+        };
         let facts = Facts::model(self.model.as_str()).prompt_tokens(tokens).replay_safe();
         match self.max_tokens {
             Some(tokens) => facts.output_tokens(tokens),

@@ -7,7 +7,8 @@ use std::time::Duration;
 /// Names a backend in one router for as long as anything refers to it.
 ///
 /// The slot is dense, so a table indexed by it stays small; it is given to another backend only after the first was
-/// removed and its last lease returned, and then with another epoch.
+/// removed and its last lease returned, and then with another epoch. Compare the whole id: an entry of another epoch
+/// speaks of a backend that is gone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct BackendId {

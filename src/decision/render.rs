@@ -148,7 +148,7 @@ impl Candidate<'_> {
             f.write_str(reason.label())?;
             match reason {
                 Reason::OutsideResidency => {
-                    let allowed = self.record.facts().allowed_regions().join(", ");
+                    let allowed = self.record.facts().allowed_regions().unwrap_or_default().join(", ");
                     write!(f, " ({} is not in [{allowed}])", profile.region_name().unwrap_or("no region"))
                 }
                 Reason::MissingCapabilities { missing } => write!(f, " ({missing})"),

@@ -1,11 +1,13 @@
 //! What is known: [`Facts`] of a request, [`Profile`] of a backend.
 
 mod capabilities;
+mod name;
 mod price;
 mod profile;
 mod request;
 
 pub use capabilities::Capabilities;
+pub use name::InvalidName;
 pub use price::{InvalidPrice, Price};
 pub use profile::Profile;
 pub use request::{Facts, Priority};

@@ -1,6 +1,6 @@
 //! The static facts of a backend.
 
-use super::{Capabilities, Price};
+use super::{Capabilities, InvalidName, Price};
 use std::time::Duration;
 
 /// The static facts of a backend: what it is, where it stands, what it can take.
@@ -30,6 +30,9 @@ pub struct Profile {
     pub(crate) capabilities: Option<Capabilities>,
     pub(crate) weight: f64,
     pub(crate) tenants: Vec<String>,
+    /// Whether a set of tenants was given: an empty one is a mistake, not "all".
+    #[cfg_attr(feature = "serde", serde(skip))]
+    selective: bool,
     pub(crate) attempt_limit: Option<Duration>,
     pub(crate) drained: bool,
 }
@@ -51,6 +54,7 @@ impl Profile {
             capabilities: None,
             weight: 1.0,
             tenants: Vec::new(),
+            selective: false,
             attempt_limit: None,
             drained: false,
         }
@@ -134,10 +138,12 @@ impl Profile {
         self
     }
 
-    /// The only tenants that it serves; default all.
+    /// The only tenants that it serves; default all. An empty set makes no sense and is refused by
+    /// [`check`](Self::check): to serve nobody, drain it.
     #[must_use]
     pub fn only_tenants<S: Into<String>>(mut self, tenants: impl IntoIterator<Item = S>) -> Self {
         self.tenants = tenants.into_iter().map(Into::into).collect();
+        self.selective = true;
         self
     }
 
@@ -180,6 +186,16 @@ impl Profile {
         self.region.as_deref()
     }
 
+    /// The zone inside the region.
+    pub fn zone_name(&self) -> Option<&str> {
+        self.zone.as_deref()
+    }
+
+    /// Who runs it.
+    pub fn provider_name(&self) -> Option<&str> {
+        self.provider.as_deref()
+    }
+
     /// Its failure domain, or its region where none was given.
     pub fn domain(&self) -> Option<&str> {
         self.failure_domain.as_deref().or(self.region.as_deref())
@@ -203,5 +219,115 @@ impl Profile {
     /// Its limit of calls in flight.
     pub const fn concurrency_limit(&self) -> Option<u32> {
         self.concurrency
+    }
+    /// The tokens that prompt and answer may have together, where known.
+    pub const fn context_limit(&self) -> Option<u64> {
+        self.context_window
+    }
+
+    /// What its model can do, where known.
+    pub const fn known_capabilities(&self) -> Option<Capabilities> {
+        self.capabilities
+    }
+
+    /// The only tenants that it serves; `None` for all.
+    pub fn allowed_tenants(&self) -> Option<&[String]> {
+        self.selective.then_some(&self.tenants)
+    }
+
+    /// How long one call may take until it returns, if it is limited.
+    pub const fn attempt_time_limit(&self) -> Option<Duration> {
+        self.attempt_limit
+    }
+
+    /// Whether it takes no new requests.
+    pub const fn is_drained(&self) -> bool {
+        self.drained
+    }
+
+    /// Whether its names can be told apart, printed on one line and sent in a header.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidName`] says which name and why: one that is given but empty, one with control characters, a set of
+    /// tenants without any, a model with two versions.
+    ///
+    /// ```
+    /// use fallway::Profile;
+    /// let error = Profile::new("a").model("llama@3@4").check().unwrap_err();
+    /// assert_eq!(error.to_string(), "the model has more than one version");
+    /// ```
+    pub fn check(&self) -> Result<(), InvalidName> {
+        let version = self.full_model().filter(|model| model.contains('@')).and(self.model_version());
+        let names = [
+            ("the id", Some(self.id())),
+            ("the model", self.model_name()),
+            ("the model's version", version),
+            ("the region", self.region.as_deref()),
+            ("the zone", self.zone.as_deref()),
+            ("the provider", self.provider.as_deref()),
+            ("the credential", self.credential.as_deref()),
+            ("the failure domain", self.failure_domain.as_deref()),
+        ];
+        let given = names.into_iter().filter_map(|(what, name)| Some((what, name?)));
+        let tenants = self.tenants.iter().map(|tenant| ("a tenant", tenant.as_str()));
+        given.chain(tenants).try_for_each(|(what, name)| InvalidName::check(what, name))?;
+        if version.is_some_and(|version| version.contains('@')) {
+            return Err(InvalidName::TwoVersions);
+        }
+        if self.selective && self.tenants.is_empty() {
+            return Err(InvalidName::NoTenant);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn a() -> Profile {
+        Profile::new("a")
+    }
+
+    #[test]
+    fn names_that_cannot_be_meant_are_named() {
+        for (profile, says) in [
+            (Profile::new("a\nb"), "the id has control characters"),
+            (a().model("m\0"), "the model has control characters"),
+            (a().model("m@1\t"), "the model's version has control characters"),
+            (a().model("m@1@2"), "the model has more than one version"),
+            (a().model("@1"), "the model is empty"),
+            (a().model("m@"), "the model's version is empty"),
+            (a().region(""), "the region is empty"),
+            (a().zone(" "), "the zone is empty"),
+            (a().provider(""), "the provider is empty"),
+            (a().credential(""), "the credential is empty"),
+            (a().failure_domain("\u{1b}[0m"), "the failure domain has control characters"),
+            (a().failure_domain(""), "the failure domain is empty"),
+            (a().only_tenants(["x", ""]), "a tenant is empty"),
+            (a().only_tenants([""; 0]), "the set of tenants is empty"),
+        ] {
+            assert_eq!(profile.check().unwrap_err().to_string(), says, "{profile:?}");
+        }
+        let full =
+            a().model("m@1").region("eu").zone("eu-1").provider("p").failure_domain("rack 7").only_tenants(["x"]);
+        assert_eq!((full.check(), a().check(), Profile::new("ä b").check()), (Ok(()), Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn what_was_set_can_be_read() {
+        let window = Duration::from_secs(2);
+        let full = a().zone("z").provider("p").context_window(9).capabilities(Capabilities::TOOLS);
+        let full =
+            full.only_tenants(["x"]).attempt_limit(window).drained(true).credential("key").failure_domain("rack");
+        assert_eq!((full.zone_name(), full.provider_name(), full.context_limit()), (Some("z"), Some("p"), Some(9)));
+        assert_eq!((full.known_capabilities(), full.is_drained()), (Some(Capabilities::TOOLS), true));
+        assert_eq!((full.allowed_tenants(), full.attempt_time_limit()), (Some(&["x".to_owned()][..]), Some(window)));
+        assert_eq!((full.credential_name(), full.domain()), (Some("key"), Some("rack")));
+        let bare = a();
+        assert_eq!((bare.zone_name(), bare.provider_name(), bare.context_limit()), (None, None, None));
+        assert_eq!((bare.known_capabilities(), bare.is_drained()), (None, false));
+        assert_eq!((bare.allowed_tenants(), bare.attempt_time_limit()), (None, None));
     }
 }

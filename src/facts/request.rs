@@ -46,7 +46,8 @@ pub struct Facts {
     pub(crate) tenant: Option<Arc<str>>,
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::facts::request::text"))]
     pub(crate) session: Option<Arc<str>>,
-    pub(crate) residency: Vec<String>,
+    /// `None` is anywhere; an empty set is nowhere.
+    pub(crate) residency: Option<Vec<String>>,
     pub(crate) needs: Capabilities,
     pub(crate) replay_safe: bool,
     pub(crate) max_cost: Option<u64>,
@@ -100,9 +101,19 @@ impl Facts {
     }
 
     /// The only regions where it may be served. A hard line: no failover ever crosses it.
+    ///
+    /// An empty set is a set too: no region is in it, so the request is refused everywhere. A lookup that went wrong
+    /// must not send data anywhere it likes. Without this call the request may be served in every region.
+    ///
+    /// ```
+    /// use fallway::Facts;
+    /// assert_eq!(Facts::any().allowed_regions(), None);
+    /// let lookup: [&str; 0] = [];
+    /// assert_eq!(Facts::any().residency(lookup).allowed_regions(), Some(&[][..]));
+    /// ```
     #[must_use]
     pub fn residency<S: Into<String>>(mut self, regions: impl IntoIterator<Item = S>) -> Self {
-        self.residency = regions.into_iter().map(Into::into).collect();
+        self.residency = Some(regions.into_iter().map(Into::into).collect());
         self
     }
 
@@ -185,14 +196,39 @@ impl Facts {
         self.session.as_deref()
     }
 
-    /// The regions where it may be served; empty for anywhere.
-    pub fn allowed_regions(&self) -> &[String] {
-        &self.residency
+    /// The only regions where it may be served; `None` for anywhere, empty for nowhere.
+    pub fn allowed_regions(&self) -> Option<&[String]> {
+        self.residency.as_deref()
+    }
+
+    /// Whether it is bound to regions at all.
+    pub(crate) const fn has_residency(&self) -> bool {
+        self.residency.is_some()
+    }
+
+    /// Whether it may be served in this region.
+    pub(crate) fn allows_region(&self, region: &str) -> bool {
+        self.residency.as_ref().is_none_or(|regions| regions.iter().any(|allowed| allowed == region))
+    }
+
+    /// What the model must be able to do.
+    pub const fn needed_capabilities(&self) -> Capabilities {
+        self.needs
+    }
+
+    /// The most that one attempt may cost, in pico-dollars; `None` for any price.
+    pub const fn cost_cap(&self) -> Option<u64> {
+        self.max_cost
     }
 
     /// Whether executing it twice does no harm.
     pub const fn is_replay_safe(&self) -> bool {
         self.replay_safe
+    }
+
+    /// All labels with their values, in the order in which they were added; a key may occur twice.
+    pub fn all_labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// The value of the first label with this key.
@@ -208,5 +244,32 @@ pub(crate) fn text<S: serde::Serializer>(value: &Option<Arc<str>>, serializer: S
     match value {
         Some(text) => serializer.serialize_some(&**text),
         None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_residency_allows_nothing_and_none_allows_all() {
+        let (anywhere, eu) = (Facts::any(), Facts::any().residency(["eu-west", "eu-north"]));
+        let nowhere = Facts::any().residency([""; 0]);
+        assert!(!anywhere.has_residency() && anywhere.allows_region("us-east"));
+        assert!(eu.has_residency() && eu.allows_region("eu-north") && !eu.allows_region("us-east"));
+        assert!(nowhere.has_residency() && !nowhere.allows_region("eu-west") && !nowhere.allows_region(""));
+    }
+
+    #[test]
+    fn what_was_set_can_be_read() {
+        let facts = Facts::any().needs(Capabilities::TOOLS).max_cost(7).label("zone", "a").label("zone", "b");
+        assert_eq!((facts.needed_capabilities(), facts.cost_cap()), (Capabilities::TOOLS, Some(7)));
+        assert_eq!(facts.all_labels().collect::<Vec<_>>(), [("zone", "a"), ("zone", "b")]);
+        assert_eq!(facts.label_value("zone"), Some("a"));
+        let bare = Facts::any();
+        assert_eq!(
+            (bare.needed_capabilities(), bare.cost_cap(), bare.all_labels().count()),
+            (Capabilities::NONE, None, 0)
+        );
     }
 }

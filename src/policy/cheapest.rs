@@ -12,6 +12,9 @@ pub struct Cheapest;
 /// A leaf that ranks by the price of prompt and expected answer, in pico-dollars. A backend of unknown price comes
 /// last: unknown is not free.
 ///
+/// In a pool of more than 64 backends it is the cheapest of the 64 that the decision looked at, not of the pool. To
+/// find the cheapest of many, keep the pool of a model at 64 or below.
+///
 /// ```
 /// let policy = fallway::policy::cheapest();
 /// ```

@@ -47,7 +47,7 @@ impl Asked<'_> {
     #[inline]
     pub(crate) fn is_plain(&self, live: &Live<'_>, pool: &Pool) -> bool {
         let facts = self.facts;
-        facts.residency.is_empty()
+        !facts.has_residency()
             && facts.needs.is_empty()
             && facts.max_cost.is_none()
             && facts.context_tokens() <= pool.least_window
@@ -82,7 +82,7 @@ impl Asked<'_> {
         if berth.drained {
             return Some(Reason::Drained);
         }
-        if !facts.residency.is_empty() && !live.fleet.may_serve(facts, berth.region) {
+        if facts.has_residency() && !live.fleet.may_serve(facts, berth.region) {
             return Some(Reason::OutsideResidency);
         }
         if berth.picky
@@ -174,5 +174,5 @@ pub(crate) fn demote_unproven(sheet: &mut Sheet, first: usize) {
 
 /// Whether the survey of a region can be skipped for this request.
 pub(crate) fn region_filter<'a>(fleet: &'a Fleet, facts: &'a Facts) -> Option<impl Fn(RegionIndex) -> bool + use<'a>> {
-    (!facts.residency.is_empty()).then_some(move |region| fleet.may_serve(facts, region))
+    facts.has_residency().then_some(move |region| fleet.may_serve(facts, region))
 }

@@ -16,6 +16,9 @@ pub struct Weighted;
 /// bursts, and after `n` decisions the share of a backend is off by O(log n / n), where independent random draws
 /// are off by O(1/√n). A share of 1 % is 1 % in any hundred requests, not "1 % one day".
 ///
+/// In a pool of more than 64 backends the weights are compared among the 64 that the decision looked at: shares hold
+/// on average as far as such windows are alike, and one heavy backend among many light ones gets less than its share.
+///
 /// ```
 /// use fallway::{Profile, policy::weighted};
 /// let profiles = [Profile::new("stable").weight(99.0), Profile::new("canary").weight(1.0)];

@@ -5,7 +5,7 @@ use super::{Router, SharedBackend, Update};
 use crate::backend::Backend;
 use crate::budget::RetryBudget;
 use crate::event::Observer;
-use crate::facts::Profile;
+use crate::facts::{InvalidName, Profile};
 use crate::limit::Waiters;
 use crate::policy::{PolicyError, RoutingPolicy};
 use crate::recover::{Ejection, InvalidEjection};
@@ -74,6 +74,14 @@ pub enum BuildError {
         id: String,
         /// Which name.
         name: &'static str,
+    },
+    /// A name that can not be one.
+    #[error("backend {id:?}: {reason}")]
+    InvalidName {
+        /// The backend.
+        id: String,
+        /// What is wrong with it.
+        reason: InvalidName,
     },
     /// An update names a backend that is not in the fleet.
     #[error("there is no backend {0:?}")]
@@ -280,6 +288,7 @@ pub(super) fn check_profiles<'p>(profiles: impl Iterator<Item = &'p Profile>) ->
         if let Some((name, _)) = names.into_iter().find(|(_, name)| name.is_some_and(|name| name.trim().is_empty())) {
             return Err(BuildError::EmptyName { id: id(), name });
         }
+        profile.check().map_err(|reason| BuildError::InvalidName { id: id(), reason })?;
     }
     if ids.is_empty() { Err(BuildError::NoBackend) } else { Ok(()) }
 }

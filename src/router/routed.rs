@@ -212,7 +212,8 @@ where
 }
 
 impl Interrupted {
-    /// How it broke: [`Timeout`](FailureKind::Timeout) when the request's deadline passed, else the backend's fault.
+    /// How it broke: [`Timeout`](FailureKind::Timeout) when the request's deadline passed or the backend itself reported
+    /// one; only the second counts against it.
     pub const fn kind(&self) -> FailureKind {
         self.error.kind()
     }

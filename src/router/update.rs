@@ -75,7 +75,11 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
     /// [drain](Self::drain): only [`restore`](Self::restore) ends it.
     pub fn reprofile(&mut self, profile: Profile) {
         let id = profile.id().to_owned();
-        self.change(&id, |old| *old = Profile { drained: old.drained || profile.drained, ..profile });
+        self.change(&id, |old| {
+            let drained = old.drained;
+            *old = profile;
+            old.drained |= drained;
+        });
     }
 
     /// The profiles as they stand.

@@ -46,8 +46,8 @@ use crate::rng::{hash_str, mix};
 use std::time::Duration;
 
 /// Seconds, as a duration; what is negative or no number counts as none.
-pub fn secs(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+pub fn secs(seconds: impl Into<f64>) -> Duration {
+    Duration::try_from_secs_f64(seconds.into()).unwrap_or(Duration::ZERO)
 }
 
 /// The seed of the random numbers for one purpose: no purpose disturbs another.

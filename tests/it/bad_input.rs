@@ -257,6 +257,21 @@ fn a_residency_set_that_no_backend_satisfies() {
 }
 
 #[test]
+fn an_empty_residency_set_is_a_line_that_nobody_satisfies() {
+    let world = World::new();
+    let (router, a) = one(&world);
+    let lookup_found_nothing: [&str; 0] = [];
+    let options = CallOptions::within(secs(5)).facts(plain().residency(lookup_found_nothing));
+    let (answered, took) = world.timed(|| world.call(&router, options));
+    let error = answered.unwrap_err();
+    assert_eq!((error.kind(), took, a.calls()), (RouteErrorKind::NothingUsable, Duration::ZERO, 0));
+    assert_eq!(error.decision().rejections(), [("outside residency", 1)]);
+    assert!(error.to_string().contains("1 outside residency"), "{error}");
+    // Not saying anything is something else.
+    assert!(world.call(&router, within(secs(5))).is_ok());
+}
+
+#[test]
 fn requests_that_nobody_can_serve() {
     let world = World::new();
     let (router, a) = one(&world);

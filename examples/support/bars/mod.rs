@@ -85,6 +85,9 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "disconnect", run: |context| Box::pin(slow::disconnect(context)) },
 ];
 
+/// Those that count and do not time, in some seconds altogether: what also a busy machine can be held to.
+pub const QUICK: [&str; 5] = ["stream-break", "stream-silent-end", "stream-error-event", "stream-start", "disconnect"];
+
 /// Upstreams, a fresh gateway in front of them, and a client of that gateway.
 struct Bench {
     upstreams: Vec<Upstream>,

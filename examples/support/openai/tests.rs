@@ -25,14 +25,30 @@ fn another_model_changes_nothing_else() {
 #[test]
 fn facts_come_from_header_and_body() {
     let mut headers = HeaderMap::new();
-    headers.insert(PROMPT_TOKENS, HeaderValue::from_static("900"));
+    headers.insert(PROMPT_TOKENS, HeaderValue::from_static("9"));
     let body = Bytes::from_static(br#"{"model":"m","stream":null,"max_tokens":7,"max_completion_tokens":8}"#);
     let facts = ChatRequest::new(body, &headers).expect("a request").facts();
-    assert_eq!((facts.input_tokens(), facts.expected_output_tokens()), (900, 8));
+    assert_eq!((facts.input_tokens(), facts.expected_output_tokens()), (9, 8));
     assert!(facts.is_replay_safe());
     assert_eq!(request(r#"{"model":"0123456789"}"#).facts().input_tokens(), 6);
     for body in ["", "{", "{}", "7", r#"{"model":7}"#, r#"{"model":"a","model":"b"}"#] {
         assert!(ChatRequest::new(Bytes::from(body), &HeaderMap::new()).is_err(), "{body}");
+    }
+}
+
+#[test]
+fn a_caller_cannot_announce_more_tokens_than_the_body_has_bytes() {
+    let body = r#"{"model":"m"}"#;
+    let tokens = |announced: &'static str| {
+        let headers = HeaderMap::from_iter([(PROMPT_TOKENS, HeaderValue::from_static(announced))]);
+        ChatRequest::new(Bytes::from_static(body.as_bytes()), &headers).expect("a request").facts().input_tokens()
+    };
+    assert_eq!(tokens("5"), 5);
+    assert_eq!(tokens("1000000"), body.len() as u64);
+    assert_eq!(tokens("18446744073709551615"), body.len() as u64);
+    // Beyond any number, or none at all: estimated.
+    for absurd in ["18446744073709551616", "-1", "1e9", ""] {
+        assert_eq!(tokens(absurd), 4, "{absurd}");
     }
 }
 

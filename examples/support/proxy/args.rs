@@ -7,14 +7,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use fallway::Profile;
-use fallway::policy::FailSafe;
+use fallway::policy::{FailSafe, PolicyExt, RoutingPolicy, predicted_ttft, weighted};
 
 use crate::support::openai::{Connections, OpenAi};
 
 pub const USAGE: &str = "\
 usage: gateway --listen IP:PORT --backend id=ID,url=http://HOST:PORT,model=MODEL[,region=REGION]
                    [,weight=1][,concurrency=64][,key=SECRET] [--backend ..] [--fallback-model MODEL]
-                   [--threads 1] [--attempts 3] [--attempt-timeout-ms 2000] [--stall-timeout-ms 30000]";
+                   [--threads 1] [--attempts 3] [--attempt-timeout-ms 2000] [--stall-timeout-ms 30000]
+Requests go where the first token is expected first. Weights that differ are shares to be kept instead, whatever the
+latency: weight=9 beside weight=1 is nine requests of ten.";
 
 /// What the command line says.
 pub struct Args {
@@ -67,6 +69,13 @@ impl Args {
         options.listen = listen.ok_or_else(|| format!("--listen is missing\n{USAGE}"))?;
         options.backends = backends;
         Ok(options)
+    }
+
+    /// Who ranks the backends. Equal weights ask for nothing; others are shares that somebody wants kept.
+    pub fn leaf(&self) -> Box<dyn RoutingPolicy> {
+        let mut weights = self.backends.iter().map(|(profile, _)| profile.relative_weight());
+        let first = weights.next();
+        if weights.any(|weight| Some(weight) != first) { weighted().boxed() } else { predicted_ttft().boxed() }
     }
 }
 

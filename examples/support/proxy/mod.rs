@@ -3,3 +3,5 @@
 
 pub mod args;
 pub mod http;
+#[cfg(test)]
+mod tests;

@@ -87,8 +87,10 @@ fn residency_holds_among_ten_thousand() {
                 assert!(chosen.is_some_and(belongs), "{leaf_name}: {chosen:?} for {residency}");
             }
         }
-        let error = futures::executor::block_on(router.call("ask", options(plain().residency(["mars"]))));
-        assert_eq!(error.err().map(|error| error.kind()), Some(RouteErrorKind::NothingUsable), "{leaf_name}");
+        for nowhere in [vec!["mars"], vec![]] {
+            let error = futures::executor::block_on(router.call("ask", options(plain().residency(nowhere))));
+            assert_eq!(error.err().map(|error| error.kind()), Some(RouteErrorKind::NothingUsable), "{leaf_name}");
+        }
     }
 }
 
