@@ -180,6 +180,14 @@ impl Fault {
         spells
     }
 
+    /// The share of its speed that it leaves a server.
+    pub(super) const fn speed_share(&self) -> f64 {
+        match self.effect {
+            Effect::Speed(share) => share,
+            _ => 1.0,
+        }
+    }
+
     /// What is wrong with it by itself.
     pub(super) fn mistake(&self) -> Option<&'static str> {
         if self.lasting == Some(Duration::ZERO) {
