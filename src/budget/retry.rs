@@ -89,9 +89,23 @@ impl RetryBudget {
 
     /// Takes one extra attempt out of the budget; `false` when it is spent.
     pub fn withdraw(&self, now: Instant) -> bool {
+        self.take(now, |requests| requests.saturating_add(self.reserve * SLOTS as u64 * ATTEMPT))
+    }
+
+    /// Takes one extra attempt while the fleet has too much to do: a tenth of the ratio, and no reserve. The reserves
+    /// of many routers together would be a multiple of what their fleet can bear.
+    pub(crate) fn withdraw_in_overload(&self, now: Instant) -> bool {
+        if self.per_request == 0 && self.reserve == u64::from(u32::MAX) {
+            // Unlimited is unlimited.
+            return true;
+        }
+        self.take(now, |requests| requests / 10)
+    }
+
+    fn take(&self, now: Instant, allowed: impl FnOnce(u64) -> u64) -> bool {
         let second = second(now);
         let mut grants = self.grants.lock();
-        if self.allowed(second) < (spent(&grants, second) + 1) * ATTEMPT {
+        if allowed(self.earned(second)) < (spent(&grants, second) + 1) * ATTEMPT {
             return false;
         }
         let slot = &mut grants[second as usize % SLOTS];
@@ -112,8 +126,8 @@ impl RetryBudget {
         }
     }
 
-    /// What the window allows, in millionths of an extra attempt.
-    fn allowed(&self, second: u64) -> u64 {
+    /// What the requests of the window earned, in millionths of an extra attempt.
+    fn earned(&self, second: u64) -> u64 {
         let requests: u64 = self
             .deposits
             .iter()
@@ -121,7 +135,7 @@ impl RetryBudget {
             .filter(|slot| in_window(slot >> 32, second & 0xffff_ffff))
             .map(|slot| slot & 0xffff_ffff)
             .sum();
-        requests.saturating_mul(self.per_request).saturating_add(self.reserve * SLOTS as u64 * ATTEMPT)
+        requests.saturating_mul(self.per_request)
     }
 }
 

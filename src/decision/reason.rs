@@ -103,6 +103,12 @@ pub enum Reason {
     },
     /// Its quota should be back, but a peer's that should be was not: it is not asked by the same request.
     QuotaInDoubt,
+    /// The attempt before had its time and was given up, and this backend is predicted to take more than half as long:
+    /// the fleet has too much to do, and another attempt would add to it.
+    TooSlow {
+        /// Its predicted time to first token, in nanoseconds.
+        predicted: u64,
+    },
     /// The failure before would repeat there: its context window is no larger.
     WouldRepeat {
         /// The failure.
@@ -190,6 +196,7 @@ impl Reason {
             | Self::ModelUnavailable { .. }
             | Self::AtCapacity { .. }
             | Self::QuotaInDoubt
+            | Self::TooSlow { .. }
             | Self::ProbeInFlight { .. }
             | Self::LostRace => Class::Refused,
             Self::Ejected { .. }
@@ -258,6 +265,7 @@ impl Reason {
             Self::Unhealthy { .. } => "unhealthy",
             Self::FailedHere { .. } => "failed in this request",
             Self::QuotaInDoubt => "of doubtful quota",
+            Self::TooSlow { .. } => "too slow for another attempt",
             Self::WouldRepeat { .. } => "would fail the same way",
             Self::LostRace => "lost to another request",
             Self::Probe => "probe",

@@ -171,6 +171,9 @@ impl Candidate<'_> {
                 Reason::Unproven { signal } => write!(f, " ({} has no fresh reading)", self.signal(signal)),
                 Reason::FailedHere { attempt, kind } => write!(f, " ({kind} in attempt {attempt})"),
                 Reason::SameDomain { attempt } => write!(f, " (attempt {attempt})"),
+                Reason::TooSlow { predicted } => {
+                    write!(f, " (first token in {})", Span(Duration::from_nanos(predicted)))
+                }
                 Reason::WouldRepeat { kind } => write!(f, " ({kind})"),
                 Reason::RampingUp { share } => write!(f, " (share {:.1} %)", f64::from(share) / 10.0),
                 Reason::RetriedHere { at } => write!(f, " (in {})", Span(at - now)),

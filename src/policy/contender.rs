@@ -59,6 +59,15 @@ impl Contender<'_> {
         &self.readings.latency
     }
 
+    /// The predicted time to first token of `tokens` more, in nanoseconds, and no less than the age of the oldest call
+    /// that still waits for its own; `None` when nothing is known.
+    pub(super) fn predicted(&mut self, now: Instant, tokens: u64) -> Option<u64> {
+        let load = self.load();
+        let (behind, age) = (load.waiting_tokens.saturating_add(tokens.max(1)), load.age(now));
+        let latency = self.latency();
+        (latency.samples > 0).then(|| latency.predict(behind).max(age))
+    }
+
     /// Why it may not be used; `None` when it may.
     pub fn rejected(&self) -> Option<Reason> {
         self.entry.rejected

@@ -2,8 +2,10 @@
 
 mod config;
 mod gate;
+mod pulse;
 mod recovery;
 
 pub use config::{Ejection, InvalidEjection};
 pub(crate) use gate::Alarm;
-pub(crate) use recovery::{Credential, Evidence, Permits, Recovery, Standing};
+pub(crate) use pulse::Pulse;
+pub(crate) use recovery::{Court, Credential, Evidence, Permits, Recovery, Standing};

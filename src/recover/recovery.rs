@@ -2,6 +2,7 @@
 
 use super::Ejection;
 use super::gate::{Alarm, Gate, Permit, View, staggered};
+use super::pulse::Pulse;
 use crate::backend::{BackendError, Cools, FailureKind, Fault};
 use crate::decision::Reason;
 use crate::time::{Instant, nanos};
@@ -19,6 +20,8 @@ pub(crate) struct Recovery {
     quota: Gate,
     /// Failures in a row that count towards an ejection.
     streak: AtomicU32,
+    /// When the streak began.
+    streak_since: AtomicU64,
     /// How long the running slow start lasts, in nanoseconds.
     ramp: AtomicU64,
     /// When the trouble began that a slow start will follow.
@@ -41,6 +44,17 @@ impl Credential {
 pub(crate) struct Permits {
     epochs: [u64; 3],
     permits: [Option<Permit>; 3],
+    entered: Instant,
+}
+
+/// What a router judges its backends by.
+#[derive(Debug)]
+pub(crate) struct Court {
+    pub(crate) ejection: Ejection,
+    /// Sets the phase of this router's probes apart from those of other routers.
+    pub(crate) salt: u64,
+    /// How all its backends are.
+    pub(crate) pulse: Pulse,
 }
 
 /// What the end of an attempt says of its backend.
@@ -88,6 +102,7 @@ impl Recovery {
             health: Gate::new(alarm.clone()),
             quota: Gate::new(alarm.clone()),
             streak: AtomicU32::new(0),
+            streak_since: AtomicU64::new(0),
             ramp: AtomicU64::new(0),
             out_since: AtomicU64::new(0),
             slot,
@@ -166,7 +181,7 @@ impl Recovery {
     /// when another request has one of them: the race is lost. With `force`, a gate that is still shut counts as
     /// half-open.
     pub(crate) fn enter(&self, credential: &Credential, now: Instant, force: bool) -> Option<Permits> {
-        let mut entered = Permits::default();
+        let mut entered = Permits { entered: now, ..Permits::default() };
         for (index, gate) in self.gates(credential).into_iter().enumerate() {
             // The epoch first: a gate that shuts after this read is not this attempt's to open.
             entered.epochs[index] = gate.epoch();
@@ -201,17 +216,17 @@ impl Recovery {
         credential: &Credential,
         permits: Permits,
         evidence: Evidence<'_>,
-        config: &Ejection,
+        court: &Court,
         now: Instant,
-        salt: u64,
     ) -> Option<Option<Reason>> {
-        let epochs = permits.epochs;
+        let config = &court.ejection;
+        let Permits { epochs, entered, .. } = permits;
         let before = self.standing(credential, now);
         match evidence {
             Evidence::Nothing => {}
             Evidence::Failure(_) if config.off => {}
             Evidence::TooEarly => {
-                let rest = |trips| staggered(now, config.unreachable.after(trips), self.slot, salt);
+                let rest = |trips| staggered(now, config.unreachable.after(trips), self.slot, court.salt);
                 if permits.permits[0].is_some() {
                     self.health.postpone(epochs[0], rest);
                 }
@@ -220,11 +235,15 @@ impl Recovery {
                 }
             }
             Evidence::Success => {
+                court.pulse.count(self.slot, false);
                 self.alive(epochs[0], config, now);
                 self.quota.open(epochs[1], None, now);
                 credential.0.open(epochs[2], None, now);
             }
-            Evidence::Failure(error) => self.failed(credential, epochs, error, config, now, salt),
+            Evidence::Failure(error) => {
+                court.pulse.count(self.slot, error.kind() == FailureKind::Timeout);
+                self.failed(credential, epochs, error, court, entered, now);
+            }
         }
         self.leave(credential, permits);
         match (matches!(before, Standing::In | Standing::Ramping(_)), self.standing(credential, now)) {
@@ -239,10 +258,11 @@ impl Recovery {
         credential: &Credential,
         epochs: [u64; 3],
         error: &BackendError,
-        config: &Ejection,
+        court: &Court,
+        entered: Instant,
         now: Instant,
-        salt: u64,
     ) {
+        let (config, salt) = (&court.ejection, court.salt);
         let kind = error.kind();
         let conduct = kind.conduct();
         let hint = error.retry_hint();
@@ -268,7 +288,15 @@ impl Recovery {
                 }
                 let streak = self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1);
                 let on_probation = self.health.view().is_some_and(|view| view.cause != RAMP);
-                if streak >= config.consecutive || on_probation {
+                if streak == 1 {
+                    self.streak_since.store(now.as_nanos(), Ordering::Relaxed);
+                }
+                // Calls that stood in one queue time out in a row, which is one fact and not many: somebody must
+                // have been sent there since. And it must be worse there than elsewhere.
+                let since = Instant::from_nanos(self.streak_since.load(Ordering::Relaxed));
+                let strange =
+                    || kind != FailureKind::Timeout || (entered >= since && court.pulse.is_strange(self.slot, streak));
+                if on_probation || (streak >= config.consecutive && strange()) {
                     self.out(epochs[0], EJECTED, now, |trips| rest(config.eject, trips));
                 }
             }

@@ -8,7 +8,7 @@ use crate::event::Observer;
 use crate::facts::{InvalidName, Profile};
 use crate::limit::Waiters;
 use crate::policy::{PolicyError, RoutingPolicy};
-use crate::recover::{Ejection, InvalidEjection};
+use crate::recover::{Court, Ejection, InvalidEjection, Pulse};
 use crate::signal::HealthSignal;
 use crate::time::{SystemTimer, Timer};
 use arc_swap::ArcSwap;
@@ -224,9 +224,12 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             timer: self.timer,
             signals: self.signals,
             observers: self.observers,
-            ejection: self.ejection,
+            court: Court {
+                ejection: self.ejection,
+                salt: self.seed.unwrap_or_else(rand::random),
+                pulse: Pulse::default(),
+            },
             waiters: Waiters::new(self.queue),
-            salt: self.seed.unwrap_or_else(rand::random),
         };
         Ok(Router {
             core: Arc::new(Core {

@@ -11,7 +11,7 @@ use crate::fleet::{Fleet, Member};
 use crate::limit::Waiters;
 use crate::policy::engine;
 use crate::policy::{RoutingPolicy, Window};
-use crate::recover::{Alarm, Credential, Ejection};
+use crate::recover::{Alarm, Court, Credential};
 use crate::rng::mix;
 use crate::signal::HealthSignal;
 use crate::time::{Instant, Timer};
@@ -49,10 +49,8 @@ pub(crate) struct Shared {
     pub(super) timer: Arc<dyn Timer>,
     pub(super) signals: Vec<Arc<dyn HealthSignal>>,
     pub(super) observers: Vec<Arc<dyn Observer>>,
-    pub(super) ejection: Ejection,
+    pub(super) court: Court,
     pub(super) waiters: Waiters<Slot>,
-    /// Sets the phase of this router's probes apart from those of other routers.
-    pub(super) salt: u64,
 }
 
 /// A fleet with the objects behind it, by seat.

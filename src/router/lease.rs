@@ -225,14 +225,7 @@ impl Lease {
                 Outcome::Failure(_) => {}
             }
         }
-        let change = self.member.recovery.learn(
-            &self.credential,
-            permits,
-            evidence,
-            &self.shared.ejection,
-            now,
-            self.shared.salt,
-        );
+        let change = self.member.recovery.learn(&self.credential, permits, evidence, &self.shared.court, now);
         self.member.gauge.leave(ticket);
         if std::mem::take(&mut self.canary) {
             self.member.return_canary();

@@ -348,11 +348,22 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     fn pay_for_another(&mut self, allowed: u32, now: Instant) {
         self.extra = if self.decision.attempts().len() >= allowed as usize {
             Extra::NotAsked
-        } else if self.core.retry_budget.withdraw(now) {
+        } else if self.withdraw(now) {
             Extra::Granted
         } else {
             Extra::Denied
         };
+    }
+
+    /// A timeout costs a backend its work and the fleet nothing less: where many time out, few are repeated.
+    fn withdraw(&self, now: Instant) -> bool {
+        let budget = &self.core.retry_budget;
+        let timed_out = self.last_error.as_ref().is_some_and(|error| error.kind() == FailureKind::Timeout);
+        if timed_out && self.core.shared.court.pulse.is_overload() {
+            budget.withdraw_in_overload(now)
+        } else {
+            budget.withdraw(now)
+        }
     }
 
     /// An attempt that was paid for and is not made goes back.

@@ -112,7 +112,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         let now = core.shared.timer.now();
         let signals = current.fleet.roster.signals.clone();
         self.assemble(number, signals, &*core.policy, slots, &mut |id, alarm| {
-            Member::joining(id, alarm, core.shared.ejection.slow_start, now)
+            Member::joining(id, alarm, core.shared.court.ejection.slow_start, now)
         })
     }
 

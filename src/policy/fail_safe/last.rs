@@ -3,6 +3,7 @@
 use super::{FailSafe, FailSafePolicy, failed_here, failed_with, give_up, last_failure, last_resort_reserve};
 use crate::backend::{FailureKind, Retry};
 use crate::budget::Backoff;
+use crate::decision::record::Entry;
 use crate::decision::{Class, Next, Reason, Refusal};
 use crate::policy::{PlanContext, RoutingPolicy, Slate};
 use crate::time::Instant;
@@ -52,7 +53,8 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
     /// Tries a backend again on which the request failed, where nothing speaks against it but that.
     fn retry_here(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Option<Next> {
         let kind = last_failure(cx)?;
-        if kind.conduct().retry != Retry::Elsewhere {
+        let overload = |entry: &Entry| matches!(entry.rejected, Some(Reason::TooSlow { .. }));
+        if kind.conduct().retry != Retry::Elsewhere || slate.sheet.entries.iter().any(overload) {
             return None;
         }
         // One that said when to come back, and that time has come: the wait was served already.

@@ -21,7 +21,7 @@ mod last;
 
 pub use config::FailSafe;
 
-use super::{Check, PlanContext, RoutingPolicy, Slate, Window};
+use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window};
 use crate::backend::{BackendId, FailureKind, Fault, Replay, Retry};
 use crate::decision::record::KNOWS_LATENCY;
 use crate::decision::{AttemptRecord, Extra, Next, Reason, Refusal};
@@ -171,6 +171,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         let window = failed_with(cx, FailureKind::ContextTooLong)
             .then(|| cx.attempts().iter().filter(too_long).filter_map(|attempt| attempt.profile.context_window).max());
         let throttled = failed_with(cx, FailureKind::RateLimited);
+        let timed_out = last_failure(cx) == Some(FailureKind::Timeout);
         slate.each_rejected(|candidate| {
             if matches!(candidate.rejected(), Some(Reason::Unhealthy { .. } | Reason::Ejected { .. }))
                 && let Some(reason) = failed_here(cx, candidate.id())
@@ -191,8 +192,19 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
                 && !larger(candidate.profile().context_window, failed_window, larger_tier)
             {
                 candidate.reject(Reason::WouldRepeat { kind: FailureKind::ContextTooLong });
+            } else if timed_out && let Some(predicted) = self.too_slow(cx, candidate) {
+                candidate.reject(Reason::TooSlow { predicted });
             }
         });
+    }
+
+    /// The predicted time to first token of a candidate that is no place for what was given up elsewhere. Where
+    /// attempts have a limit, one that takes more than half of it is as overloaded as the one before.
+    fn too_slow(&self, cx: &PlanContext<'_>, candidate: &mut Contender<'_>) -> Option<u64> {
+        let limits = [self.config.attempt_limit, candidate.profile().attempt_limit];
+        let limit = nanos(limits.into_iter().flatten().min()?);
+        let predicted = candidate.predicted(cx.now(), cx.facts().input_tokens())?;
+        (predicted > limit / 2).then_some(predicted)
     }
 
     /// Panic mode: when too few look healthy, the signals are doubted. What an outside signal says is set aside

@@ -247,3 +247,19 @@ fn custom() {
     assert_eq!(rejected(&router, plain()), Some(Reason::Custom { text: "smells" }));
     assert_eq!(router.explain(&CallOptions::new(plain())).rejections(), [("smells", 1)]);
 }
+
+#[test]
+fn too_slow() {
+    let world = World::new();
+    let stack = ordered().fail_safe(FailSafe::default().attempt_limit(ms(1_000)));
+    let a = in_turn([fail(FailureKind::ServerError), Act::Hang]);
+    let b = always(Act::Answer(ms(800)));
+    let (router, _) = world.fleet(world.router(stack), [(Profile::new("a"), a), (Profile::new("b"), b)]);
+    let ask = || world.call(&router, CallOptions::new(Facts::any().replay_safe()));
+    assert_eq!(ask().unwrap().backend(), Some("b"));
+    // Its peer takes 800 of 1000 ms: where one attempt timed out, another would hardly do better.
+    let error = ask().unwrap_err();
+    assert_eq!(error.attempts().len(), 1);
+    let reasons: Vec<_> = error.decision().candidates().filter_map(|candidate| candidate.rejected()).collect();
+    assert!(reasons.contains(&Reason::TooSlow { predicted: 800_000_000 }), "{reasons:?}");
+}

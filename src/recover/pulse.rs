@@ -1,0 +1,111 @@
+//! How often attempts time out lately.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+/// The latest attempts of a router, whether they timed out, and where; without a lock.
+///
+/// A backend that times out as often as its peers is not ill: the fleet has too much to do, and taking servers out
+/// would make that worse. The attempts are counted and not timed, so an overload is seen as fast as it comes.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    next: AtomicUsize,
+    /// Empty, or a backend's slot and whether it timed out.
+    latest: [AtomicU32; LATEST],
+}
+
+/// How many attempts are remembered.
+const LATEST: usize = 64;
+/// With fewer attempts nothing is said of the whole.
+const ENOUGH: u32 = 10;
+/// A streak that would come about by chance among the peers more often than this says nothing.
+const CHANCE: f64 = 1e-3;
+const EMPTY: u32 = u32::MAX;
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { next: AtomicUsize::new(0), latest: [const { AtomicU32::new(EMPTY) }; LATEST] }
+    }
+}
+
+impl Pulse {
+    /// An attempt at the backend in `slot` ended.
+    pub(crate) fn count(&self, slot: usize, timed_out: bool) {
+        let at = self.next.fetch_add(1, Ordering::Relaxed) % LATEST;
+        self.latest[at].store(((slot as u32) << 1) | u32::from(timed_out), Ordering::Relaxed);
+    }
+
+    /// Whether the fleet has too much to do: more than one in ten attempts time out, at more than a third of the
+    /// backends. Where they are fewer, these hang, and others can take their requests.
+    pub(crate) fn is_overload(&self) -> bool {
+        let (attempts, timeouts) = self.sum(|_| true);
+        if attempts < ENOUGH || timeouts * 10 <= attempts {
+            return false;
+        }
+        // By slot, timeouts first.
+        let mut latest: Vec<u32> = self.latest.iter().map(|entry| entry.load(Ordering::Relaxed)).collect();
+        latest.retain(|entry| *entry != EMPTY);
+        latest.sort_unstable_by_key(|entry| (entry >> 1, entry & 1 == 0));
+        latest.dedup_by_key(|entry| *entry >> 1);
+        latest.iter().filter(|entry| *entry & 1 == 1).count() * 3 > latest.len()
+    }
+
+    /// Whether so many timeouts in a row at the backend in `slot` would be strange if it were like its peers.
+    pub(crate) fn is_strange(&self, slot: usize, streak: u32) -> bool {
+        let (attempts, timeouts) = self.sum(|other| other != slot as u32 & (u32::MAX >> 1));
+        if attempts == 0 {
+            // Nobody to compare with.
+            return true;
+        }
+        let share = f64::from(timeouts) / f64::from(attempts);
+        share.powi(i32::try_from(streak).unwrap_or(i32::MAX)) < CHANCE
+    }
+
+    /// Attempts and timeouts at the backends of these slots.
+    fn sum(&self, counts: impl Fn(u32) -> bool) -> (u32, u32) {
+        let latest = self.latest.iter().map(|entry| entry.load(Ordering::Relaxed));
+        let counted = latest.filter(|entry| *entry != EMPTY && counts(entry >> 1));
+        counted.fold((0, 0), |(attempts, timeouts), entry| (attempts + 1, timeouts + (entry & 1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A router of ten backends of which the others time out this often, in percent, and one always.
+    fn pulse(percent: usize) -> Pulse {
+        let pulse = Pulse::default();
+        for attempt in 0..60 {
+            pulse.count(1 + attempt % 9, attempt * 100 % (60 * 100) < percent * 60);
+        }
+        (0..4).for_each(|_| pulse.count(0, true));
+        pulse
+    }
+
+    #[test]
+    fn a_streak_is_measured_by_the_peers() {
+        assert!(pulse(0).is_strange(0, 5), "the others are well");
+        assert!(pulse(20).is_strange(0, 5), "one in five of the others' times out");
+        assert!(!pulse(50).is_strange(0, 5), "one in two: five in a row are no wonder");
+        assert!(pulse(50).is_strange(0, 10), "but ten are");
+        assert!(!pulse(100).is_strange(0, 1_000), "all are out");
+        assert!(Pulse::default().is_strange(0, 5), "there are no others");
+        let alone = Pulse::default();
+        (0..5).for_each(|_| alone.count(3, true));
+        assert!(alone.is_strange(3, 5) && !alone.is_strange(4, 5));
+    }
+
+    #[test]
+    fn an_overload_begins_and_ends_with_the_attempts() {
+        let pulse = Pulse::default();
+        (0..9).for_each(|slot| pulse.count(slot, true));
+        assert!(!pulse.is_overload(), "nine attempts say little");
+        pulse.count(0, false);
+        assert!(pulse.is_overload());
+        (0..LATEST).for_each(|slot| pulse.count(slot, false));
+        assert!(!pulse.is_overload());
+        // A third of the fleet hangs.
+        (0..LATEST).for_each(|attempt| pulse.count(attempt % 9, attempt % 9 < 3));
+        assert!(!pulse.is_overload());
+    }
+}
