@@ -26,7 +26,13 @@ pub(crate) struct Member {
     pub(crate) latency: LatencyModel,
     /// When the lease of the canary that is out expires.
     canary_until: AtomicU64,
+    /// How long it is left alone without calls before a canary looks after it, in nanoseconds.
+    patience: AtomicU64,
 }
+
+/// How long a backend that gets no calls is left alone before a request looks after it, at first and at most: the
+/// time doubles while nothing has become better.
+const CANARY_INTERVAL: (u64, u64) = (10_000_000_000, 40_000_000_000);
 
 /// What a decision compares for every candidate, beside each other in memory.
 #[derive(Debug)]
@@ -112,12 +118,22 @@ impl Member {
             recovery,
             latency: LatencyModel::default(),
             canary_until: AtomicU64::new(0),
+            patience: AtomicU64::new(CANARY_INTERVAL.0),
         }
     }
 
     /// Its load now.
     pub(crate) fn load(&self, now: Instant) -> crate::decision::Load {
-        crate::decision::Load { canary_out: self.canary_out(now), ..self.gauge.read() }
+        let load = self.gauge.read();
+        let stale = now.nanos_since(load.last_called) > self.patience.load(Ordering::Relaxed);
+        crate::decision::Load { canary_out: self.canary_out(now), stale, ..load }
+    }
+
+    /// A canary has come back, or has not.
+    pub(crate) fn canary_said(&self, better: bool) {
+        let patience = self.patience.load(Ordering::Relaxed);
+        let next = if better { CANARY_INTERVAL.0 } else { (patience * 2).min(CANARY_INTERVAL.1) };
+        self.patience.store(next, Ordering::Relaxed);
     }
 
     /// Whether a canary is on its way.

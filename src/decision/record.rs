@@ -31,6 +31,8 @@ pub struct Load {
     pub waiting_tokens: u64,
     /// Whether a canary is on its way to it.
     pub canary_out: bool,
+    /// Whether it was not called for so long that what is known of it may be wrong.
+    pub stale: bool,
     // The origin of time stands for "never": plain words make the leaves' comparisons free of branches.
     pub(crate) oldest_wait: Instant,
     pub(crate) last_called: Instant,
@@ -63,6 +65,10 @@ pub struct Latency {
     pub per_token: u64,
     /// Peak EWMA of the time to first token, in nanoseconds.
     pub peak: u64,
+    /// The usual time to first token lately, in nanoseconds.
+    pub usual: u64,
+    /// The least that was ever usual, in nanoseconds.
+    pub best: u64,
     /// Samples behind it; 0 means that nothing is known.
     pub samples: u32,
 }

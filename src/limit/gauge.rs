@@ -144,6 +144,7 @@ impl Gauge {
             oldest_wait: Instant::from_nanos(self.oldest_wait.load(Ordering::Relaxed)),
             last_called: Instant::from_nanos(self.last_called.load(Ordering::Relaxed)),
             canary_out: false,
+            stale: false,
         }
     }
 

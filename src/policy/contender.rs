@@ -110,6 +110,12 @@ impl Contender<'_> {
         *self.regular = false;
     }
 
+    /// Puts it behind, for the reason that is noted already.
+    pub(super) const fn put_behind(&mut self) {
+        self.entry.level = self.entry.level.saturating_add(1);
+        *self.regular = false;
+    }
+
     /// Rules it out. A rejection that stands already is kept, for the first reason is the true one; but a hard line
     /// replaces whatever could be overridden.
     pub fn reject(&mut self, why: Reason) {

@@ -25,7 +25,8 @@ impl RoutingPolicy for LeastLoaded {
         "least_loaded"
     }
 
-    fn plan(&self, _: &PlanContext<'_>, slate: &mut Slate<'_>) {
+    fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+        slate.hold_back_newcomers(cx.seed);
         slate.rank(|candidate| {
             let in_flight = f64::from(candidate.load().in_flight) * 1000.0;
             (in_flight / candidate.profile().relative_weight()) as u64

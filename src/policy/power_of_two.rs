@@ -63,15 +63,12 @@ const DRAW_STREAM: u64 = 0x0050_3243;
 /// Behind every known cost, before those that were not drawn.
 const UNKNOWN: u64 = u64::MAX - 1;
 
-/// How long, in nanoseconds, a backend that gets no calls is left alone before a request tries it.
-pub(super) const CANARY_INTERVAL: u64 = 10 * 1_000_000_000;
-
 fn price(candidate: &mut Contender<'_>, now: Instant) {
     let load = candidate.load();
     let calls = u64::from(load.in_flight) + 1;
     let age = load.age(now);
     let idle = load.in_flight == 0 && !load.canary_out;
-    let unused = now.nanos_since(load.last_called) > CANARY_INTERVAL;
+    let unused = load.stale;
     let latency = candidate.latency();
     let known = latency.samples > 0;
     let cost = if known { latency.peak.max(age).saturating_mul(calls).min(UNKNOWN - 1) } else { UNKNOWN };

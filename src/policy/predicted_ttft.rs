@@ -3,8 +3,7 @@
 //! Use it for language models. It knows what other selectors do not: how much prefill work stands before a request,
 //! in tokens, and how fast each backend gets through it.
 
-use super::power_of_two::CANARY_INTERVAL;
-use super::{PlanContext, RoutingPolicy, Slate};
+use super::{Contender, PlanContext, RoutingPolicy, Slate};
 use crate::decision::Reason;
 use crate::rng::mix;
 
@@ -21,8 +20,10 @@ pub struct PredictedTtft;
 /// microsecond ahead.
 ///
 /// What is not known is not good: a backend without samples ranks with the worst of its peers, but one request at a
-/// time tries it. One that was not called for ten seconds is tried by a few requests, one at a time, so that what
-/// was learned of it in bad times is not believed for ever.
+/// time tries it. What was learned in bad times is not believed for ever: a backend that was not called for ten
+/// seconds is tried by one request, a canary, if at its best it was about as good as the best is now. While canaries
+/// find nothing better, they come every 20 and then every 40 seconds. One that was never that good is tried too, by
+/// fewer. [`fail_safe`](super::FailSafe) gives a canary up in time for another attempt.
 ///
 /// ```
 /// use fallway::policy::{FailSafe, PolicyExt, predicted_ttft};
@@ -35,8 +36,8 @@ pub const fn predicted_ttft() -> PredictedTtft {
 /// A prediction is equal to the best when it exceeds it by less than this part of it: the spread of identical
 /// servers.
 const TOLERANCE_SHIFT: u32 = 2;
-/// One in so many requests may be a canary to a backend that was not called for long.
-const CANARY_ODDS: u64 = 32;
+/// One in so many requests may be a canary to a backend that may be as good as the best, and to another.
+const CANARY_ODDS: (u64, u64) = (4, 128);
 const CANARY_STREAM: u64 = 0x4341_4e41;
 
 impl RoutingPolicy for PredictedTtft {
@@ -45,30 +46,31 @@ impl RoutingPolicy for PredictedTtft {
     }
 
     fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+        slate.hold_back_newcomers(cx.seed);
         let now = cx.now();
         let work = cx.facts().input_tokens().max(1);
-        let may_refresh = mix(cx.seed, CANARY_STREAM).is_multiple_of(CANARY_ODDS);
-        let (mut best, mut worst) = (u64::MAX, 0);
+        let (mut best, mut worst, mut usual) = (u64::MAX, 0, 0);
+        let mut doubtful = false;
         slate.each(|candidate| {
             let load = candidate.load();
             let behind = load.waiting_tokens.saturating_add(work);
             let age = load.age(now);
-            let idle = load.in_flight == 0;
-            let unused = may_refresh && now.nanos_since(load.last_called) > CANARY_INTERVAL;
-            let canary_out = load.canary_out;
+            doubtful |= load.stale;
             let latency = candidate.latency();
-            let known = latency.samples > 0;
+            if latency.samples == 0 {
+                doubtful = true;
+                return candidate.rank(UNKNOWN);
+            }
             let predicted = latency.predict(behind).max(age).min(UNKNOWN - 1);
-            if known {
-                best = best.min(predicted);
-                worst = worst.max(predicted);
+            if predicted < best {
+                (best, usual) = (predicted, latency.usual);
             }
-            candidate.rank(if known { predicted } else { UNKNOWN });
-            if !canary_out && (unused || (idle && !known)) {
-                candidate.promote(Reason::Canary);
-            }
+            worst = worst.max(predicted);
+            candidate.rank(predicted);
         });
         let equal = best.saturating_add(best >> TOLERANCE_SHIFT);
+        let promising = usual.saturating_add(usual >> TOLERANCE_SHIFT);
+        let draw = mix(cx.seed, CANARY_STREAM);
         slate.each(|candidate| {
             let cost = match candidate.cost() {
                 // Nobody is known: the least work waiting, as this router knows it.
@@ -78,7 +80,26 @@ impl RoutingPolicy for PredictedTtft {
                 predicted => predicted,
             };
             candidate.rank(cost);
+            if doubtful && is_canary(candidate, promising, draw) {
+                candidate.promote(Reason::Canary);
+            }
         });
+    }
+}
+
+/// Whether this request looks after a backend of which nothing is known, or nothing that is still true. `promising`:
+/// what is usual at the best.
+fn is_canary(candidate: &mut Contender<'_>, promising: u64, draw: u64) -> bool {
+    let load = candidate.load();
+    let (idle, out, stale) = (load.in_flight == 0, load.canary_out, load.stale);
+    let latency = candidate.latency();
+    if out {
+        false
+    } else if latency.samples == 0 {
+        idle
+    } else {
+        let odds = if latency.best <= promising { CANARY_ODDS.0 } else { CANARY_ODDS.1 };
+        stale && draw.is_multiple_of(odds)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::survey::{Asked, Live, demote_unproven, region_filter};
 use super::{Contender, PlanContext, RoutingPolicy, Window};
-use crate::decision::Next;
+use crate::decision::{Next, Reason};
 use crate::decision::record::{Entry, LEVEL_NORMAL, Roster, Sheet, Tier};
 use crate::fleet::{Pool, Start};
 use crate::rng::{Rng, hash_str, mix};
@@ -127,6 +127,23 @@ impl Slate<'_> {
         };
         self.sheet.tiers[at].tick = Some(tick);
         tick
+    }
+
+    /// For leaves that take the best of all: a candidate that warms up looks idle, so every request that may would go
+    /// there, from every router. It may be the best for one in as many requests as there are candidates.
+    pub(super) fn hold_back_newcomers(&mut self, seed: u64) {
+        if self.is_regular() {
+            return;
+        }
+        let mut usable = 0u64;
+        self.each(|_| usable += 1);
+        self.each(|candidate| {
+            let warms_up = matches!(candidate.note(), Some(Reason::RampingUp { .. })) && candidate.level() == LEVEL_NORMAL;
+            let turn = || mix(seed, candidate.id().slot() as u64 ^ NEWCOMER_STREAM).is_multiple_of(usable);
+            if warms_up && !turn() {
+                candidate.put_behind();
+            }
+        });
     }
 
     /// Says what the driver does, instead of calling the best candidate.
@@ -344,6 +361,9 @@ impl Slate<'_> {
 
 /// How many pairs are drawn before the pool is looked at as a whole.
 const PAIRS: usize = 4;
+
+/// Separates the draws for newcomers from other draws of the decision.
+const NEWCOMER_STREAM: u64 = 0x4e45_5743;
 
 /// Separates the draw of a window from other draws of the decision.
 const WINDOW_STREAM: u64 = 0x5749_4e44;

@@ -123,9 +123,9 @@ impl Asked<'_> {
             Standing::Ramping(share) => {
                 // Its share of the requests treat it as any other, the rest put it behind. Works under every
                 // leaf, and does nothing to a lone candidate.
+                finding.note = Some(Reason::RampingUp { share });
                 if mix(self.seed, berth.member.id.slot() as u64 ^ RAMP_STREAM) % 1000 >= u64::from(share) {
                     finding.level = LEVEL_NORMAL + 1;
-                    finding.note = Some(Reason::RampingUp { share });
                 }
             }
         }

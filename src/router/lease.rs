@@ -168,7 +168,12 @@ impl Lease {
             self.member.gauge.first_item(ticket);
         }
         let elapsed = now - self.started;
-        self.member.latency.record(self.work, nanos(elapsed));
+        if self.canary {
+            let better = self.member.latency.record_canary(self.work, nanos(elapsed));
+            self.member.canary_said(better);
+        } else {
+            self.member.latency.record(self.work, nanos(elapsed));
+        }
         if self.shared.is_watched() {
             self.tell(&Event::FirstItem { backend: self.member.id, profile: &self.profile, elapsed }, now);
         }
@@ -229,6 +234,9 @@ impl Lease {
         self.member.gauge.leave(ticket);
         if std::mem::take(&mut self.canary) {
             self.member.return_canary();
+            if self.waiting {
+                self.member.canary_said(false);
+            }
         }
         match change {
             // It is back, or gone: whoever waits decides again.

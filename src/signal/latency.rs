@@ -18,6 +18,8 @@ pub(crate) struct LatencyModel {
     samples: AtomicU32,
     /// Mean of the last answered samples; lower bounds do not count.
     typical: AtomicU64,
+    /// The least that it was, after the first few samples.
+    best: AtomicU64,
     fit: Mutex<Fit>,
 }
 
@@ -35,6 +37,8 @@ struct Fit {
 const DECAY: f64 = 0.9;
 /// The weight of the line through the origin, as a share of the squared mean work.
 const PRIOR: f64 = 0.05;
+/// After so many samples a mean means something.
+const SETTLED: u32 = 4;
 /// Work beyond this many times the usual is not believed.
 const OUTLIER: f64 = 16.0;
 /// How fast the peak EWMA comes down: by an eighth of the gap per sample. It goes up at once.
@@ -48,7 +52,26 @@ impl LatencyModel {
             typical => typical - (typical >> PEAK_SHIFT) + (ttft >> PEAK_SHIFT),
         };
         self.typical.store(typical.max(1), Ordering::Relaxed);
+        if self.samples.load(Ordering::Relaxed) >= SETTLED {
+            let best = self.best.load(Ordering::Relaxed);
+            if best == 0 || typical < best {
+                self.best.store(typical.max(1), Ordering::Relaxed);
+            }
+        }
         self.learn(work, ttft);
+    }
+
+    /// A canary's first item arrived. Where it came in less than half of what was expected, what was learned before
+    /// is not true any more; returns whether that is so.
+    pub(crate) fn record_canary(&self, work: u64, ttft: u64) -> bool {
+        let better = self.samples.load(Ordering::Relaxed) > 0 && ttft < self.read().predict(work) / 2;
+        if better {
+            self.fit.lock().forget();
+            self.typical.store(ttft.max(1), Ordering::Relaxed);
+            self.peak.store(ttft, Ordering::Relaxed);
+        }
+        self.record(work, ttft);
+        better
     }
 
     fn learn(&self, work: u64, ttft: u64) {
@@ -93,12 +116,21 @@ impl LatencyModel {
             base: self.base.load(Ordering::Relaxed),
             per_token: self.per_token.load(Ordering::Relaxed),
             peak: self.peak.load(Ordering::Relaxed),
+            usual: self.typical.load(Ordering::Relaxed),
+            best: self.best.load(Ordering::Relaxed),
             samples: self.samples.load(Ordering::Relaxed),
         }
     }
 }
 
 impl Fit {
+    /// What was learned weighs next to nothing from now on.
+    fn forget(&mut self) {
+        for sum in [&mut self.n, &mut self.x, &mut self.y, &mut self.xx, &mut self.xy] {
+            *sum *= 0.02;
+        }
+    }
+
     /// The usual work; `None` without samples.
     fn usual(&self) -> Option<f64> {
         (self.n > 0.0).then(|| self.x / self.n)

@@ -23,7 +23,7 @@ pub use config::FailSafe;
 
 use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window};
 use crate::backend::{BackendId, FailureKind, Fault, Replay, Retry};
-use crate::decision::record::KNOWS_LATENCY;
+use crate::decision::record::{Entry, KNOWS_LATENCY};
 use crate::decision::{AttemptRecord, Extra, Next, Reason, Refusal};
 use crate::facts::Profile;
 use crate::time::{Instant, nanos};
@@ -262,13 +262,28 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         let remaining = if cx.has_last_resort() { all - nanos(last_resort_reserve(cx)).min(all) } else { all };
         let predicted = if fastest == u64::MAX { 0 } else { fastest.saturating_mul(2) };
         let reserve = (remaining / 8).min(RESERVE).max(predicted).saturating_mul(following.into());
-        let limit = remaining.saturating_sub(reserve).max(remaining / 2);
+        let mut limit = remaining.saturating_sub(reserve).max(remaining / 2);
+        // A canary finds out whether a backend is well again; if it is not, this request must not pay for that.
+        if left > 0 && predicted > 0 && cx.facts().is_replay_safe() && is_canary(slate) {
+            limit = limit.min((fastest.saturating_mul(CANARY_TIMES)).max(CANARY_LEAST));
+        }
         let at = |limit: u64| Instant::from_nanos(cx.now().as_nanos().saturating_add(limit));
         match self.config.attempt_limit.map(nanos) {
             Some(cap) if cap <= limit => slate.limit_attempt(at(cap)),
             _ => slate.cut_attempt(at(limit)),
         }
     }
+}
+
+/// How long a canary may take: this many times what the best of the others is predicted to take, and at least this
+/// long, in nanoseconds.
+const CANARY_TIMES: u64 = 3;
+const CANARY_LEAST: u64 = 50_000_000;
+
+/// Whether the candidate that stands first is there to be looked after.
+fn is_canary(slate: &Slate<'_>) -> bool {
+    let canary = |entry: &Entry| entry.admitted() && entry.note == Some(Reason::Canary);
+    !slate.is_regular() && slate.sheet.entries.iter().any(canary)
 }
 
 const RESERVE: u64 = FailSafe::RESERVE.as_nanos() as u64;
