@@ -13,6 +13,7 @@ mod docs;
 mod events;
 mod fail_safe;
 mod fleet;
+mod queue;
 mod reasons;
 mod runtimes;
 mod secrets;
