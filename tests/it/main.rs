@@ -9,6 +9,7 @@ mod bars;
 mod cancel;
 mod conformance;
 mod constitution;
+mod custom;
 mod docs;
 mod events;
 mod fail_safe;
