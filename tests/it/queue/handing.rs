@@ -1,7 +1,8 @@
 //! A slot that is handed to a request which has no use for it any more goes to the next, at that moment.
 
 use super::fleet;
-use crate::support::{Act, Task, World, always, in_turn, ms, plain, secs, within};
+use crate::support::{ANSWER, Act, Task, World, always, in_turn, ms, plain, secs, within};
+use fallway::FailureKind::ServerError;
 use fallway::router::RouteErrorKind;
 use fallway::time::Timer;
 use fallway::{CallOptions, Facts, Profile};
@@ -81,4 +82,24 @@ fn who_takes_another_backend_passes_the_slot_on() {
     assert_eq!((c.backend.as_deref(), c.took), (Some("x"), ms(120)));
     let second = |backend: &crate::support::Scripted| backend.seen()[1].at - start;
     assert_eq!((second(&y), second(&x), router.total_in_flight()), (ms(100), ms(100), 0));
+}
+
+#[test]
+fn who_can_not_use_the_slot_passes_it_on() {
+    // `a` is busy for a second. The second call fails on `b` while the third is next there; the fourth comes later.
+    let world = World::new();
+    let members = [
+        (Profile::new("a").concurrency(1), always(Act::Answer(secs(1)))),
+        (Profile::new("b").concurrency(1), in_turn([Act::Fail(ServerError, ms(10)), Act::Answer(ms(90)), ANSWER])),
+    ];
+    let (router, [_, b]) = fleet(&world, members);
+    let early = [(); 3].map(|()| world.ask(&router, within(secs(5))));
+    world.run_for(ms(50));
+    let late = world.ask(&router, within(secs(5)));
+    world.run();
+    // The oldest that waits is the one that failed on `b`: it is handed the slot first.
+    let late = late.take();
+    assert_eq!((late.backend.as_deref(), late.took), (Some("b"), ms(70)));
+    let took = early.map(|call| call.take().took);
+    assert_eq!((took, b.calls()), ([secs(1), secs(2), ms(100)], 3));
 }
