@@ -16,6 +16,7 @@ mod fail_safe;
 mod fleet;
 mod queue;
 mod reasons;
+mod refused;
 mod runtimes;
 mod secrets;
 mod shares;
