@@ -233,6 +233,16 @@ fn constructors_refuse_what_is_no_number_of_theirs() {
 }
 
 #[test]
+fn an_idle_limit_of_zero() {
+    let error = refusal_with(|world| world.router(ordered()).idle_limit(Duration::ZERO));
+    assert_eq!(error, BuildError::ZeroIdleLimit);
+    assert!(error.to_string().contains("idle limit of zero"), "{error}");
+    let world = World::new();
+    let shortest = world.router(ordered()).idle_limit(Duration::from_nanos(1));
+    assert!(shortest.backend(Profile::new("a"), backend(&world, "a")).build().is_ok());
+}
+
+#[test]
 fn zero_deadlines() {
     let error = refusal_with(|world| world.router(ordered()).default_deadline(Duration::ZERO));
     assert_eq!(error, BuildError::ZeroDeadline);

@@ -24,6 +24,7 @@ fn story(log: &Log) -> Vec<String> {
         Told::Cancelled { backend } => format!("{backend} cancelled"),
         Told::Left { backend, why } => format!("{backend} left: {}", why.label()),
         Told::Returned { backend } => format!("{backend} returned"),
+        Told::Refused { why } => format!("refused: {why:?}"),
         Told::Panicked { name } => format!("{name} panicked"),
     };
     log.told().into_iter().map(line).collect()

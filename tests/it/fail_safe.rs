@@ -1,6 +1,8 @@
 //! What happens when the best is not good enough, step by step.
 
+mod last_resort;
 mod leaving;
+mod own_fault;
 mod panic_mode;
 mod retries;
 mod tiers;

@@ -1,5 +1,7 @@
 //! Shares: who gets how much, against the derived probability.
 
+mod turns;
+
 use crate::support::{ANSWER, Act, TestRouter, World, always, fail, in_turn, leaf, ms, plain, secs, within};
 use fallway::FailureKind::Overloaded;
 use fallway::decision::Reason;

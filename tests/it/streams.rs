@@ -1,5 +1,7 @@
 //! Streamed answers: commit, interruption, slow readers, deadlines, and what health learns of them.
 
+mod heads;
+
 use crate::support::{
     ANSWER, Act, Log, Reply, Script, Scripted, Step, Told, VirtualTimer, World, always, in_turn, ms, secs, within,
 };

@@ -1,9 +1,12 @@
 //! Updates that are refused.
 
 use super::{backend, one};
-use crate::support::{ANSWER, World, always, ms, secs, within};
+use crate::support::{ANSWER, World, always, ms, scripted_panic, secs, within};
 use fallway::policy::{FailSafe, PolicyExt, ordered};
 use fallway::{BuildError, CallOptions, Facts, Profile};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+use std::thread;
 
 #[test]
 fn updates_that_name_an_unknown_backend() {
@@ -55,4 +58,50 @@ fn an_update_without_changes_is_a_generation() {
     let (router, _) = one(&world);
     assert_eq!(router.update(|_| ()), Ok(2));
     assert!(world.call(&router, within(ms(100))).is_ok());
+}
+
+#[test]
+fn an_update_inside_an_update() {
+    let world = World::new();
+    let (router, a) = one(&world);
+    // On a thread of its own: what waits for itself is found out.
+    let (sender, receiver) = mpsc::channel();
+    let nests = router.clone();
+    let update = thread::spawn(move || {
+        let mut inner = Vec::new();
+        let outer = nests.update(|fleet| {
+            inner.extend([(); 2].map(|()| nests.clone().update(|fleet| fleet.drain("a"))));
+            fleet.reprofile(Profile::new("a").weight(3.0));
+        });
+        sender.send((inner, outer, nests.update(|_| ()))).unwrap();
+    });
+    let (inner, outer, after) = receiver.recv_timeout(secs(20)).expect("the update waits for itself");
+    update.join().unwrap();
+    assert_eq!(inner, [Err(BuildError::NestedUpdate), Err(BuildError::NestedUpdate)]);
+    // Nothing of the inner ones happened, and all of the outer.
+    assert_eq!((outer, after, router.generation()), (Ok(2), Ok(3), 3));
+    let decision = router.explain(&within(secs(1)));
+    assert_eq!(decision.chosen().map(|chosen| chosen.profile().relative_weight()), Some(3.0));
+    assert!(world.call(&router, within(secs(1))).is_ok());
+    assert_eq!(a.calls(), 1);
+}
+
+#[test]
+fn an_update_that_panics_changes_nothing_and_is_over() {
+    let world = World::new();
+    let (router, a) = one(&world);
+    for nested in [false, true] {
+        let panic = catch_unwind(AssertUnwindSafe(|| {
+            router.update(|fleet| {
+                fleet.drain("a");
+                assert!(!nested || router.update(|_| ()).is_err());
+                scripted_panic()
+            })
+        }));
+        assert!(panic.is_err());
+        assert!(world.call(&router, within(secs(1))).is_ok());
+    }
+    assert_eq!((router.generation(), a.calls()), (1, 2));
+    assert_eq!(router.update(|fleet| fleet.drain("a")), Ok(2));
+    assert!(world.call(&router, within(secs(1))).is_err());
 }

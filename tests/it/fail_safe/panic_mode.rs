@@ -3,7 +3,7 @@
 use crate::support::{ANSWER, Act, Opinion, Script, World, always, fail, in_turn, ms, secs, within};
 use fallway::FailureKind::{QuotaExhausted, RateLimited, ServerError, Unauthorized};
 use fallway::Profile;
-use fallway::decision::Reason;
+use fallway::decision::{Next, Reason};
 use fallway::policy::{FailSafe, PolicyExt, ordered, round_robin};
 use fallway::recover::Ejection;
 use std::time::Duration;
@@ -110,4 +110,29 @@ fn a_stale_signal_is_not_believed_and_not_punished_while_all_are_stale() {
         world.call(&router, within(secs(1))).unwrap();
     }
     assert_eq!(backends.map(|backend| backend.calls()), [10; 4]);
+}
+
+#[test]
+fn a_busy_tier_is_not_in_panic() {
+    let world = World::new();
+    let long = || in_turn([ANSWER, Act::Answer(secs(2))]);
+    let members = [
+        (Profile::new("a").concurrency(1), always(fail(ServerError))),
+        (Profile::new("b").concurrency(1), long()),
+        (Profile::new("c").concurrency(1), always(Act::Answer(secs(2)))),
+        (Profile::new("d").concurrency(1), always(Act::Answer(secs(2)))),
+    ];
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).ejection(Ejection::default().consecutive(1));
+    let (router, [a, ..]) = world.fleet(builder, members);
+    assert_eq!(world.call(&router, within(secs(5))).unwrap().backend(), Some("b"));
+    let busy = [(); 3].map(|()| world.ask(&router, within(secs(5))));
+    world.settle();
+    let decision = router.explain(&within(secs(5)));
+    assert_eq!(decision.rejections(), [("at capacity", 3), ("ejected", 1)]);
+    assert!(!decision.panicked() && matches!(decision.next(), Next::Wait { .. }), "{decision}");
+    let waits = world.ask(&router, within(secs(5)));
+    world.run();
+    assert!(busy.into_iter().all(|call| call.take().ok()));
+    let waits = waits.take();
+    assert_eq!((waits.backend.as_deref(), waits.took, a.calls()), (Some("b"), secs(4), 1));
 }

@@ -185,3 +185,27 @@ fn a_total_outage_is_amplified_by_the_budget_and_no_more() {
         assert!(answers.iter().all(|answer| answer.took <= ms(3)), "{percent} %");
     }
 }
+
+#[test]
+fn a_retry_waits_for_who_is_busy_before_it_goes_back() {
+    // `b` is busy for so long; the request has five seconds and gives half of them to waiting.
+    for (busy, expected, took) in [(ms(100), "b", ms(120)), (ms(2400), "b", ms(2420)), (secs(9), "a", ms(2520))] {
+        let world = World::new();
+        let members = [
+            (Profile::new("a"), in_turn([fail(ServerError), ANSWER])),
+            (Profile::new("b").model("b").concurrency(1), in_turn([Act::Answer(busy), ANSWER])),
+        ];
+        let (router, [a, b]) = world.fleet(world.router(ordered().fail_safe(FailSafe::default())), members);
+        let first = world.ask(&router, CallOptions::within(secs(10)).facts(fallway::Facts::model("b")));
+        world.settle();
+        let second = world.ask(&router, within(secs(5)));
+        world.run();
+        assert!(first.take().ok());
+        let second = second.take();
+        assert_eq!((second.backend.as_deref(), second.attempts), (Some(expected), 2));
+        // To the back-off of 50 ms at most.
+        let back_off = if expected == "a" { ms(50) } else { ms(0) };
+        assert!(second.took >= took && second.took <= took + back_off, "{:?}", second.took);
+        assert_eq!(a.calls() + b.calls(), 3);
+    }
+}

@@ -44,6 +44,17 @@ impl Answer {
     }
 }
 
+impl World {
+    /// One call from now on, as a task of its own. Its answer is dropped as soon as it is there.
+    pub(crate) fn ask(&self, router: &TestRouter, options: CallOptions) -> super::Task<Answer> {
+        let (at, router, timer) = (self.now(), router.clone(), self.timer().clone());
+        self.spawn(async move {
+            let answered = router.call("ask", options).await;
+            Answer::of(at, timer.now(), &answered)
+        })
+    }
+}
+
 impl Load {
     /// Puts the load on the router and runs the world until the last answer. The gaps between requests vary by half.
     pub(crate) fn run(&self, world: &World, router: &TestRouter, options: &CallOptions) -> Vec<Answer> {

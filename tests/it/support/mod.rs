@@ -10,7 +10,7 @@ mod world;
 pub(crate) use backend::{Act, Cue, Reply, Script, Scripted, Step, always, in_turn, scripted_panic};
 pub(crate) use clock::VirtualTimer;
 pub(crate) use load::{Answer, Load, ok_share, percentile, tries};
-pub(crate) use policies::{LEAVES, leaf};
+pub(crate) use policies::{LEAVES, guard, leaf};
 pub(crate) use watch::{Log, Opinion, Rival, Told};
 pub(crate) use world::{Task, World, dropped_after};
 

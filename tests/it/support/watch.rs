@@ -1,11 +1,12 @@
 //! Observers and signals.
 
 use super::{Answered, TestRouter, secs, within};
+use fallway::Decision;
 use fallway::backend::{BackendId, FailureKind};
+use fallway::decision::{Reason, Refusal};
 use fallway::event::{Event, Observer, Outcome};
 use fallway::signal::{HealthSignal, Reading, Score};
 use fallway::time::Instant;
-use fallway::{Decision, decision::Reason};
 use futures::future::{BoxFuture, FutureExt};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +24,7 @@ pub(crate) enum Told {
     Cancelled { backend: String },
     Left { backend: String, why: Reason },
     Returned { backend: String },
+    Refused { why: Refusal },
     Panicked { name: String },
 }
 
@@ -70,6 +72,7 @@ impl Observer for Log {
                 Told::Left { backend: profile.id().to_owned(), why: *why }
             }
             Event::Transition { profile, out: None, .. } => Told::Returned { backend: profile.id().to_owned() },
+            Event::Refused { why, .. } => Told::Refused { why: *why },
             Event::Panicked { name } => Told::Panicked { name: (*name).to_owned() },
             _ => return,
         };
