@@ -213,6 +213,8 @@ pub(crate) struct Record {
     pub(crate) facts: Option<Arc<Facts>>,
     pub(crate) seed: u64,
     pub(crate) now: Instant,
+    /// When the request came.
+    pub(crate) arrival: Instant,
     pub(crate) deadline: Instant,
     pub(crate) extra: Extra,
     pub(crate) last_resort: bool,

@@ -29,6 +29,7 @@ pub(crate) fn take() -> Box<Record> {
             facts: None,
             seed: 0,
             now: crate::time::Instant::default(),
+            arrival: crate::time::Instant::default(),
             deadline: crate::time::Instant::default(),
             extra: super::Extra::NotAsked,
             last_resort: false,

@@ -41,7 +41,7 @@ impl fmt::Display for Decision {
 
 impl Decision {
     /// When the last word was said: a request may have waited since it was planned.
-    fn spoken_at(&self) -> Instant {
+    pub(crate) fn spoken_at(&self) -> Instant {
         let record = self.record();
         if record.verdict.is_some() { record.verdict_at } else { record.now }
     }

@@ -26,7 +26,7 @@ struct Queue<S> {
 }
 
 /// When the request arrived; a number tells equals apart.
-type Key = (Instant, u64);
+pub(crate) type Key = (Instant, u64);
 
 #[derive(Debug)]
 struct Place<S> {
@@ -68,12 +68,15 @@ impl<S> Waiters<S> {
         Some(WaitTurn { waiters: self, place })
     }
 
-    /// Hands what `slot` gives to the oldest that waits for `backend`, if somebody does.
-    pub(crate) fn call_one(&self, backend: BackendId, slot: impl FnOnce() -> Option<S>) {
+    /// Hands what `slot` gives to the oldest that waits for `backend`, if somebody does who has not declined it.
+    pub(crate) fn call_one(&self, backend: BackendId, declined: &[Key], slot: impl FnOnce() -> Option<S>) {
         let called = {
             let mut queue = self.queue.lock();
-            let mut places = queue.places.values_mut();
-            let place = places.find(|place| !place.is_called() && place.wants.contains(&backend));
+            let mut places = queue.places.iter_mut();
+            let waits = |(key, place): &(&Key, &mut Place<S>)| {
+                !place.is_called() && place.wants.contains(&backend) && !declined.contains(key)
+            };
+            let place = places.find(waits).map(|(_, place)| place);
             place.and_then(|place| Some((place, slot()?))).map(|(place, slot)| place.call(Some(slot)))
         };
         // Outside the lock: a waker may run anything.
@@ -108,6 +111,11 @@ impl<S> Place<S> {
 }
 
 impl<S> WaitTurn<'_, S> {
+    /// Names the place.
+    pub(crate) const fn key(&self) -> Key {
+        self.place
+    }
+
     /// From now on what is freed at `backend` may be handed to this place. Returns whether that is new: then look
     /// once more before sleeping.
     pub(crate) fn want(&mut self, backend: BackendId) -> bool {
@@ -170,9 +178,9 @@ mod tests {
         let mut second = waiters.join(Instant::default()).unwrap();
         assert!(waiters.join(Instant::default()).is_none());
         assert!(first.want(A) && !first.want(A) && second.want(A));
-        waiters.call_one(A, || Some(1));
-        waiters.call_one(A, || Some(2));
-        waiters.call_one(A, || panic!("nobody is left"));
+        waiters.call_one(A, &[], || Some(1));
+        waiters.call_one(A, &[], || Some(2));
+        waiters.call_one(A, &[], || panic!("nobody is left"));
         assert_eq!((called(&mut first), called(&mut second)), (Some(Some(1)), Some(Some(2))));
         assert_eq!((called(&mut first), called(&mut second)), (None, None));
     }
@@ -184,14 +192,24 @@ mod tests {
         turns[0].want(A);
         turns[1].want(B);
         turns[2].want(A);
-        waiters.call_one(B, || Some("slot"));
+        waiters.call_one(B, &[], || Some("slot"));
         assert_eq!(turns.iter_mut().map(called).collect::<Vec<_>>(), [None, Some(Some("slot")), None]);
         // News are for all, and take nobody's slot away.
-        waiters.call_one(A, || Some("other"));
+        waiters.call_one(A, &[], || Some("other"));
         waiters.call_all();
         assert_eq!(turns.iter_mut().map(called).collect::<Vec<_>>(), [Some(Some("other")), Some(None), Some(None)]);
         // Who was called wants nothing until it has looked.
-        waiters.call_one(A, || panic!("nobody wants it"));
+        waiters.call_one(A, &[], || panic!("nobody wants it"));
+    }
+
+    #[test]
+    fn who_declined_is_not_asked_again() {
+        let waiters = Waiters::new(2);
+        let mut turns: Vec<_> = (0..2).map(|_| waiters.join(Instant::default()).unwrap()).collect();
+        turns.iter_mut().for_each(|turn| assert!(turn.want(A)));
+        waiters.call_one(A, &[turns[0].key()], || Some(()));
+        assert_eq!(turns.iter_mut().map(called).collect::<Vec<_>>(), [None, Some(Some(()))]);
+        waiters.call_one(A, &[turns[0].key()], || panic!("both know it"));
     }
 
     #[test]
@@ -201,7 +219,7 @@ mod tests {
         let mut early = waiters.join(Instant::from_nanos(3)).unwrap();
         late.want(A);
         early.want(A);
-        waiters.call_one(A, || Some(()));
+        waiters.call_one(A, &[], || Some(()));
         assert_eq!((called(&mut late), called(&mut early)), (None, Some(Some(()))));
     }
 }

@@ -17,6 +17,8 @@ pub struct Contender<'s> {
     pub(super) source: &'s Source<'s>,
     pub(super) roster: &'s Roster,
     pub(super) now: Instant,
+    /// Soft rejections do not count.
+    pub(super) lenient: bool,
 }
 
 impl Contender<'_> {
@@ -93,11 +95,6 @@ impl Contender<'_> {
         self.entry.cost = cost;
     }
 
-    /// Ranks it by its place in the fleet.
-    pub(super) const fn rank_by_seat(&mut self) {
-        self.entry.cost = self.entry.seat as u64;
-    }
-
     /// Adds to its cost; saturates.
     pub fn charge(&mut self, extra: u64) {
         self.entry.cost = self.entry.cost.saturating_add(extra);
@@ -117,9 +114,13 @@ impl Contender<'_> {
     }
 
     /// Rules it out. A rejection that stands already is kept, for the first reason is the true one; but a hard line
-    /// replaces whatever could be overridden.
+    /// replaces whatever could be overridden. Where soft doubts left nobody, `fail_safe` has the candidates planned
+    /// once more, and a soft rejection does nothing.
     pub fn reject(&mut self, why: Reason) {
         let hard = |reason: Reason| reason.class() == Class::Hard;
+        if self.lenient && why.class() == Class::Soft {
+            return;
+        }
         if self.entry.rejected.is_none_or(|stands| hard(why) && !hard(stands)) {
             self.entry.rejected = Some(why);
         }

@@ -10,6 +10,7 @@ use crate::time::Instant;
 pub struct PlanContext<'a> {
     pub(crate) facts: &'a Facts,
     pub(crate) now: Instant,
+    pub(crate) arrival: Instant,
     pub(crate) deadline: Instant,
     pub(crate) seed: u64,
     pub(crate) attempts: &'a [AttemptRecord],
@@ -26,6 +27,11 @@ impl<'a> PlanContext<'a> {
     /// The time of the decision.
     pub const fn now(&self) -> Instant {
         self.now
+    }
+
+    /// When the request came.
+    pub const fn arrival(&self) -> Instant {
+        self.arrival
     }
 
     /// When the request ends.

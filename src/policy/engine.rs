@@ -21,12 +21,15 @@ pub(crate) fn replay(policy: &dyn RoutingPolicy, recorded: &Sheet, record: &mut 
 }
 
 fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &mut Record) {
-    let Record { roster, facts, seed, now, deadline, extra, last_resort, attempts, planned_after, sheet, .. } = record;
+    let Record {
+        roster, facts, seed, now, arrival, deadline, extra, last_resort, attempts, planned_after, sheet, ..
+    } = record;
     sheet.clear();
     let facts = facts.as_ref().expect("a record in use has the facts of its request");
     let cx = PlanContext {
         facts,
         now: *now,
+        arrival: *arrival,
         deadline: *deadline,
         seed: *seed,
         attempts: &attempts[..*planned_after],
@@ -34,7 +37,7 @@ fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &
         last_resort: *last_resort,
     };
     let asked = Asked { facts, now: *now, seed: *seed };
-    let mut slate = Slate { sheet, source, roster, asked, window, current: None };
+    let mut slate = Slate { sheet, source, roster, asked, window, current: None, lenient: false };
     if !slate.plan_with(policy, &cx) {
         slate.sheet.next = None;
     }

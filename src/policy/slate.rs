@@ -2,8 +2,8 @@
 
 use super::survey::{Asked, Live, demote_unproven, region_filter};
 use super::{Contender, PlanContext, RoutingPolicy, Window};
-use crate::decision::{Next, Reason};
 use crate::decision::record::{Entry, LEVEL_NORMAL, Roster, Sheet, Tier};
+use crate::decision::{Next, Reason};
 use crate::fleet::{Pool, Start};
 use crate::rng::{Rng, hash_str, mix};
 use crate::time::Instant;
@@ -27,6 +27,8 @@ pub struct Slate<'a> {
     pub(super) window: Window,
     /// The tier that `candidates` speaks of.
     pub(super) current: Option<usize>,
+    /// Soft rejections do not count.
+    pub(super) lenient: bool,
 }
 
 /// Where candidates and readings come from.
@@ -97,8 +99,8 @@ impl Slate<'_> {
         for index in range {
             let (entry, readings) = (&mut entries[index], &mut readings[index]);
             if which(entry) {
-                let (source, roster, now) = (&self.source, self.roster, self.asked.now);
-                visit(&mut Contender { entry, readings, regular, source, roster, now });
+                let (source, roster, now, lenient) = (&self.source, self.roster, self.asked.now, self.lenient);
+                visit(&mut Contender { entry, readings, regular, source, roster, now, lenient });
             }
         }
     }
@@ -138,7 +140,8 @@ impl Slate<'_> {
         let mut usable = 0u64;
         self.each(|_| usable += 1);
         self.each(|candidate| {
-            let warms_up = matches!(candidate.note(), Some(Reason::RampingUp { .. })) && candidate.level() == LEVEL_NORMAL;
+            let warms_up =
+                matches!(candidate.note(), Some(Reason::RampingUp { .. })) && candidate.level() == LEVEL_NORMAL;
             let turn = || mix(seed, candidate.id().slot() as u64 ^ NEWCOMER_STREAM).is_multiple_of(usable);
             if warms_up && !turn() {
                 candidate.put_behind();
@@ -217,6 +220,7 @@ impl Slate<'_> {
             source: &self.source,
             roster: self.roster,
             now: self.asked.now,
+            lenient: self.lenient,
         }
     }
 

@@ -58,7 +58,7 @@ impl Ejection {
     /// How long a backend rests after 429 without a hint, at first and at most.
     pub const RATE_LIMITED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-    /// Short rests and a ramp of half a second: for pools of stateless servers close by, where a refused connect
+    /// Short rests and a ramp of a third of a second: for pools of stateless servers close by, where a refused connect
     /// costs less than a millisecond and a returning server is warm.
     pub const fn fast() -> Self {
         Self {
@@ -66,7 +66,7 @@ impl Ejection {
             eject: seconds(1, 8),
             overloaded: seconds(1, 4),
             unreachable: Growth { base: Duration::from_millis(700), max: Duration::from_millis(1100) },
-            slow_start: Duration::from_millis(500),
+            slow_start: Duration::from_millis(300),
             off: false,
         }
     }

@@ -177,6 +177,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
     pub(super) fn open(&self, options: CallOptions, now: Instant) -> Decision {
         let mut decision = Decision::blank();
         let record = decision.record_mut();
+        record.arrival = now;
         record.deadline = now + options.total.unwrap_or(self.default_deadline);
         record.facts = Some(options.facts);
         record.now = now;
@@ -217,6 +218,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
     pub(super) fn decide(&self, decision: &mut Decision, now: Instant, seed: u64) {
         let record = decision.record_mut();
         record.deadline = now.plus_nanos(record.deadline.nanos_since(record.now));
+        record.arrival = now;
         (record.seed, record.dry_run, record.verdict) = (seed, true, None);
         record.attempts.clear();
         self.plan(&self.current.load(), decision, now, Extra::NotAsked, None);
@@ -228,7 +230,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         to.roster = from.roster.clone();
         to.facts = from.facts.clone();
         to.attempts.clone_from(&from.attempts);
-        (to.seed, to.now, to.deadline) = (from.seed, from.now, from.deadline);
+        (to.seed, to.now, to.arrival, to.deadline) = (from.seed, from.now, from.arrival, from.deadline);
         (to.extra, to.last_resort, to.dry_run) = (from.extra, from.last_resort, true);
         to.planned_after = from.planned_after;
         engine::replay(&*self.policy, &from.sheet, to);

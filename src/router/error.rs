@@ -81,7 +81,7 @@ impl RouteError {
     /// After what time the first backend is expected back, where that is known: what to tell one's own caller.
     pub fn retry_after(&self) -> Option<Duration> {
         let decision = &self.0.decision;
-        decision.earliest_return().map(|at| at - decision.time())
+        decision.earliest_return().map(|at| at - decision.spoken_at())
     }
 }
 

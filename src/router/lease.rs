@@ -6,7 +6,7 @@ use crate::decision::Reason;
 use crate::event::{Event, Outcome};
 use crate::facts::Profile;
 use crate::fleet::{Berth, Member};
-use crate::limit::Ticket;
+use crate::limit::{Key, Ticket};
 use crate::recover::{Credential, Evidence, Permits};
 use crate::time::{Instant, nanos};
 use std::sync::Arc;
@@ -41,9 +41,16 @@ pub(super) struct Slot {
     shared: Arc<Shared>,
     // `None` only after the end.
     member: Option<Arc<Member>>,
+    /// Who had it and could not use it: it goes to each but once, and is free when all have declined.
+    declined: Vec<Key>,
 }
 
 impl Slot {
+    /// Gives it to the next: it is of no use to whom it was given.
+    pub(super) fn decline(mut self, place: Key) {
+        self.declined.push(place);
+    }
+
     pub(super) fn backend(&self) -> Option<BackendId> {
         self.member.as_ref().map(|member| member.id)
     }
@@ -63,17 +70,19 @@ impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(member) = self.member.take() {
             member.gauge.release();
-            self.shared.hand_over(&member);
+            self.shared.hand_over(&member, std::mem::take(&mut self.declined));
         }
     }
 }
 
 impl Shared {
-    /// A slot of this backend was freed: the oldest request that waits for it gets it.
-    pub(super) fn hand_over(self: &Arc<Self>, member: &Arc<Member>) {
+    /// A slot of this backend was freed: the oldest request that waits for it, and has not declined it, gets it.
+    pub(super) fn hand_over(self: &Arc<Self>, member: &Arc<Member>, mut declined: Vec<Key>) {
         if member.gauge.is_wanted() {
-            self.waiters.call_one(member.id, || {
-                let slot = || Slot { shared: self.clone(), member: Some(member.clone()) };
+            let refused = declined.clone();
+            self.waiters.call_one(member.id, &refused, || {
+                let declined = std::mem::take(&mut declined);
+                let slot = || Slot { shared: self.clone(), member: Some(member.clone()), declined };
                 member.gauge.hold(member.gauge.limit()).then(slot)
             });
         }
@@ -241,7 +250,7 @@ impl Lease {
         match change {
             // It is back, or gone: whoever waits decides again.
             Some(_) => self.shared.waiters.call_all(),
-            None => self.shared.hand_over(&self.member),
+            None => self.shared.hand_over(&self.member, Vec::new()),
         }
         if self.shared.is_watched() {
             let (backend, profile) = (self.member.id, &*self.profile);

@@ -51,6 +51,8 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     last_error: Option<BackendError>,
     /// Why there is no other attempt.
     over: Option<Refusal>,
+    /// Its end was told.
+    told: bool,
 }
 
 /// What a [`Trip`] does next.
@@ -119,6 +121,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             lost: 0,
             last_error: None,
             over: None,
+            told: false,
         }
     }
 
@@ -163,8 +166,9 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                     }
                 }
                 Next::Wait { until } => {
-                    // What was freed for this request is of no use to it now.
-                    self.in_hand = None;
+                    if let (Some(slot), Some(turn)) = (self.in_hand.take(), &self.turn) {
+                        slot.decline(turn.key());
+                    }
                     if self.turn.is_none() {
                         self.turn = self.core.shared.waiters.join(self.arrival);
                         if self.turn.is_none() {
@@ -386,7 +390,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
 
     fn refuse(&mut self, why: Refusal, now: Instant) -> RouteError {
         self.conclude(Next::Refuse { why }, now);
-        if self.core.shared.is_watched() && self.over != Some(why) {
+        if self.core.shared.is_watched() && !std::mem::replace(&mut self.told, true) {
             self.core.shared.tell(&Event::Refused { decision: &self.decision, why }, now);
         }
         self.over = Some(why);

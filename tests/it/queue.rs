@@ -1,6 +1,7 @@
 //! The queue of requests that wait for a slot: who is next, and what becomes of a slot on its way.
 
 mod handing;
+mod rounds;
 mod slots;
 mod turns;
 

@@ -196,3 +196,49 @@ fn an_error_before_the_deadline_says_how_much_is_left() {
     let text = world.call(&router, within(secs(1))).unwrap_err().to_string();
     assert!(text.contains("(800.0 ms left, after 1 attempt,"), "{text}");
 }
+
+#[test]
+fn answered_and_refused_are_all_where_many_wait_for_the_same() {
+    for limits in [(1, 3), (2, 3), (u32::MAX, 3)] {
+        (0..5).for_each(|seed| all_are_told(seed, limits));
+    }
+}
+
+#[test]
+fn a_refusal_is_told_where_no_policy_speaks_of_retries() {
+    // Alone, and before a last resort that fails as well.
+    for last_resort in [false, true] {
+        let (world, log) = (World::new(), Log::default());
+        let mut builder = world.router(ordered()).observer(log.clone());
+        if last_resort {
+            builder = builder.last_resort(world.backend("static", always(fail(Overloaded))));
+        }
+        let (router, _) = world.fleet(builder, [(Profile::new("a"), always(fail(ServerError)))]);
+        let answered = world.call(&router, within(secs(5)));
+        let expected = Refusal::AttemptsExhausted { attempts: 1 };
+        assert_eq!(why(&answered), Some(expected));
+        assert_eq!(refusals(&log), [expected], "last resort: {last_resort}");
+    }
+}
+
+#[test]
+fn what_to_tell_the_caller_is_counted_from_the_refusal() {
+    // `b` returns ten seconds after the call; the error comes after three.
+    let world = World::new();
+    let members = [
+        (Profile::new("a").model("a").concurrency(1), always(Act::Answer(secs(60)))),
+        (Profile::new("b").model("b"), always(Act::Hint(RateLimited, ms(0), secs(10)))),
+    ];
+    let (router, _) = world.fleet(world.router(ordered().fail_safe(FailSafe::default())), members);
+    let model = |model: &str, total| CallOptions::within(total).facts(Facts::model(model).replay_safe());
+    let long = world.spawn_call(&router, model("a", secs(60)));
+    world.settle();
+    let throttled = world.spawn_call(&router, model("b", secs(1)));
+    world.settle();
+    assert!(throttled.take().is_err());
+    let waits = world.spawn_call(&router, within(secs(3)));
+    world.run_for(secs(3));
+    let error = waits.take().unwrap_err();
+    assert_eq!(error.retry_after(), Some(secs(7)));
+    drop(long);
+}

@@ -110,6 +110,10 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             if candidate.rejected().is_some_and(|reason| reason.class() == Class::Hard) {
                 continue;
             }
+            // Busy is not sick: there is somebody to wait for.
+            if matches!(candidate.rejected(), Some(Reason::AtCapacity { .. })) {
+                return None;
+            }
             let called = candidate.load().last_called;
             latest = latest.max(called);
             let resting = matches!(candidate.rejected(), Some(Reason::CoolingDown { .. } | Reason::Ejected { .. }));

@@ -131,21 +131,28 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
 
     fn plan_inner(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
         slate.plan_with(&self.inner, cx);
-        // The inner policies may have rejected, softly, all that was left.
+        // The inner policies may have rejected, softly, all that was left. Let back in, these are shown to all of them
+        // once more, and soft doubts do not count: who saw nobody then may draw a hard line now, and the leaf ranks.
+        if self.readmit(slate) {
+            slate.lenient = true;
+            slate.plan_with(&self.inner, cx);
+            slate.lenient = false;
+        }
+    }
+
+    /// Lets those back in whom only soft doubts keep out, where nobody else is left. Returns whether there are any.
+    fn readmit(&self, slate: &mut Slate<'_>) -> bool {
+        let mut readmitted = false;
         if self.config.panic_threshold > 0.0 && !slate.is_usable() {
-            let mut readmitted = false;
             slate.each_rejected(|candidate| {
                 let own = matches!(candidate.rejected(), Some(Reason::Custom { .. } | Reason::Unhealthy { .. }));
-                if own && candidate.readmit(Reason::Readmitted) {
-                    // No leaf ranked it: the order of the fleet.
-                    candidate.rank_by_seat();
-                    readmitted = true;
-                }
+                readmitted |= own && candidate.readmit(Reason::Readmitted);
             });
             if readmitted {
                 note_panic(slate);
             }
         }
+        readmitted
     }
 
     /// Asks the inner policies about candidates that were let back in, so that the lines they draw hold for these
@@ -289,13 +296,12 @@ fn is_canary(slate: &Slate<'_>) -> bool {
 const RESERVE: u64 = FailSafe::RESERVE.as_nanos() as u64;
 
 /// The time that is kept for the host's last resort: a quarter of a second, and no more than an eighth of what the
-/// request had when its first attempt began.
+/// request had when it came.
 fn last_resort_reserve(cx: &PlanContext<'_>) -> Duration {
     if !cx.has_last_resort() {
         return Duration::ZERO;
     }
-    let began = cx.attempts().first().map_or(cx.now(), |first| first.started);
-    FailSafe::LAST_RESORT_RESERVE.min((cx.deadline() - began) / 8)
+    FailSafe::LAST_RESORT_RESERVE.min((cx.deadline() - cx.arrival()) / 8)
 }
 
 /// Whether an attempt of this request failed in this way.

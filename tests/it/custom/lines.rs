@@ -136,3 +136,33 @@ fn who_is_let_back_in_after_soft_lines_stands_in_the_order_of_the_fleet() {
         assert_eq!(backends.map(|backend| backend.calls()), [100, 0, 0, 0], "first: {first}");
     }
 }
+
+#[test]
+fn a_hard_line_behind_a_soft_one_holds_for_who_is_let_back_in() {
+    // The inner wrapper rejects all, softly, so the outer one never saw what is let back in.
+    for why in HARD {
+        let world = World::new();
+        let policy = guard(guard(ordered(), line(&FOUR, SOFT)), line(&["a"], why));
+        let (router, backends) = four(&world, policy, &[]);
+        let decision = router.explain(&within(secs(1)));
+        assert_eq!(ranked(&decision), ["b", "c", "d"]);
+        assert!(world.call(&router, within(ms(100))).is_err());
+        assert_eq!(backends[0].calls(), 0);
+    }
+}
+
+#[test]
+fn a_hard_line_holds_for_who_looked_unhealthy_when_it_was_drawn() {
+    // Half look healthy, so there is no panic; the wrapper turns these down softly and never saw the others.
+    for why in HARD {
+        let world = World::new();
+        let policy = guard(guard(ordered(), line(&["c"], why)), line(&["a", "b"], SOFT));
+        let (router, backends) = four(&world, policy, &[2, 3]);
+        let decision = router.explain(&within(secs(1)));
+        assert!(!ranked(&decision).contains(&"c") && ranked(&decision)[0] == "a", "{decision}");
+        for _ in 0..2 {
+            assert!(world.call(&router, within(ms(100))).is_err());
+        }
+        assert_eq!(backends[2].calls(), 0);
+    }
+}

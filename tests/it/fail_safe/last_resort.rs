@@ -64,3 +64,16 @@ fn it_is_not_asked_what_the_caller_is_to_blame_for() {
     assert!(world.call(&router, within(secs(5))).unwrap().is_degraded());
     assert_eq!(last.calls(), 1);
 }
+
+#[test]
+fn it_answers_who_waited_for_a_slot_in_vain() {
+    let world = World::new();
+    let (router, [_], last) = fleet(&world, ["a"], &Act::Answer(secs(10)));
+    let first = world.ask(&router, within(secs(60)));
+    world.settle();
+    let start = world.now();
+    let waits = world.ask(&router, within(secs(1)));
+    world.run();
+    assert_eq!((first.take().took, waits.take().took), (secs(10), ms(876)));
+    assert_eq!(last.seen()[0].at - start, ms(875));
+}

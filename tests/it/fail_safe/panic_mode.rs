@@ -136,3 +136,24 @@ fn a_busy_tier_is_not_in_panic() {
     let waits = waits.take();
     assert_eq!((waits.backend.as_deref(), waits.took, a.calls()), (Some("b"), secs(4), 1));
 }
+
+#[test]
+fn who_is_ejected_is_not_tried_while_others_are_only_busy() {
+    // The same, with calls that began long ago: not everything rests, so there is nothing to find out by a trial.
+    let world = World::new();
+    let members = [
+        (Profile::new("a").concurrency(1), always(fail(ServerError))),
+        (Profile::new("b").concurrency(1), in_turn([ANSWER, Act::Answer(secs(2)), ANSWER])),
+    ];
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).ejection(Ejection::default().consecutive(1));
+    let (router, [a, _]) = world.fleet(builder, members);
+    assert_eq!(world.call(&router, within(secs(5))).unwrap().backend(), Some("b"));
+    let busy = world.ask(&router, within(secs(5)));
+    world.run_for(secs(1));
+    let waits = world.ask(&router, within(secs(5)));
+    world.run();
+    let waits = waits.take();
+    assert!(busy.take().ok());
+    assert_eq!((waits.backend.as_deref(), waits.took, waits.attempts), (Some("b"), ms(1020), 1));
+    assert_eq!(a.calls(), 1);
+}
