@@ -28,11 +28,17 @@ pub(crate) struct Member {
     canary_until: AtomicU64,
     /// How long it is left alone without calls before a canary looks after it, in nanoseconds.
     patience: AtomicU64,
+    /// The usual time between two calls that were no canaries, in nanoseconds.
+    gap: AtomicU64,
 }
 
 /// How long a backend that gets no calls is left alone before a request looks after it, at first and at most: the
 /// time doubles while nothing has become better.
 const CANARY_INTERVAL: (u64, u64) = (10_000_000_000, 40_000_000_000);
+/// How many usual pauses make a long one.
+const PAUSES: u64 = 4;
+/// How much of the usual pause the latest is, as a power of two.
+const GAP_SHIFT: u32 = 3;
 
 /// What a decision compares for every candidate, beside each other in memory.
 #[derive(Debug)]
@@ -119,14 +125,26 @@ impl Member {
             latency: LatencyModel::default(),
             canary_until: AtomicU64::new(0),
             patience: AtomicU64::new(CANARY_INTERVAL.0),
+            gap: AtomicU64::new(0),
         }
     }
 
     /// Its load now.
     pub(crate) fn load(&self, now: Instant) -> crate::decision::Load {
         let load = self.gauge.read();
-        let stale = now.nanos_since(load.last_called) > self.patience.load(Ordering::Relaxed);
+        let unused = now.nanos_since(load.last_called);
+        // Where a router sends little, a pause is no sign that a backend is avoided.
+        let pause = self.gap.load(Ordering::Relaxed).saturating_mul(PAUSES);
+        let stale = unused > self.patience.load(Ordering::Relaxed).max(pause);
         crate::decision::Load { canary_out: self.canary_out(now), stale, ..load }
+    }
+
+    /// It is called because it was chosen, after `gap` nanoseconds without a call.
+    pub(crate) fn note_gap(&self, gap: u64) {
+        let usual = self.gap.load(Ordering::Relaxed);
+        let gap = gap.min(CANARY_INTERVAL.1);
+        let usual = if usual == 0 { gap } else { usual - (usual >> GAP_SHIFT) + (gap >> GAP_SHIFT) };
+        self.gap.store(usual, Ordering::Relaxed);
     }
 
     /// A canary has come back, or has not.

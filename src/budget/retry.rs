@@ -89,23 +89,10 @@ impl RetryBudget {
 
     /// Takes one extra attempt out of the budget; `false` when it is spent.
     pub fn withdraw(&self, now: Instant) -> bool {
-        self.take(now, |requests| requests.saturating_add(self.reserve * SLOTS as u64 * ATTEMPT))
-    }
-
-    /// Takes one extra attempt while the fleet has too much to do: a tenth of the ratio, and no reserve. The reserves
-    /// of many routers together would be a multiple of what their fleet can bear.
-    pub(crate) fn withdraw_in_overload(&self, now: Instant) -> bool {
-        if self.per_request == 0 && self.reserve == u64::from(u32::MAX) {
-            // Unlimited is unlimited.
-            return true;
-        }
-        self.take(now, |requests| requests / 10)
-    }
-
-    fn take(&self, now: Instant, allowed: impl FnOnce(u64) -> u64) -> bool {
         let second = second(now);
         let mut grants = self.grants.lock();
-        if allowed(self.earned(second)) < (spent(&grants, second) + 1) * ATTEMPT {
+        let allowed = self.earned(second).saturating_add(self.reserve * SLOTS as u64 * ATTEMPT);
+        if allowed < (spent(&grants, second) + 1) * ATTEMPT {
             return false;
         }
         let slot = &mut grants[second as usize % SLOTS];

@@ -137,6 +137,11 @@ impl Gauge {
         self.in_flight.load(Ordering::SeqCst)
     }
 
+    /// When it was called last; the origin of time for never.
+    pub(crate) fn last_called(&self) -> Instant {
+        Instant::from_nanos(self.last_called.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn read(&self) -> Load {
         Load {
             in_flight: self.in_flight.load(Ordering::Relaxed),

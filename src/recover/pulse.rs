@@ -1,6 +1,6 @@
 //! How often attempts time out lately.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// The latest attempts of a router, whether they timed out, and where; without a lock.
 ///
@@ -11,6 +11,8 @@ pub(crate) struct Pulse {
     next: AtomicUsize,
     /// Empty, or a backend's slot and whether it timed out.
     latest: [AtomicU32; LATEST],
+    /// The verdict after the last attempt; decisions read it.
+    overload: AtomicBool,
 }
 
 /// How many attempts are remembered.
@@ -23,7 +25,8 @@ const EMPTY: u32 = u32::MAX;
 
 impl Default for Pulse {
     fn default() -> Self {
-        Self { next: AtomicUsize::new(0), latest: [const { AtomicU32::new(EMPTY) }; LATEST] }
+        let latest = [const { AtomicU32::new(EMPTY) }; LATEST];
+        Self { next: AtomicUsize::new(0), latest, overload: AtomicBool::new(false) }
     }
 }
 
@@ -32,21 +35,36 @@ impl Pulse {
     pub(crate) fn count(&self, slot: usize, timed_out: bool) {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % LATEST;
         self.latest[at].store(((slot as u32) << 1) | u32::from(timed_out), Ordering::Relaxed);
+        // Only a timeout can begin an overload, and only while there is one can anything end it.
+        let before = self.overload.load(Ordering::Relaxed);
+        if timed_out || before {
+            let now = self.judge();
+            if now != before {
+                self.overload.store(now, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn is_overload(&self) -> bool {
+        self.overload.load(Ordering::Relaxed)
     }
 
     /// Whether the fleet has too much to do: more than one in ten attempts time out, at more than a third of the
     /// backends. Where they are fewer, these hang, and others can take their requests.
-    pub(crate) fn is_overload(&self) -> bool {
+    fn judge(&self) -> bool {
         let (attempts, timeouts) = self.sum(|_| true);
         if attempts < ENOUGH || timeouts * 10 <= attempts {
             return false;
         }
         // By slot, timeouts first.
-        let mut latest: Vec<u32> = self.latest.iter().map(|entry| entry.load(Ordering::Relaxed)).collect();
-        latest.retain(|entry| *entry != EMPTY);
+        let mut latest = [EMPTY; LATEST];
+        for (entry, read) in latest.iter_mut().zip(&self.latest) {
+            *entry = read.load(Ordering::Relaxed);
+        }
         latest.sort_unstable_by_key(|entry| (entry >> 1, entry & 1 == 0));
-        latest.dedup_by_key(|entry| *entry >> 1);
-        latest.iter().filter(|entry| *entry & 1 == 1).count() * 3 > latest.len()
+        let backends = latest.chunk_by(|one, other| one >> 1 == other >> 1).filter(|chunk| chunk[0] != EMPTY);
+        let (all, slow) = backends.fold((0, 0), |(all, slow), chunk| (all + 1, slow + (chunk[0] & 1)));
+        slow * 3 > all
     }
 
     /// Whether so many timeouts in a row at the backend in `slot` would be strange if it were like its peers.
@@ -100,7 +118,7 @@ mod tests {
         let pulse = Pulse::default();
         (0..9).for_each(|slot| pulse.count(slot, true));
         assert!(!pulse.is_overload(), "nine attempts say little");
-        pulse.count(0, false);
+        pulse.count(0, true);
         assert!(pulse.is_overload());
         (0..LATEST).for_each(|slot| pulse.count(slot, false));
         assert!(!pulse.is_overload());

@@ -112,6 +112,7 @@ impl Lease {
             return None;
         }
         let trial = matches!(note, Some(Reason::Trial));
+        let called = member.gauge.last_called();
         let held = member.recovery.enter(&berth.credential, now, trial).and_then(|permits| {
             let ticket = match in_hand.take_if(|slot| slot.is_of(member)) {
                 Some(slot) => Some(slot.enter(tokens, now)),
@@ -130,6 +131,9 @@ impl Lease {
                 member.return_canary();
             }
             return None;
+        }
+        if !canary && called != Instant::default() {
+            member.note_gap(now.nanos_since(called));
         }
         let work = member.gauge.read().waiting_tokens;
         Some(Self {

@@ -359,15 +359,11 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         };
     }
 
-    /// A timeout costs a backend its work and the fleet nothing less: where many time out, few are repeated.
+    /// What timed out used up a backend's work, and would use up another's: while the fleet has too much to do, that
+    /// is not repeated. (The reserves of many routers' budgets together would be a multiple of what it can bear.)
     fn withdraw(&self, now: Instant) -> bool {
-        let budget = &self.core.retry_budget;
         let timed_out = self.last_error.as_ref().is_some_and(|error| error.kind() == FailureKind::Timeout);
-        if timed_out && self.core.shared.court.pulse.is_overload() {
-            budget.withdraw_in_overload(now)
-        } else {
-            budget.withdraw(now)
-        }
+        !(timed_out && self.core.shared.court.pulse.is_overload()) && self.core.retry_budget.withdraw(now)
     }
 
     /// An attempt that was paid for and is not made goes back.

@@ -33,8 +33,8 @@ struct Fit {
     xy: f64,
 }
 
-/// What one sample leaves of the weight of those before it: the last ten carry two thirds.
-const DECAY: f64 = 0.9;
+/// What one sample leaves of the weight of those before it: the last twenty carry two thirds.
+const DECAY: f64 = 0.95;
 /// The weight of the line through the origin, as a share of the squared mean work.
 const PRIOR: f64 = 0.05;
 /// After so many samples a mean means something.
@@ -218,7 +218,7 @@ mod tests {
         };
         (0..100).for_each(regular);
         model.record(u64::MAX, 300 * MS);
-        (0..60).for_each(regular);
+        (0..120).for_each(regular);
         let predicted = model.read().predict(4_000);
         assert!(predicted.abs_diff(1_200 * MS) < 200 * MS, "{predicted}");
     }

@@ -36,7 +36,7 @@ pub struct Settings {
     pub load: Option<f64>,
     /// At most so many requests.
     pub requests: Option<u64>,
-    /// Instead of the scenario's own arrivals and lengths.
+    /// Lengths of requests instead of those of the Azure conversation trace. The arrivals stay those of the scenario.
     pub trace: Option<Trace>,
 }
 
@@ -56,6 +56,8 @@ pub struct Stage {
 /// The figures of one run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
+    /// How many requests came after the warm-up.
+    pub requests: usize,
     /// The share of requests served well, of those that count; in S16 of what the fleet could do, at its worst step.
     pub goodput: f64,
     /// Seconds to the first token: median.
@@ -143,7 +145,7 @@ impl Scenario {
         let stage = |variant, world: World, windows: Vec<(f64, f64)>, counted| {
             let mut world = world.routers(settings.routers.max(1)).seed(settings.seed);
             if let Some(trace) = &settings.trace {
-                world = world.trace(trace.clone());
+                world = world.lengths(trace.lengths());
             }
             if let Some(requests) = settings.requests {
                 world = world.requests(requests);
@@ -246,6 +248,11 @@ impl Stage {
         &self.windows
     }
 
+    /// A first token within this time is good, in seconds.
+    pub const fn slo(&self) -> f64 {
+        self.world.slo.as_secs_f64()
+    }
+
     /// The world.
     pub const fn world(&self) -> &World {
         &self.world
@@ -275,6 +282,7 @@ impl Stage {
             _ => (None, None),
         };
         Measured {
+            requests: run.requests(),
             goodput: match self.scenario {
                 Scenario::S16 => self.worst_step(run),
                 _ => run.goodput_between(from, to),
@@ -319,19 +327,21 @@ impl Stage {
         (settled(start, end, during * 1.25), settled(end, last, before * 1.1))
     }
 
-    /// S16: requests served well in each step at or beyond capacity, as a share of what the servers could do then.
+    /// S16: requests served well at the worst step at or beyond capacity, as a share of what the servers could do then.
     fn worst_step(&self, run: &Run) -> f64 {
-        let mut worst = f64::INFINITY;
-        for step in 0..9 {
+        let beyond = self.steps(run).into_iter().filter(|(offered, _)| *offered >= 1.0);
+        beyond.map(|(_, good)| good).min_by(f64::total_cmp).unwrap_or_else(|| run.goodput())
+    }
+
+    /// S16: of each step, the requests that came and those served well, as shares of what the servers could do then.
+    pub fn steps(&self, run: &Run) -> Vec<(f64, f64)> {
+        let step = |step: i32| {
             let (from, to) = (S16_STEP * f64::from(step), S16_STEP * f64::from(step + 1));
-            let offered = run.between(from, to).count() as f64;
             let possible = self.possible(from, to);
-            if offered >= possible {
-                let good = run.between(from, to).filter(|record| run.is_good(record)).count() as f64;
-                worst = worst.min(good / possible);
-            }
-        }
-        if worst.is_finite() { worst } else { run.goodput() }
+            let good = run.between(from, to).filter(|record| run.is_good(record)).count();
+            (run.between(from, to).count() as f64 / possible, good as f64 / possible)
+        };
+        (0..9).map(step).collect()
     }
 
     /// How many requests the servers could serve between two moments, at the speeds that they had.

@@ -1,0 +1,248 @@
+//! What routing quality is worth: fallway beside what others do, on the same simulated work.
+//!
+//! ```text
+//! cargo run --release --features sim --example compare
+//! cargo run --release --features sim --example compare -- --scenario S1 --policy fallway --seed 7 --routers 32 --json
+//! ```
+//!
+//! Plays every scenario with every policy, three seeds, one router and thirty-two; prints a table for each (medians over
+//! the seeds), and writes a report with plots to `target/compare.html`. Deterministic: the same arguments give the same
+//! figures, and the same `decisions_hash`, on every run. Exit code 2 for arguments that make no sense.
+
+mod args;
+mod report;
+
+use args::{Args, USAGE};
+use fallway::sim::baselines::Contestant;
+use fallway::sim::scenarios::{Measured, Settings, Stage};
+use fallway::sim::{Run, secs};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use report::{Chapter, Row};
+use serde_json::{Value, json};
+use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+fn main() -> ExitCode {
+    let args = match Args::parse(std::env::args().skip(1)) {
+        Ok(args) => args,
+        Err(message) => {
+            eprintln!("{message}\n\n{USAGE}");
+            return ExitCode::from(if message.is_empty() { 0 } else { 2 });
+        }
+    };
+    let started = Instant::now();
+    let results = match play(&args) {
+        Ok(results) => results,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::from(2);
+        }
+    };
+    let chapters = chapters(&results);
+    if !args.json {
+        chapters.iter().for_each(print);
+    }
+    let page = report::render(&chapters, &args.seeds, started.elapsed().as_secs_f64());
+    let folder = args.report.parent().map_or(Ok(()), std::fs::create_dir_all);
+    if let Err(error) = folder.and_then(|()| std::fs::write(&args.report, page)) {
+        eprintln!("{}: {error}", args.report.display());
+        return ExitCode::FAILURE;
+    }
+    eprintln!("{} runs in {:.1} s; report: {}", results.len(), started.elapsed().as_secs_f64(), args.report.display());
+    ExitCode::SUCCESS
+}
+
+/// One run: which stage, who, which seed.
+struct Job {
+    stage: Stage,
+    contestant: Contestant,
+    seed: u64,
+    routers: usize,
+}
+
+/// What came of a run.
+struct Played {
+    measured: Measured,
+    hash: u64,
+    cdf: Vec<(f64, f64)>,
+    timeline: Vec<(f64, f64)>,
+}
+
+/// Every run that is asked for; the oracle plays each stage first.
+fn jobs(args: &Args) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for scenario in &args.scenarios {
+        for &routers in &args.routers {
+            for &seed in &args.seeds {
+                let Args { load, requests, trace, .. } = args;
+                let settings = Settings { seed, routers, load: *load, requests: *requests, trace: trace.clone() };
+                for stage in scenario.stages(&settings) {
+                    for contestant in [Contestant::ORACLE].iter().chain(&args.policies) {
+                        jobs.push(Job { stage: stage.clone(), contestant: *contestant, seed, routers });
+                    }
+                }
+            }
+        }
+    }
+    jobs
+}
+
+/// Plays all runs, on all cores.
+fn play(args: &Args) -> Result<Vec<(Job, Played)>, String> {
+    let jobs = jobs(args);
+    let bar = ProgressBar::with_draw_target(Some(jobs.len() as u64), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    let next = AtomicUsize::new(0);
+    let results: Vec<_> = jobs.iter().map(|_| OnceLock::new()).collect();
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(job) = jobs.get(at) else { return };
+                    bar.set_message(format!("{} {}", job.stage.scenario().name(), job.contestant.name()));
+                    let _ = results[at].set(job.play());
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let results = results.into_iter().map(|result| result.into_inner().unwrap_or_else(|| Err("not played".into())));
+    let played: Vec<_> =
+        jobs.into_iter().zip(results).map(|(job, played)| Ok((job, played?))).collect::<Result<_, String>>()?;
+    if args.json {
+        let mut oracle = f64::NAN;
+        for (job, played) in &played {
+            if job.contestant.name() == Contestant::ORACLE.name() {
+                oracle = played.measured.ttft_p99;
+            } else {
+                println!("{}", line(job, played, oracle));
+            }
+        }
+    }
+    Ok(played)
+}
+
+impl Job {
+    fn play(&self) -> Result<Played, String> {
+        let run = self.stage.run(self.contestant).map_err(|error| error.to_string())?;
+        let timeline = run.goodput_over_time(secs(5)).into_iter().filter_map(|(at, share)| Some((at, share?)));
+        Ok(Played {
+            measured: self.stage.measure(&run),
+            hash: run.decisions_hash(),
+            cdf: cdf(&run),
+            timeline: timeline.collect(),
+        })
+    }
+}
+
+/// The times to first token in a hundred steps. What was not answered in time never comes.
+fn cdf(run: &Run) -> Vec<(f64, f64)> {
+    (1..=100).map(|step| f64::from(step) / 100.0).map(|share| (run.ttft(share), share)).collect()
+}
+
+fn line(job: &Job, played: &Played, oracle: f64) -> Value {
+    let measured = &played.measured;
+    json!({
+        "scenario": job.stage.scenario().name(),
+        "variant": job.stage.variant(),
+        "policy": job.contestant.name(),
+        "seed": job.seed,
+        "routers": job.routers,
+        "load": job.stage.load(),
+        "requests": measured.requests,
+        "goodput": measured.goodput,
+        "ttft_p50_s": measured.ttft_p50,
+        "ttft_p90_s": measured.ttft_p90,
+        "ttft_p99_s": measured.ttft_p99,
+        "e2e_p99_s": measured.e2e_p99,
+        "attempts_per_request": measured.attempts,
+        "wasted_token_share": measured.wasted,
+        "rate_limited_per_1k": measured.rate_limited,
+        "cost": measured.cost,
+        "time_to_detect_s": measured.time_to_detect,
+        "time_to_recover_s": measured.time_to_recover,
+        "jain": measured.jain,
+        "share_max": measured.share_max,
+        "oracle_ttft_p99_s": oracle,
+        "decisions_hash": format!("{:016x}", played.hash),
+    })
+}
+
+/// The runs of each stage beside each other, with medians over the seeds.
+fn chapters(played: &[(Job, Played)]) -> Vec<Chapter> {
+    let mut chapters: Vec<Chapter> = Vec::new();
+    let place = |job: &Job| (job.stage.scenario().name(), job.stage.variant(), job.routers);
+    for (job, _) in played {
+        let (scenario, variant, routers) = place(job);
+        if chapters.iter().any(|it| (it.scenario, it.variant, it.routers) == (scenario, variant, routers)) {
+            continue;
+        }
+        let runs: Vec<_> = played.iter().filter(|(other, _)| place(other) == (scenario, variant, routers)).collect();
+        let mut names: Vec<&'static str> = runs.iter().map(|(job, _)| job.contestant.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut rows: Vec<_> = names.into_iter().map(|name| row(name, &runs)).collect();
+        let oracle = rows.iter().position(|row| row.policy == Contestant::ORACLE.name()).map(|at| rows.remove(at));
+        rows.sort_by(|a, b| b.goodput.total_cmp(&a.goodput).then(a.ttft_p99.total_cmp(&b.ttft_p99)));
+        chapters.push(Chapter {
+            scenario,
+            title: job.stage.scenario().title(),
+            variant,
+            routers,
+            load: job.stage.load(),
+            slo: job.stage.slo(),
+            windows: job.stage.windows().to_vec(),
+            rows,
+            oracle,
+        });
+    }
+    chapters
+}
+
+fn row(policy: &'static str, runs: &[&(Job, Played)]) -> Row {
+    let runs: Vec<_> =
+        runs.iter().filter(|(job, _)| job.contestant.name() == policy).map(|(_, played)| played).collect();
+    let of = |value: fn(&Measured) -> f64| median(runs.iter().map(|played| value(&played.measured)).collect());
+    let recovered: Option<Vec<f64>> = runs.iter().map(|played| played.measured.time_to_recover).collect();
+    Row {
+        policy,
+        goodput: of(|it| it.goodput),
+        ttft_p50: of(|it| it.ttft_p50),
+        ttft_p90: of(|it| it.ttft_p90),
+        ttft_p99: of(|it| it.ttft_p99),
+        attempts: of(|it| it.attempts),
+        wasted: of(|it| it.wasted),
+        recover: recovered.map(median),
+        cdf: runs.first().map(|played| played.cdf.clone()).unwrap_or_default(),
+        timeline: runs.first().map(|played| played.timeline.clone()).unwrap_or_default(),
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn print(chapter: &Chapter) {
+    let Chapter { scenario, title, variant, routers, load, .. } = chapter;
+    let variant = if variant.is_empty() { String::new() } else { format!(" ({variant})") };
+    println!("\n{scenario}{variant}, {title}; {routers} router(s), load {load}");
+    println!(
+        "{:16} {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>9}",
+        "policy", "goodput", "p50 s", "p90 s", "p99 s", "attempts", "waste", "recover s"
+    );
+    for row in chapter.rows.iter().chain(&chapter.oracle) {
+        let recover = row.recover.map_or("-".to_owned(), |seconds| format!("{seconds:.0}"));
+        println!(
+            "{:16} {:>8.4} {:>9.3} {:>9.3} {:>9.3} {:>9.3} {:>7.3} {:>9}",
+            row.policy, row.goodput, row.ttft_p50, row.ttft_p90, row.ttft_p99, row.attempts, row.wasted, recover
+        );
+    }
+}
