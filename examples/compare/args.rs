@@ -27,7 +27,7 @@ compare [--scenario NAME]... [--policy NAME]... [--seed N]... [--routers M]... [
   --routers M      how many routers share the fleet; default 1 and 32
   --load X         instead of the scenario's own: 1 is all that the servers can serve
   --requests N     at most so many requests for each run
-  --trace FILE     lengths of requests: lines of time, prompt tokens, output tokens; arrivals stay those of the scenario
+  --trace FILE     lengths of requests: of the Azure or the Mooncake form; arrivals stay those of the scenario
   --json           a JSON object for each run on standard output, and no tables
   --report FILE    where the HTML report goes; default target/compare.html";
 

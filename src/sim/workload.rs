@@ -93,7 +93,9 @@ impl Default for Lengths {
 
 impl Trace {
     /// Reads a trace in the form of the Azure LLM traces: a header, then lines of time, prompt tokens and output
-    /// tokens, separated by commas. The time is `YYYY-MM-DD HH:MM:SS.fraction` or seconds; the first request is at 0.
+    /// tokens, separated by commas, the time being `YYYY-MM-DD HH:MM:SS.fraction` or seconds; or in the form of the
+    /// Mooncake traces: a JSON object for each line with `timestamp` (milliseconds), `input_length` and
+    /// `output_length`. The first request is at 0.
     ///
     /// # Errors
     ///
@@ -106,11 +108,17 @@ impl Trace {
                 continue;
             }
             let error = |reason: String| TraceError { line, reason };
-            let cells: Vec<_> = row.split(',').map(str::trim).collect();
+            let object = row.trim_start().starts_with('{');
+            let cells: Vec<_> = if object {
+                ["timestamp", "input_length", "output_length"].iter().filter_map(|name| field(row, name)).collect()
+            } else {
+                row.split(',').map(str::trim).collect()
+            };
             let [time, prompt, output] = cells[..] else {
                 return Err(error(format!("{} values where there should be 3", cells.len())));
             };
             let seconds = seconds(time).ok_or_else(|| error(format!("{time:?} is no time")))?;
+            let seconds = if object { seconds / 1e3 } else { seconds };
             let start = *first.get_or_insert(seconds);
             let at = Duration::try_from_secs_f64(seconds - start)
                 .map_err(|_| error(format!("the time {time} is before the first")))?;
@@ -157,6 +165,14 @@ impl Trace {
         let length = self.rows.last().map_or(0.0, |(last, ..)| last.as_secs_f64()) + 1.0 / self.rate();
         (time + Duration::from_secs_f64(length * round as f64), prompt, output)
     }
+}
+
+/// The number behind a name in a line of JSON, as text. The traces hold no strings that could look like one.
+fn field<'r>(row: &'r str, name: &str) -> Option<&'r str> {
+    let (_, rest) = row.split_once(&format!("\"{name}\""))?;
+    let value = rest.trim_start().strip_prefix(':')?.trim_start();
+    let end = value.find([',', '}', ' ']).unwrap_or(value.len());
+    Some(&value[..end])
 }
 
 /// Seconds since some midnight, of a date and time or a number.
@@ -257,6 +273,9 @@ mod tests {
         let trace = Trace::parse(text).unwrap();
         assert_eq!(trace.row(1), (Duration::from_millis(1_500), 396, 109));
         assert_eq!(Trace::parse("3,5,6\n4,5,6").unwrap().row(1).0, Duration::from_secs(1));
+        let text = "{\"timestamp\": 3000, \"input_length\": 6758, \"output_length\": 500, \"hash_ids\": [0, 1]}\n\
+                    {\"timestamp\": 6000,\"input_length\":7,\"output_length\":8}";
+        assert_eq!(Trace::parse(text).unwrap().row(1), (Duration::from_secs(3), 7, 8));
         // Played again.
         assert!(trace.row(2).0 > trace.row(1).0);
     }
@@ -274,6 +293,8 @@ mod tests {
             ("1,-5,6", 1, "tokens"),
             ("1,x,6", 1, "tokens"),
             ("2023-13-01 00:00:00,1,1", 1, "no time"),
+            ("{\"timestamp\": 0, \"input_length\": 5}", 1, "2 values"),
+            ("{\"timestamp\": 0, \"input_length\": -5, \"output_length\": 1}", 1, "tokens"),
         ] {
             let error = Trace::parse(text).unwrap_err();
             assert!(error.line == line && error.reason.contains(word), "{text:?}: {error}");
