@@ -116,21 +116,26 @@ impl<S: HealthSignal> HealthSignal for FreshFor<S> {
     }
 }
 
-#[deny(clippy::missing_trait_methods)]
-impl<S: HealthSignal + ?Sized> HealthSignal for std::sync::Arc<S> {
-    fn name(&self) -> &'static str {
-        (**self).name()
-    }
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        #[deny(clippy::missing_trait_methods)]
+        impl<S: HealthSignal + ?Sized> HealthSignal for $pointer {
+            fn name(&self) -> &'static str {
+                (**self).name()
+            }
 
-    fn read(&self, backend: BackendId, now: Instant) -> Reading<Score> {
-        (**self).read(backend, now)
-    }
+            fn read(&self, backend: BackendId, now: Instant) -> Reading<Score> {
+                (**self).read(backend, now)
+            }
 
-    fn observe(&self, event: &Event<'_>, now: Instant) {
-        (**self).observe(event, now);
-    }
+            fn observe(&self, event: &Event<'_>, now: Instant) {
+                (**self).observe(event, now);
+            }
+        }
+    )*};
 }
 
+forward!(Box<S>, std::sync::Arc<S>);
 #[cfg(test)]
 mod tests {
     use super::*;

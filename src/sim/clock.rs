@@ -57,6 +57,11 @@ impl Clock {
         self.set(self.now() + by);
     }
 
+    /// Sleeps for this long.
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        self.sleep_until(self.now() + duration)
+    }
+
     /// The earliest moment that somebody sleeps for.
     pub fn next_wake(&self) -> Option<Instant> {
         self.0.sleepers.lock().keys().next().map(|(at, _)| *at)

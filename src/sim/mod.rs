@@ -10,12 +10,15 @@
 //!   [`World::run_with_futures`] calls the router as a service does, on an [`Executor`]. Both decide alike.
 //! - [`baselines`] has what others do, as policies; [`scenarios`] has the comparisons.
 //!
+//! - [`conformance`] puts backends, policies and signals of your own through what all must do.
+//!
 //! The example `test_your_policy` is a test that a user would write; `compare` prints how policies stand.
 
 pub mod baselines;
 mod cache;
 mod clock;
 mod cluster;
+pub mod conformance;
 mod fault;
 mod job;
 mod machine;

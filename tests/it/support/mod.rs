@@ -1,14 +1,13 @@
 //! A small world in virtual time: a clock that jumps, an executor, scripted backends, and watchers.
 
 mod backend;
-mod clock;
 mod load;
 mod policies;
 mod watch;
 mod world;
 
 pub(crate) use backend::{Act, Cue, Reply, Script, Scripted, Step, always, in_turn, scripted_panic};
-pub(crate) use clock::VirtualTimer;
+pub(crate) use fallway::sim::Clock as VirtualTimer;
 pub(crate) use load::{Answer, Load, ok_share, percentile, tries};
 pub(crate) use policies::{LEAVES, guard, leaf};
 pub(crate) use watch::{Log, Opinion, Rival, Told};
