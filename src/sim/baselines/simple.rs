@@ -2,6 +2,7 @@
 //! oracle.
 
 use super::bare;
+use crate::decision::{Next, Refusal};
 use crate::policy::{self, PlanContext, RoutingPolicy, Slate, policy_fn};
 use crate::rng::Rng;
 use crate::sim::{Desk, Reports, Stack};
@@ -93,7 +94,7 @@ pub fn naive_retries(_: &Desk) -> Stack {
 }
 
 /// Sees every server as it is, at no cost, and takes the one where the first token comes soonest: a central queue
-/// with perfect knowledge, near enough.
+/// with perfect knowledge, near enough. Whom it could not serve within the time that an attempt may take, it refuses.
 pub fn oracle(desk: &Desk) -> Stack {
     bare(Oracle { reports: desk.reports().clone() })
 }
@@ -110,14 +111,20 @@ impl RoutingPolicy for Oracle {
 
     fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
         let tokens = cx.facts().input_tokens() as f64;
+        let mut in_time = false;
         slate.rank(|candidate| {
+            let limit = candidate.profile().attempt_time_limit().map_or(f64::INFINITY, |limit| limit.as_secs_f64());
             let load = self.reports.truth(candidate.id().slot());
             if !load.up || load.rate <= 0.0 {
                 return u64::MAX - 1;
             }
             let seconds = load.base + load.until_room + (load.waiting_tokens + tokens) / load.rate;
+            in_time |= seconds < limit;
             (seconds / (1.0 - load.error_share).max(1e-3) * 1e9) as u64
         });
+        if !in_time {
+            slate.conclude(Next::Refuse { why: Refusal::NothingUsable });
+        }
     }
 }
 
