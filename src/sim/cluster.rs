@@ -51,8 +51,8 @@ enum Event {
     First(JobId),
     /// A server has finished something, if it is still in the same epoch.
     Progress(usize, u64),
-    /// A stream has had no token for as long as its client waits, if its server still hangs.
-    Stall(JobId),
+    /// A stream has had no token for as long as its client waits, if its server still hangs as it did then.
+    Stall(JobId, u32),
     /// A fault begins or ends.
     Begin(usize),
     End(usize),
@@ -183,7 +183,7 @@ impl Cluster {
                 return self.progress(server).map_or(Step::Busy, Step::Notice);
             }
             Event::Progress(..) => {}
-            Event::Stall(id) => return self.stall(id).map_or(Step::Busy, Step::Notice),
+            Event::Stall(id, hang) => return self.stall(id, hang).map_or(Step::Busy, Step::Notice),
             Event::Begin(fault) => return self.change(fault, true),
             Event::End(fault) => return self.change(fault, false),
         }
@@ -333,16 +333,19 @@ impl Cluster {
             } else {
                 machine.troubles.retain(|on| *on != fault);
             }
-            let was_up = machine.state.up;
+            let was = machine.state;
             let effects = machine.troubles.iter().map(|fault| self.faults[*fault].0.effect);
             let (state, speed) = State::under(effects);
             machine.state = state;
             machine.engine.set_speed(if state.hung { 0.0 } else { machine.server.speed * speed });
-            if was_up && !state.up {
+            if was.up && !state.up {
                 self.lose_all(server);
-            } else if begins && state.hung {
+            }
+            if state.hung && !was.hung {
+                self.machines[server].hangs += 1;
+                let hang = self.machines[server].hangs;
                 for id in self.jobs.of_server(server) {
-                    self.push(self.now.saturating_add(nanos(IDLE_LIMIT)), Event::Stall(id));
+                    self.push(self.now.saturating_add(nanos(IDLE_LIMIT)), Event::Stall(id, hang));
                 }
             }
             self.expect(server);
@@ -351,9 +354,10 @@ impl Cluster {
     }
 
     /// Gives up a stream on a server that hangs.
-    fn stall(&mut self, id: JobId) -> Option<Notice> {
+    fn stall(&mut self, id: JobId, hang: u32) -> Option<Notice> {
         let job = self.jobs.get(id)?;
-        if job.place != Place::Decoding || !self.machines[job.server].state.hung {
+        let machine = &self.machines[job.server];
+        if job.place != Place::Decoding || !machine.state.hung || machine.hangs != hang {
             return None;
         }
         let tag = job.tag;
