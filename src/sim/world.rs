@@ -292,7 +292,8 @@ impl World {
         self
     }
 
-    /// Requests belong to so many conversations.
+    /// Requests belong to so many conversations; prompts of one begin alike, which a
+    /// [prefix cache](Server::prefix_cache) knows.
     #[must_use]
     pub const fn sessions(mut self, count: u64) -> Self {
         self.sessions = count;
