@@ -155,8 +155,12 @@ impl Server {
             Some("its decode step takes no time")
         } else if self.batch == 0 {
             Some("its decode batch is empty")
+        } else if self.limit == Some(0) {
+            Some("its known limit is 0")
+        } else if self.requests_per_minute == Some(0) || self.tokens_per_minute == Some(0) {
+            Some("a quota of it is 0")
         } else {
-            (self.limit == Some(0)).then_some("its known limit is 0")
+            (!(self.price.is_finite() && self.price >= 0.0)).then_some("its price is no number from 0")
         }
     }
 
