@@ -132,7 +132,7 @@ impl Cluster {
         if trip == 0 {
             self.arrive(id);
         } else {
-            self.push(self.now + trip, Event::Arrive(id));
+            self.push(self.now.saturating_add(trip), Event::Arrive(id));
         }
         id
     }
@@ -200,7 +200,7 @@ impl Cluster {
             waiting_tokens: machine.engine.waiting_tokens(),
             rate: if machine.state.hung || !machine.state.up { 0.0 } else { machine.engine.rate() },
             until_room: machine.engine.until_room(),
-            base: (machine.server.base + machine.state.latency).as_secs_f64(),
+            base: machine.server.base.saturating_add(machine.state.latency).as_secs_f64(),
             kv_use: machine.engine.use_of_batch(),
             error_share: machine.state.errors.map_or(0.0, |(share, _)| share),
             up: machine.state.up && !machine.state.hung && machine.state.throttled.is_none(),
@@ -241,7 +241,7 @@ impl Cluster {
         };
         if let Some((after, last)) = refusal {
             job.place = Place::Done;
-            return self.push(now + trip + nanos(after), Event::Return(id, last));
+            return self.push(now.saturating_add(trip).saturating_add(nanos(after)), Event::Return(id, last));
         }
         let blocks = job.request.blocks.as_deref().unwrap_or_default();
         let hit = machine.cache.hit(blocks) as f64 * f64::from(Request::BLOCK);
@@ -250,7 +250,7 @@ impl Cluster {
         job.prefill = (f64::from(job.request.prompt) - hit).max(1.0);
         job.place = Place::Queued;
         (job.arrived, job.met) = (now, machine.engine.in_flight());
-        job.back = trip + nanos(machine.server.base + state.latency);
+        job.back = trip.saturating_add(nanos(machine.server.base.saturating_add(state.latency)));
         machine.engine.advance(seconds(now));
         machine.engine.enqueue(id, job.prefill);
         self.tally.peak = self.tally.peak.max(machine.engine.in_flight());
@@ -288,7 +288,7 @@ impl Cluster {
         if back == 0 {
             return Some(Notice::FirstToken(tag));
         }
-        self.push(self.now + back, Event::First(id));
+        self.push(self.now.saturating_add(back), Event::First(id));
         None
     }
 
@@ -304,7 +304,7 @@ impl Cluster {
             self.jobs.remove(id);
             return Some(notice(tag, last));
         }
-        self.push(self.now + back, Event::Return(id, last));
+        self.push(self.now.saturating_add(back), Event::Return(id, last));
         None
     }
 
@@ -385,7 +385,7 @@ impl Cluster {
                 }
             }
             self.tally.harmed += 1;
-            let back = self.now + job.trip;
+            let back = self.now.saturating_add(job.trip);
             self.push(back, Event::Return(id, Last::Broken));
         }
         self.machines[server].engine.clear();

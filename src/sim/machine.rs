@@ -105,7 +105,7 @@ impl State {
                 Effect::Hang => state.hung = true,
                 Effect::Speed(share) => speed *= share,
                 Effect::Errors { share, after } => state.errors = Some((share, after)),
-                Effect::Latency(more) => state.latency += more,
+                Effect::Latency(more) => state.latency = state.latency.saturating_add(more),
                 Effect::Cut { tokens } => state.cut = Some(tokens),
                 Effect::Throttled { retry_after } => state.throttled = Some(retry_after),
                 Effect::ProbesSilent => state.probes = Probes::Silent,

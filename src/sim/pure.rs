@@ -2,6 +2,7 @@
 
 use super::cluster::Step as Happened;
 use super::job::{JobId, Notice, Request};
+use super::machine::nanos;
 use super::reality::{Setting, SimRouter, router_time};
 use super::run::{Ended, Record, Run};
 use super::source::{Arrival, Source};
@@ -68,9 +69,9 @@ impl<'w> Script<'w> {
     pub(super) fn new(world: &'w World) -> Self {
         let mut source = Source::new(world);
         let late = world.servers.iter().enumerate().filter(|(_, server)| !server.joins.is_zero());
-        let mut joins: Vec<_> = late.map(|(at, server)| (server.joins.as_nanos() as u64, at)).collect();
+        let mut joins: Vec<_> = late.map(|(at, server)| (nanos(server.joins), at)).collect();
         joins.sort_unstable_by(|a, b| b.cmp(a));
-        let next_report = world.reports_every.as_nanos() as u64;
+        let next_report = nanos(world.reports_every);
         Self { world, arrival: source.next(), source, joins, next_report, now: 0, offset: 0 }
     }
 
@@ -102,7 +103,7 @@ impl<'w> Script<'w> {
     }
 
     pub(super) fn report(&mut self) {
-        self.next_report += self.world.reports_every.as_nanos() as u64;
+        self.next_report = self.next_report.saturating_add(nanos(self.world.reports_every));
     }
 
     pub(super) fn take_arrival(&mut self) -> Option<(Arrival, CallOptions)> {
