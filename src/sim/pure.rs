@@ -128,6 +128,8 @@ struct Flight<'s> {
     job: Option<JobId>,
     attempt: u32,
     answered: bool,
+    /// When its caller leaves.
+    leaves: Option<Instant>,
     waits: bool,
     bell: Option<Waker>,
 }
@@ -240,10 +242,24 @@ impl<'s> Play<'s> {
             job: None,
             attempt: 0,
             answered: false,
+            leaves: arrival.leaves.map(|after| now + after),
             waits: false,
             bell: None,
         });
-        self.advance(tag);
+        if !self.has_left(tag) {
+            self.advance(tag);
+        }
+    }
+
+    /// Whether the caller leaves by now: that comes before anything else that happens to a request at this moment.
+    fn has_left(&mut self, tag: u64) -> bool {
+        let now = self.script.time();
+        let leaves = flight(&mut self.flights, tag).and_then(|flight| flight.leaves);
+        let left = leaves.is_some_and(|at| at <= now);
+        if left {
+            self.end(tag, Ended::Left);
+        }
+        left
     }
 
     /// Lets a request take its next step.
@@ -287,6 +303,10 @@ impl<'s> Play<'s> {
     /// A server said something.
     fn hear(&mut self, notice: Notice) {
         let now = self.script.time();
+        let (Notice::FirstToken(tag) | Notice::Done(tag) | Notice::Failed(tag, _)) = notice;
+        if self.has_left(tag) {
+            return;
+        }
         match notice {
             Notice::FirstToken(tag) => {
                 let Some(flight) = flight(&mut self.flights, tag) else { return };
@@ -316,6 +336,9 @@ impl<'s> Play<'s> {
     fn ring(&mut self) {
         let Some(Reverse((_, _, tag, alarm))) = self.timers.pop() else { return };
         let now = self.script.time();
+        if self.has_left(tag) {
+            return;
+        }
         let Some(flight) = flight(&mut self.flights, tag) else { return };
         match alarm {
             Alarm::Limit(_) => {
@@ -356,9 +379,10 @@ impl<'s> Play<'s> {
         loop {
             let Some(tag) = self.rung.lock().pop_front() else { return };
             let Some(flight) = flight(&mut self.flights, tag) else { continue };
-            if !flight.waits {
+            if !flight.waits || self.has_left(tag) {
                 continue;
             }
+            let Some(flight) = self::flight(&mut self.flights, tag) else { continue };
             let Some(bell) = flight.bell.clone() else { continue };
             if let Poll::Ready(()) = flight.trip.poll_called(&mut Context::from_waker(&bell)) {
                 self.advance(tag);
