@@ -128,6 +128,8 @@ struct Flight<'s> {
     job: Option<JobId>,
     attempt: u32,
     answered: bool,
+    /// How many steps it took.
+    steps: u32,
     /// When its caller leaves.
     leaves: Option<Instant>,
     waits: bool,
@@ -140,7 +142,8 @@ enum Alarm {
     /// The attempt with this number has had its time.
     Limit(u32),
     Deadline,
-    Wake,
+    /// What the request slept or waited for with its step of this number.
+    Wake(u32),
     Leave,
 }
 
@@ -242,6 +245,7 @@ impl<'s> Play<'s> {
             job: None,
             attempt: 0,
             answered: false,
+            steps: 0,
             leaves: arrival.leaves.map(|after| now + after),
             waits: false,
             bell: None,
@@ -268,6 +272,8 @@ impl<'s> Play<'s> {
         loop {
             let Some(flight) = flight(&mut self.flights, tag) else { return };
             flight.waits = false;
+            flight.steps += 1;
+            let wake = Alarm::Wake(flight.steps);
             match flight.trip.next(now) {
                 Ok(Step::Call(attempt)) => {
                     let (number, slot) = (attempt.number(), attempt.backend().slot());
@@ -281,7 +287,7 @@ impl<'s> Play<'s> {
                     drop(reality);
                     return self.set_timer(now + attempt.time_limit(), tag, Alarm::Limit(number));
                 }
-                Ok(Step::Sleep { until }) => return self.set_timer(until, tag, Alarm::Wake),
+                Ok(Step::Sleep { until }) => return self.set_timer(until, tag, wake),
                 Ok(Step::Wait { until }) => {
                     let rung = &self.rung;
                     let bell = flight.bell.get_or_insert_with(|| Arc::new(Bell { rung: rung.clone(), tag }).into());
@@ -289,7 +295,7 @@ impl<'s> Play<'s> {
                         continue;
                     }
                     flight.waits = true;
-                    return self.set_timer(until, tag, Alarm::Wake);
+                    return self.set_timer(until, tag, wake);
                 }
                 Ok(Step::LastResort { .. }) => return self.end(tag, Ended::Refused(RouteErrorKind::NothingUsable)),
                 Err(error) => {
@@ -348,7 +354,7 @@ impl<'s> Play<'s> {
                 flight.trip.fail(FailureKind::Timeout.into(), true, now);
                 self.advance(tag);
             }
-            Alarm::Wake => self.advance(tag),
+            Alarm::Wake(_) => self.advance(tag),
             Alarm::Deadline => self.end(tag, Ended::Broken(FailureKind::Timeout)),
             Alarm::Leave => self.end(tag, Ended::Left),
         }
@@ -360,7 +366,7 @@ impl<'s> Play<'s> {
         match alarm {
             Alarm::Limit(number) => flight.job.is_none() || flight.answered || flight.attempt != number,
             Alarm::Deadline | Alarm::Leave => false,
-            Alarm::Wake => flight.job.is_some(),
+            Alarm::Wake(step) => flight.steps != step,
         }
     }
 
