@@ -51,8 +51,8 @@ enum Event {
     First(JobId),
     /// A server has finished something, if it is still in the same epoch.
     Progress(usize, u64),
-    /// A stream has had no token for as long as its client waits, if its server still hangs.
-    Stall(JobId),
+    /// A stream has had no token for as long as its client waits, if its server still hangs as it did then.
+    Stall(JobId, u32),
     /// A fault begins or ends.
     Begin(usize),
     End(usize),
@@ -132,7 +132,7 @@ impl Cluster {
         if trip == 0 {
             self.arrive(id);
         } else {
-            self.push(self.now + trip, Event::Arrive(id));
+            self.push(self.now.saturating_add(trip), Event::Arrive(id));
         }
         id
     }
@@ -183,7 +183,7 @@ impl Cluster {
                 return self.progress(server).map_or(Step::Busy, Step::Notice);
             }
             Event::Progress(..) => {}
-            Event::Stall(id) => return self.stall(id).map_or(Step::Busy, Step::Notice),
+            Event::Stall(id, hang) => return self.stall(id, hang).map_or(Step::Busy, Step::Notice),
             Event::Begin(fault) => return self.change(fault, true),
             Event::End(fault) => return self.change(fault, false),
         }
@@ -200,7 +200,7 @@ impl Cluster {
             waiting_tokens: machine.engine.waiting_tokens(),
             rate: if machine.state.hung || !machine.state.up { 0.0 } else { machine.engine.rate() },
             until_room: machine.engine.until_room(),
-            base: (machine.server.base + machine.state.latency).as_secs_f64(),
+            base: machine.server.base.saturating_add(machine.state.latency).as_secs_f64(),
             kv_use: machine.engine.use_of_batch(),
             error_share: machine.state.errors.map_or(0.0, |(share, _)| share),
             up: machine.state.up && !machine.state.hung && machine.state.throttled.is_none(),
@@ -241,7 +241,7 @@ impl Cluster {
         };
         if let Some((after, last)) = refusal {
             job.place = Place::Done;
-            return self.push(now + trip + nanos(after), Event::Return(id, last));
+            return self.push(now.saturating_add(trip).saturating_add(nanos(after)), Event::Return(id, last));
         }
         let blocks = job.request.blocks.as_deref().unwrap_or_default();
         let hit = machine.cache.hit(blocks) as f64 * f64::from(Request::BLOCK);
@@ -250,7 +250,7 @@ impl Cluster {
         job.prefill = (f64::from(job.request.prompt) - hit).max(1.0);
         job.place = Place::Queued;
         (job.arrived, job.met) = (now, machine.engine.in_flight());
-        job.back = trip + nanos(machine.server.base + state.latency);
+        job.back = trip.saturating_add(nanos(machine.server.base.saturating_add(state.latency)));
         machine.engine.advance(seconds(now));
         machine.engine.enqueue(id, job.prefill);
         self.tally.peak = self.tally.peak.max(machine.engine.in_flight());
@@ -288,7 +288,7 @@ impl Cluster {
         if back == 0 {
             return Some(Notice::FirstToken(tag));
         }
-        self.push(self.now + back, Event::First(id));
+        self.push(self.now.saturating_add(back), Event::First(id));
         None
     }
 
@@ -304,7 +304,7 @@ impl Cluster {
             self.jobs.remove(id);
             return Some(notice(tag, last));
         }
-        self.push(self.now + back, Event::Return(id, last));
+        self.push(self.now.saturating_add(back), Event::Return(id, last));
         None
     }
 
@@ -333,16 +333,19 @@ impl Cluster {
             } else {
                 machine.troubles.retain(|on| *on != fault);
             }
-            let was_up = machine.state.up;
+            let was = machine.state;
             let effects = machine.troubles.iter().map(|fault| self.faults[*fault].0.effect);
             let (state, speed) = State::under(effects);
             machine.state = state;
             machine.engine.set_speed(if state.hung { 0.0 } else { machine.server.speed * speed });
-            if was_up && !state.up {
+            if was.up && !state.up {
                 self.lose_all(server);
-            } else if begins && state.hung {
+            }
+            if state.hung && !was.hung {
+                self.machines[server].hangs += 1;
+                let hang = self.machines[server].hangs;
                 for id in self.jobs.of_server(server) {
-                    self.push(self.now.saturating_add(nanos(IDLE_LIMIT)), Event::Stall(id));
+                    self.push(self.now.saturating_add(nanos(IDLE_LIMIT)), Event::Stall(id, hang));
                 }
             }
             self.expect(server);
@@ -351,9 +354,10 @@ impl Cluster {
     }
 
     /// Gives up a stream on a server that hangs.
-    fn stall(&mut self, id: JobId) -> Option<Notice> {
+    fn stall(&mut self, id: JobId, hang: u32) -> Option<Notice> {
         let job = self.jobs.get(id)?;
-        if job.place != Place::Decoding || !self.machines[job.server].state.hung {
+        let machine = &self.machines[job.server];
+        if job.place != Place::Decoding || !machine.state.hung || machine.hangs != hang {
             return None;
         }
         let tag = job.tag;
@@ -381,7 +385,7 @@ impl Cluster {
                 }
             }
             self.tally.harmed += 1;
-            let back = self.now + job.trip;
+            let back = self.now.saturating_add(job.trip);
             self.push(back, Event::Return(id, Last::Broken));
         }
         self.machines[server].engine.clear();

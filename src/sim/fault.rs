@@ -174,8 +174,9 @@ impl Fault {
         let mut spells = Vec::new();
         let mut from = start;
         while from < end && spells.len() < MAX_SPELLS {
-            spells.push((from, (from + on).min(end)));
-            from += on + off;
+            let to = from.saturating_add(on);
+            spells.push((from, to.min(end)));
+            from = to.saturating_add(off);
         }
         spells
     }

@@ -18,6 +18,8 @@ pub(super) struct Machine {
     /// Faults that are on, by their number.
     pub(super) troubles: Vec<usize>,
     pub(super) state: State,
+    /// How many times it hung so far.
+    pub(super) hangs: u32,
     /// Stamps the events that the engine expects; older ones are void.
     pub(super) epoch: u64,
     /// Requests in flight at the arrival, and seconds to the first token, of the latest.
@@ -64,6 +66,7 @@ impl Machine {
             tokens: server.tokens_per_minute.map(Bucket::per_minute),
             troubles: Vec::new(),
             state: State::under(std::iter::empty()).0,
+            hangs: 0,
             epoch: 0,
             samples: VecDeque::new(),
             server: server.clone(),
@@ -102,7 +105,7 @@ impl State {
                 Effect::Hang => state.hung = true,
                 Effect::Speed(share) => speed *= share,
                 Effect::Errors { share, after } => state.errors = Some((share, after)),
-                Effect::Latency(more) => state.latency += more,
+                Effect::Latency(more) => state.latency = state.latency.saturating_add(more),
                 Effect::Cut { tokens } => state.cut = Some(tokens),
                 Effect::Throttled { retry_after } => state.throttled = Some(retry_after),
                 Effect::ProbesSilent => state.probes = Probes::Silent,

@@ -2,6 +2,7 @@
 
 use super::cluster::Step as Happened;
 use super::job::{JobId, Notice, Request};
+use super::machine::nanos;
 use super::reality::{Setting, SimRouter, router_time};
 use super::run::{Ended, Record, Run};
 use super::source::{Arrival, Source};
@@ -68,9 +69,9 @@ impl<'w> Script<'w> {
     pub(super) fn new(world: &'w World) -> Self {
         let mut source = Source::new(world);
         let late = world.servers.iter().enumerate().filter(|(_, server)| !server.joins.is_zero());
-        let mut joins: Vec<_> = late.map(|(at, server)| (server.joins.as_nanos() as u64, at)).collect();
+        let mut joins: Vec<_> = late.map(|(at, server)| (nanos(server.joins), at)).collect();
         joins.sort_unstable_by(|a, b| b.cmp(a));
-        let next_report = world.reports_every.as_nanos() as u64;
+        let next_report = nanos(world.reports_every);
         Self { world, arrival: source.next(), source, joins, next_report, now: 0, offset: 0 }
     }
 
@@ -102,7 +103,7 @@ impl<'w> Script<'w> {
     }
 
     pub(super) fn report(&mut self) {
-        self.next_report += self.world.reports_every.as_nanos() as u64;
+        self.next_report = self.next_report.saturating_add(nanos(self.world.reports_every));
     }
 
     pub(super) fn take_arrival(&mut self) -> Option<(Arrival, CallOptions)> {
@@ -127,6 +128,10 @@ struct Flight<'s> {
     job: Option<JobId>,
     attempt: u32,
     answered: bool,
+    /// How many steps it took.
+    steps: u32,
+    /// When its caller leaves.
+    leaves: Option<Instant>,
     waits: bool,
     bell: Option<Waker>,
 }
@@ -137,7 +142,8 @@ enum Alarm {
     /// The attempt with this number has had its time.
     Limit(u32),
     Deadline,
-    Wake,
+    /// What the request slept or waited for with its step of this number.
+    Wake(u32),
     Leave,
 }
 
@@ -239,10 +245,25 @@ impl<'s> Play<'s> {
             job: None,
             attempt: 0,
             answered: false,
+            steps: 0,
+            leaves: arrival.leaves.map(|after| now + after),
             waits: false,
             bell: None,
         });
-        self.advance(tag);
+        if !self.has_left(tag) {
+            self.advance(tag);
+        }
+    }
+
+    /// Whether the caller leaves by now: that comes before anything else that happens to a request at this moment.
+    fn has_left(&mut self, tag: u64) -> bool {
+        let now = self.script.time();
+        let leaves = flight(&mut self.flights, tag).and_then(|flight| flight.leaves);
+        let left = leaves.is_some_and(|at| at <= now);
+        if left {
+            self.end(tag, Ended::Left);
+        }
+        left
     }
 
     /// Lets a request take its next step.
@@ -251,6 +272,8 @@ impl<'s> Play<'s> {
         loop {
             let Some(flight) = flight(&mut self.flights, tag) else { return };
             flight.waits = false;
+            flight.steps += 1;
+            let wake = Alarm::Wake(flight.steps);
             match flight.trip.next(now) {
                 Ok(Step::Call(attempt)) => {
                     let (number, slot) = (attempt.number(), attempt.backend().slot());
@@ -264,7 +287,7 @@ impl<'s> Play<'s> {
                     drop(reality);
                     return self.set_timer(now + attempt.time_limit(), tag, Alarm::Limit(number));
                 }
-                Ok(Step::Sleep { until }) => return self.set_timer(until, tag, Alarm::Wake),
+                Ok(Step::Sleep { until }) => return self.set_timer(until, tag, wake),
                 Ok(Step::Wait { until }) => {
                     let rung = &self.rung;
                     let bell = flight.bell.get_or_insert_with(|| Arc::new(Bell { rung: rung.clone(), tag }).into());
@@ -272,7 +295,7 @@ impl<'s> Play<'s> {
                         continue;
                     }
                     flight.waits = true;
-                    return self.set_timer(until, tag, Alarm::Wake);
+                    return self.set_timer(until, tag, wake);
                 }
                 Ok(Step::LastResort { .. }) => return self.end(tag, Ended::Refused(RouteErrorKind::NothingUsable)),
                 Err(error) => {
@@ -286,6 +309,10 @@ impl<'s> Play<'s> {
     /// A server said something.
     fn hear(&mut self, notice: Notice) {
         let now = self.script.time();
+        let (Notice::FirstToken(tag) | Notice::Done(tag) | Notice::Failed(tag, _)) = notice;
+        if self.has_left(tag) {
+            return;
+        }
         match notice {
             Notice::FirstToken(tag) => {
                 let Some(flight) = flight(&mut self.flights, tag) else { return };
@@ -315,6 +342,9 @@ impl<'s> Play<'s> {
     fn ring(&mut self) {
         let Some(Reverse((_, _, tag, alarm))) = self.timers.pop() else { return };
         let now = self.script.time();
+        if self.has_left(tag) {
+            return;
+        }
         let Some(flight) = flight(&mut self.flights, tag) else { return };
         match alarm {
             Alarm::Limit(_) => {
@@ -324,7 +354,7 @@ impl<'s> Play<'s> {
                 flight.trip.fail(FailureKind::Timeout.into(), true, now);
                 self.advance(tag);
             }
-            Alarm::Wake => self.advance(tag),
+            Alarm::Wake(_) => self.advance(tag),
             Alarm::Deadline => self.end(tag, Ended::Broken(FailureKind::Timeout)),
             Alarm::Leave => self.end(tag, Ended::Left),
         }
@@ -336,7 +366,7 @@ impl<'s> Play<'s> {
         match alarm {
             Alarm::Limit(number) => flight.job.is_none() || flight.answered || flight.attempt != number,
             Alarm::Deadline | Alarm::Leave => false,
-            Alarm::Wake => flight.job.is_some(),
+            Alarm::Wake(step) => flight.steps != step,
         }
     }
 
@@ -355,9 +385,10 @@ impl<'s> Play<'s> {
         loop {
             let Some(tag) = self.rung.lock().pop_front() else { return };
             let Some(flight) = flight(&mut self.flights, tag) else { continue };
-            if !flight.waits {
+            if !flight.waits || self.has_left(tag) {
                 continue;
             }
+            let Some(flight) = self::flight(&mut self.flights, tag) else { continue };
             let Some(bell) = flight.bell.clone() else { continue };
             if let Poll::Ready(()) = flight.trip.poll_called(&mut Context::from_waker(&bell)) {
                 self.advance(tag);

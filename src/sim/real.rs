@@ -106,12 +106,16 @@ impl Caller {
             }
         };
         let total = self.elapsed();
+        let sent = self.reality.lock().take_sent(arrival.request.number);
         let record = &mut self.records.borrow_mut()[self.record];
         (record.ended, record.total) = (ended, total);
+        if let Some((attempts, server)) = sent {
+            (record.attempts, record.server) = (attempts, Some(server));
+        }
     }
 
     async fn ask(&self, arrival: &Arrival, options: CallOptions) -> Ended {
-        let (ended, attempts) = match self.router.call(&arrival.request, options).await {
+        match self.router.call(&arrival.request, options).await {
             Ok(mut answer) => {
                 self.records.borrow_mut()[self.record].first = Some(self.elapsed());
                 let mut ended = Ended::Completed;
@@ -120,17 +124,13 @@ impl Caller {
                         ended = Ended::Broken(interrupted.kind());
                     }
                 }
-                (ended, answer.decision().attempts().to_vec())
+                ended
             }
             Err(error) => {
                 self.reality.lock().note_refusal(arrival.request.number);
-                (Ended::Refused(error.kind()), error.attempts().to_vec())
+                Ended::Refused(error.kind())
             }
-        };
-        let record = &mut self.records.borrow_mut()[self.record];
-        record.attempts = attempts.len() as u32;
-        record.server = attempts.last().map(|attempt| attempt.backend().slot() as u32);
-        ended
+        }
     }
 
     /// Seconds since it asked, on the true clock.

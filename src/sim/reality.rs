@@ -12,6 +12,7 @@ use crate::time::Instant;
 use async_trait::async_trait;
 use futures::stream::Stream;
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -26,6 +27,8 @@ pub(super) struct Reality {
     pub(super) reported: Vec<Load>,
     calls: Vec<Call>,
     free: Vec<usize>,
+    /// How often each request was sent, and where last; only of calls by futures.
+    sent: FxHashMap<u64, (u32, u32)>,
     /// Stands for every decision that was carried out, whatever their order.
     pub(super) hash: u64,
 }
@@ -54,6 +57,7 @@ impl Reality {
             reported: vec![Load::default(); world.servers.len()],
             calls: Vec::new(),
             free: Vec::new(),
+            sent: FxHashMap::default(),
             hash: 0,
         }
     }
@@ -68,6 +72,11 @@ impl Reality {
     /// Notes that a request's attempt was sent to a backend.
     pub(super) fn note(&mut self, request: u64, attempt: u32, backend: BackendId) {
         self.hash = self.hash.wrapping_add(mix(request << 8 | u64::from(attempt), backend.slot() as u64));
+    }
+
+    /// How often a request was sent, and to which server last. Forgets it.
+    pub(super) fn take_sent(&mut self, request: u64) -> Option<(u32, u32)> {
+        self.sent.remove(&request)
     }
 
     /// Notes that a request was refused.
@@ -158,6 +167,7 @@ impl Backend<Request> for SimServer {
         let line = {
             let mut reality = self.reality.lock();
             reality.note(request.number, attempt.number(), attempt.backend());
+            reality.sent.insert(request.number, (attempt.number(), self.index as u32));
             let tag = reality.open();
             let job = reality.cluster.submit(self.index, request, self.way, tag as u64);
             Line { reality: self.reality.clone(), tag, job }

@@ -155,8 +155,12 @@ impl Server {
             Some("its decode step takes no time")
         } else if self.batch == 0 {
             Some("its decode batch is empty")
+        } else if self.limit == Some(0) {
+            Some("its known limit is 0")
+        } else if self.requests_per_minute == Some(0) || self.tokens_per_minute == Some(0) {
+            Some("a quota of it is 0")
         } else {
-            (self.limit == Some(0)).then_some("its known limit is 0")
+            (!(self.price.is_finite() && self.price >= 0.0)).then_some("its price is no number from 0")
         }
     }
 
@@ -411,5 +415,207 @@ impl Engine {
         self.prefilling = None;
         self.decoding.clear();
         (self.active, self.waiting) = (0, 0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::job::{Job, Jobs, Place, Request};
+    use super::*;
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
+
+    /// A server's figures, when it runs at which share of its speed (0: it hangs), and the requests.
+    #[derive(Clone, Debug)]
+    struct Plan {
+        rate: f64,
+        step: f64,
+        per_request: f64,
+        batch: u32,
+        speeds: Vec<(f64, f64)>,
+        asks: Vec<Ask>,
+    }
+
+    /// When it comes, prompt and output tokens, and after how long its caller leaves.
+    #[derive(Clone, Debug)]
+    struct Ask {
+        at: f64,
+        prompt: f64,
+        output: f64,
+        leaves: f64,
+    }
+
+    /// First token and end; no number where there is none.
+    type Times = Vec<(f64, f64)>;
+
+    /// The step of the simulation in small steps, in seconds.
+    const DT: f64 = 50e-6;
+
+    fn small_steps(plan: &Plan) -> Times {
+        let mut times = vec![(f64::NAN, f64::NAN); plan.asks.len()];
+        let mut waiting: VecDeque<(usize, f64)> = VecDeque::new();
+        let mut prefilling: Option<(usize, f64)> = None;
+        let mut batch: Vec<(usize, f64)> = Vec::new();
+        let mut come = 0;
+        for tick in 0u32.. {
+            let now = f64::from(tick) * DT;
+            while come < plan.asks.len() && plan.asks[come].at <= now {
+                waiting.push_back((come, plan.asks[come].prompt));
+                come += 1;
+            }
+            let speed = plan.speeds.iter().rfind(|(from, _)| *from <= now).map_or(1.0, |(_, speed)| *speed);
+            let each = DT * speed / (plan.step + plan.per_request * batch.len() as f64);
+            batch.iter_mut().for_each(|(_, left)| *left -= each);
+            batch.iter().filter(|(_, left)| *left <= 0.0).for_each(|(ask, _)| times[*ask].1 = now);
+            batch.retain(|(_, left)| *left > 0.0);
+            for (at, ask) in plan.asks.iter().enumerate().take(come) {
+                if times[at].1.is_nan() && now >= ask.at + ask.leaves {
+                    times[at].1 = now;
+                    waiting.retain(|(other, _)| *other != at);
+                    batch.retain(|(other, _)| *other != at);
+                    prefilling = prefilling.filter(|(other, _)| *other != at);
+                }
+            }
+            if prefilling.is_none() && batch.len() < plan.batch as usize {
+                prefilling = waiting.pop_front();
+            }
+            if let Some((ask, left)) = &mut prefilling {
+                *left -= DT * speed * plan.rate;
+                if *left <= 0.0 {
+                    times[*ask].0 = now;
+                    batch.push((*ask, plan.asks[*ask].output));
+                    prefilling = None;
+                }
+            }
+            if times.iter().all(|(_, end)| !end.is_nan()) {
+                break;
+            }
+        }
+        times
+    }
+
+    /// The same by the engine, event by event.
+    fn by_events(plan: &Plan) -> Times {
+        let server = Server::new("a").prefill_rate(plan.rate).decode(
+            Duration::from_secs_f64(plan.step),
+            Duration::from_secs_f64(plan.per_request),
+            plan.batch,
+        );
+        let mut engine = Engine::new(&server);
+        let (mut jobs, mut ids) = (Jobs::default(), Vec::new());
+        let mut times = vec![(f64::NAN, f64::NAN); plan.asks.len()];
+        let mut now = 0.0;
+        let mut outside: Vec<(f64, usize, usize)> = Vec::new();
+        outside.extend(plan.speeds.iter().enumerate().map(|(at, (from, _))| (*from, 0, at)));
+        outside.extend(plan.asks.iter().enumerate().map(|(at, ask)| (ask.at, 1, at)));
+        outside.extend(plan.asks.iter().enumerate().map(|(at, ask)| (ask.at + ask.leaves, 2, at)));
+        outside.sort_by(|one, other| one.partial_cmp(other).unwrap());
+        let mut outside = outside.into_iter().peekable();
+        loop {
+            let own = engine.next(|job| jobs.get(job).is_some()).map(|wait| now + wait);
+            let Some(next) = outside.peek().map(|(at, ..)| *at).into_iter().chain(own).min_by(f64::total_cmp) else {
+                break;
+            };
+            now = next;
+            engine.advance(now);
+            while let Some(finished) = engine.finished(|job| jobs.get(job).is_some()) {
+                match finished {
+                    Finished::Prefill(id) => {
+                        let job = jobs.get_mut(id).unwrap();
+                        job.place = Place::Decoding;
+                        times[job.tag as usize].0 = now;
+                        engine.decode(id, job.decode);
+                    }
+                    Finished::Decode(id) => times[jobs.remove(id).unwrap().tag as usize].1 = now,
+                }
+            }
+            while let Some((_, what, at)) = outside.next_if(|(at, ..)| *at <= now) {
+                match what {
+                    0 => engine.set_speed(plan.speeds[at].1),
+                    1 => {
+                        let id = jobs.insert(job(at, &plan.asks[at]));
+                        ids.push(id);
+                        engine.enqueue(id, plan.asks[at].prompt);
+                    }
+                    _ => {
+                        let Some(job) = jobs.remove(ids[at]) else { continue };
+                        times[at].1 = now;
+                        if job.place == Place::Decoding {
+                            engine.drop_decoding();
+                        } else {
+                            let spent = engine.drop_queued(ids[at], job.prefill);
+                            assert!((0.0..=job.prefill).contains(&spent), "{spent} of {}", job.prefill);
+                        }
+                    }
+                }
+                let there = jobs.of_server(0).len();
+                assert_eq!((engine.in_flight(), engine.active <= engine.batch), (there, true));
+            }
+        }
+        assert_eq!((engine.in_flight(), engine.queued(), engine.waiting_tokens()), (0, 0, 0.0));
+        times
+    }
+
+    fn job(tag: usize, ask: &Ask) -> Job {
+        Job {
+            server: 0,
+            tag: tag as u64,
+            place: Place::Queued,
+            prefill: ask.prompt,
+            decode: ask.output,
+            cut: false,
+            joined: 0.0,
+            arrived: 0,
+            met: 0,
+            request: Request::default(),
+            trip: 0,
+            back: 0,
+        }
+    }
+
+    fn any_plan() -> impl Strategy<Value = Plan> {
+        let ask = (0.0f64..0.4, 1u32..1_500, 1u32..60, prop_oneof![Just(1e3), 0.02f64..2.0]);
+        let asks = prop::collection::vec(ask, 1..16);
+        // The last speed is positive, or nothing would end.
+        let speeds = prop::collection::vec((0.05f64..1.0, prop_oneof![Just(0.0), 0.3f64..2.0]), 0..4);
+        let figures = (800.0f64..6_000.0, 0.002f64..0.03, 0.0f64..0.004, 1u32..6);
+        (figures, speeds, 0.3f64..2.0, asks).prop_map(|((rate, step, per_request, batch), speeds, last, asks)| {
+            let (mut from, mut at) = (0.0, 0.0);
+            let mut speeds: Vec<_> = speeds
+                .into_iter()
+                .map(|(after, speed)| {
+                    from += after;
+                    (from, speed)
+                })
+                .collect();
+            speeds.push((from + 0.1, last));
+            let asks = asks.into_iter().map(|(gap, prompt, output, leaves)| {
+                at += gap;
+                Ask { at, prompt: prompt.into(), output: output.into(), leaves }
+            });
+            Plan { rate, step, per_request, batch, speeds, asks: asks.collect() }
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 64,
+            failure_persistence: None,
+            rng_seed: RngSeed::Fixed(std::env::var("FALLWAY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(2)),
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn an_engine_takes_what_small_steps_say(plan in any_plan()) {
+            // Each of the events before a moment may put it off by a step, and a caller may leave at the last moment.
+            let slack = DT * (4 * (plan.asks.len() + plan.speeds.len()) + 8) as f64;
+            for (at, (exact, steps)) in by_events(&plan).into_iter().zip(small_steps(&plan)).enumerate() {
+                prop_assert!((exact.1 - steps.1).abs() < slack, "end of {at}: {exact:?} {steps:?}");
+                let late = plan.asks[at].at + plan.asks[at].leaves - slack;
+                let near = |first: f64| first.is_nan() || first > late;
+                let alike = (exact.0 - steps.0).abs() < slack || (near(exact.0) && near(steps.0));
+                prop_assert!(alike, "first token of {at}: {exact:?} {steps:?}");
+            }
+        }
     }
 }

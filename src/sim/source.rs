@@ -4,7 +4,7 @@ use super::job::Request;
 use super::workload::{Arrivals, Gaps};
 use super::{World, stream};
 use crate::facts::{Facts, Priority};
-use crate::rng::Rng;
+use crate::rng::{Rng, mix};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,7 +126,14 @@ impl Iterator for Source<'_> {
         let critical = self.callers.unit() < world.critical;
         let session = (world.sessions > 0).then(|| self.callers.next_u64() % world.sessions);
         let leaves = world.impatient.filter(|(share, _)| self.callers.unit() < *share).map(|(_, after)| after);
-        let request = Request { number, prompt, output, blocks: None };
+        let cached = world.servers.iter().any(|server| server.cache_blocks > 0);
+        let blocks = session.filter(|_| cached).map(|session| blocks(session, prompt));
+        let request = Request { number, prompt, output, blocks };
         Some(Arrival { at: (at * 1e9) as u64, router, request, tenant, critical, session, leaves })
     }
+}
+
+/// The whole blocks of a prompt; prompts of one conversation begin alike.
+fn blocks(session: u64, prompt: u32) -> Arc<[u64]> {
+    (0..u64::from(prompt / Request::BLOCK)).map(|block| mix(session, block)).collect()
 }

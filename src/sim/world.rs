@@ -142,17 +142,18 @@ impl World {
         }
     }
 
-    /// Adds a server.
+    /// Adds a server. Positions in the world are those of joining: who joins later stands behind.
     #[must_use]
-    pub fn server(mut self, server: Server) -> Self {
-        self.servers.push(server);
-        self
+    pub fn server(self, server: Server) -> Self {
+        self.servers([server])
     }
 
     /// Adds servers.
     #[must_use]
     pub fn servers(mut self, servers: impl IntoIterator<Item = Server>) -> Self {
         self.servers.extend(servers);
+        // As routers number their backends, which reports and records rely on.
+        self.servers.sort_by_key(|server| server.joins);
         self
     }
 
@@ -291,7 +292,8 @@ impl World {
         self
     }
 
-    /// Requests belong to so many conversations.
+    /// Requests belong to so many conversations; prompts of one begin alike, which a
+    /// [prefix cache](Server::prefix_cache) knows.
     #[must_use]
     pub const fn sessions(mut self, count: u64) -> Self {
         self.sessions = count;

@@ -20,6 +20,7 @@ mod refused;
 mod runtimes;
 mod secrets;
 mod shares;
+mod sim;
 mod streams;
 mod support;
 mod trace_rows;

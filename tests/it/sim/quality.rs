@@ -1,0 +1,87 @@
+//! What the comparisons are about, as promises: small enough for every test run.
+
+use super::check;
+use fallway::sim::Run;
+use fallway::sim::baselines::Contestant;
+use fallway::sim::scenarios::{Measured, Scenario, Settings, Stage};
+
+fn stages(scenario: Scenario, routers: usize, seed: u64) -> Vec<Stage> {
+    scenario.stages(&Settings { seed, routers, ..Settings::default() })
+}
+
+fn play(stage: &Stage, name: &str) -> (Run, Measured) {
+    let run = stage.run(Contestant::by_name(name).unwrap()).unwrap();
+    check(&run);
+    let measured = stage.measure(&run);
+    (run, measured)
+}
+
+#[test]
+fn nobody_loses_a_request() {
+    let settings = Settings { seed: 1, routers: 2, requests: Some(2_000), ..Settings::default() };
+    for stage in Scenario::S1.stages(&settings) {
+        for contestant in Contestant::ALL.into_iter().chain([Contestant::ORACLE]) {
+            let run = play(&stage, contestant.name()).0;
+            assert_eq!(run.records().len(), 2_000, "{contestant:?}");
+            let goodput = run.goodput_between(0.0, 60.0);
+            assert!(goodput > 0.3, "{contestant:?}: {goodput}");
+        }
+    }
+}
+
+#[test]
+fn an_unequal_pool_has_half_the_tail_of_the_fewest_in_flight() {
+    for seed in [1, 2] {
+        for stage in stages(Scenario::S1, 32, seed) {
+            let (ours, theirs) = (play(&stage, "fallway").1.ttft_p99, play(&stage, "least_in_flight").1.ttft_p99);
+            assert!(ours <= theirs * 0.5, "seed {seed}: {ours} s, and {theirs} s");
+        }
+    }
+}
+
+#[test]
+fn a_gray_server_costs_next_to_nothing() {
+    for seed in [1, 2] {
+        for routers in [1, 32] {
+            for stage in stages(Scenario::S2, routers, seed) {
+                let measured = play(&stage, "fallway").1;
+                let goodput = measured.goodput;
+                assert!(goodput >= 0.97, "{}, {routers} routers, seed {seed}: {goodput}", stage.variant());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_storm_ends_with_its_cause() {
+    for seed in [1, 2] {
+        for routers in [1, 32] {
+            for stage in stages(Scenario::S4, routers, seed) {
+                let Measured { goodput, attempts, .. } = play(&stage, "fallway").1;
+                assert!(goodput >= 0.99 && attempts <= 1.15, "{routers} routers, seed {seed}: {goodput}, {attempts}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_best_provider_is_found_again() {
+    for seed in [1, 2, 3] {
+        for stage in stages(Scenario::S8, 1, seed) {
+            let recovered = play(&stage, "fallway").1.time_to_recover;
+            assert!(recovered.is_some_and(|time| time <= 60.0), "seed {seed}: {recovered:?}");
+        }
+    }
+}
+
+#[test]
+fn a_newcomer_is_not_overrun() {
+    for seed in [1, 2] {
+        for routers in [1, 32] {
+            for stage in stages(Scenario::S18, routers, seed) {
+                let share = play(&stage, "fallway").1.share_max;
+                assert!(share <= 1.2, "{routers} routers, seed {seed}: {share}");
+            }
+        }
+    }
+}
