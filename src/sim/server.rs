@@ -550,6 +550,8 @@ mod tests {
                 }
                 let there = jobs.of_server(0).len();
                 assert_eq!((engine.in_flight(), engine.active <= engine.batch), (there, true));
+                let left = engine.queue.iter().chain(&engine.prefilling).map(|(_, left)| left).sum::<f64>();
+                assert!((engine.waiting_tokens() - left).abs() < 1e-3, "{} is not {left}", engine.waiting_tokens());
             }
         }
         assert_eq!((engine.in_flight(), engine.queued(), engine.waiting_tokens()), (0, 0, 0.0));

@@ -5,6 +5,7 @@ use crate::support::drawn;
 use fallway::budget::RetryBudget;
 use fallway::policy::{FailSafe, PolicyExt, least_loaded, ordered, power_of_two, round_robin, sticky};
 use fallway::recover::Ejection;
+use fallway::sim::baselines::Contestant;
 use fallway::sim::scenarios::{Scenario, Settings};
 use fallway::sim::{Arrivals, Desk, Ended, Fault, Run, Server, Stack, Trace, World, at, secs};
 use proptest::prelude::*;
@@ -78,6 +79,20 @@ fn a_seed_names_the_same_requests_for_ever() {
         }
     }
     assert_eq!(hash, 14_720_818_241_685_612_059);
+}
+
+/// As above; and what a baseline decides changes with neither builds nor this crate's own policies.
+#[test]
+fn a_baseline_decides_the_same_for_ever() {
+    let settings = Settings { seed: 1, routers: 8, requests: Some(3_000), ..Settings::default() };
+    let hash = |scenario: Scenario| {
+        let stage = &scenario.stages(&settings)[0];
+        let run = stage.run(Contestant::by_name("p2c").unwrap()).unwrap();
+        check(&run);
+        run.decisions_hash()
+    };
+    let hashes = [hash(Scenario::S1), hash(Scenario::S2), hash(Scenario::S16)];
+    assert_eq!(hashes, [14_302_928_783_502_267_449, 10_180_807_949_614_299_298, 17_461_927_631_649_817_637]);
 }
 
 #[test]
