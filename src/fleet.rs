@@ -4,6 +4,7 @@
 //! it by a single swap; a decision works in the generation that it loaded.
 
 use crate::backend::BackendId;
+use crate::bug;
 use crate::decision::record::Roster;
 use crate::facts::{Capabilities, Facts, Profile};
 use crate::limit::Gauge;
@@ -188,7 +189,7 @@ impl Fleet {
                     regions.len() - 1
                 }
             };
-            let limit = profile.concurrency.unwrap_or(u32::MAX);
+            let limit = profile.concurrency.unwrap_or(u32::MAX).saturating_add(u32::from(bug::LIMIT_PLUS_ONE));
             member.gauge.set_limit(limit);
             seats.push((member.id, profile.clone()));
             berths.push(Berth {

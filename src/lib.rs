@@ -77,6 +77,7 @@
 pub mod adapt;
 pub mod backend;
 pub mod budget;
+pub(crate) mod bug;
 pub mod decision;
 pub mod event;
 pub mod facts;

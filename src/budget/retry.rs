@@ -1,5 +1,6 @@
 //! The shared retry budget.
 
+use crate::bug;
 use crate::time::{Instant, nanos};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,8 +92,7 @@ impl RetryBudget {
     pub fn withdraw(&self, now: Instant) -> bool {
         let second = second(now);
         let mut grants = self.grants.lock();
-        let allowed = self.earned(second).saturating_add(self.reserve * SLOTS as u64 * ATTEMPT);
-        if allowed < (spent(&grants, second) + 1) * ATTEMPT {
+        if !self.has_room_beside(&grants, second) {
             return false;
         }
         let slot = &mut grants[second as usize % SLOTS];
@@ -102,6 +102,16 @@ impl RetryBudget {
             *slot = (second, 1);
         }
         true
+    }
+
+    /// Whether there is an extra attempt in the budget.
+    pub(crate) fn has_room(&self, now: Instant) -> bool {
+        self.has_room_beside(&self.grants.lock(), second(now))
+    }
+
+    fn has_room_beside(&self, grants: &[(u64, u64); SLOTS], second: u64) -> bool {
+        let allowed = self.earned(second).saturating_add(self.reserve * SLOTS as u64 * ATTEMPT);
+        allowed >= (spent(grants, second) + 1) * ATTEMPT || bug::BUDGET_FREE
     }
 
     /// Gives back an extra attempt that was taken at `taken` and not made.

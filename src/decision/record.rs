@@ -251,6 +251,8 @@ pub(crate) struct Sheet {
     pub(crate) attempts_allowed: Option<u32>,
     /// When the attempt is given up, and whether only because of the deadline.
     pub(crate) attempt_limit: Option<(Instant, bool)>,
+    /// When a canary is given up, if another attempt would be paid for.
+    pub(crate) canary_limit: Option<Instant>,
     /// A policy panicked; the order is the built-in one.
     pub(crate) policy_panicked: bool,
 }
@@ -264,6 +266,7 @@ impl Sheet {
         self.best = None;
         self.attempts_allowed = None;
         self.attempt_limit = None;
+        self.canary_limit = None;
         self.policy_panicked = false;
     }
 

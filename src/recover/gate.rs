@@ -3,6 +3,7 @@
 //! Decisions read one atomic word. Changes go through a lock; they are rare.
 
 use super::Ejection;
+use crate::bug;
 use crate::time::{Instant, nanos};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -107,7 +108,7 @@ impl Gate {
     #[allow(clippy::needless_pass_by_value)]
     pub(crate) fn give_back(&self, permit: Permit) {
         let mut state = self.state.lock();
-        if state.permit == Some(permit.0) {
+        if state.permit == Some(permit.0) && !bug::PROBE_STUCK {
             self.free(&mut state);
         }
     }
@@ -163,7 +164,8 @@ impl Gate {
             return false;
         }
         let mut state = self.state.lock();
-        if epoch != self.epoch() || self.view().is_none() {
+        let stale = epoch != self.epoch() && !bug::STALE_GENERATION_CLOSES;
+        if stale || self.view().is_none() {
             return false;
         }
         self.epoch.fetch_add(1, Ordering::Release);

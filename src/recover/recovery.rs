@@ -4,6 +4,7 @@ use super::Ejection;
 use super::gate::{Alarm, Gate, Permit, View, staggered};
 use super::pulse::Pulse;
 use crate::backend::{BackendError, Cools, FailureKind, Fault};
+use crate::bug;
 use crate::decision::Reason;
 use crate::time::{Instant, nanos};
 use std::sync::Arc;
@@ -178,8 +179,8 @@ impl Recovery {
     }
 
     /// Notes the state of the gates for an attempt, and takes the permit of every gate that is half-open. `None`
-    /// when another request has one of them: the race is lost. With `force`, a gate that is still shut counts as
-    /// half-open.
+    /// when another request has one of them, or the backend has asked for no call since: the race is lost. With
+    /// `force`, a gate that is still shut counts as half-open.
     pub(crate) fn enter(&self, credential: &Credential, now: Instant, force: bool) -> Option<Permits> {
         let mut entered = Permits { entered: now, ..Permits::default() };
         for (index, gate) in self.gates(credential).into_iter().enumerate() {
@@ -187,14 +188,16 @@ impl Recovery {
             entered.epochs[index] = gate.epoch();
             let Some(view) = gate.view() else { continue };
             let ramping = index == 0 && view.cause == RAMP;
-            if !ramping && (view.moment <= now || force) {
-                match gate.claim(now) {
-                    Some(permit) => entered.permits[index] = Some(permit),
-                    None => {
-                        self.leave(credential, entered);
-                        return None;
-                    }
-                }
+            let half_open = view.moment <= now || force;
+            // Out by its own word since the decision, which may lie a back-off behind.
+            let refuses = index > 0 || view.cause == ASKED_TO_WAIT;
+            if ramping || !(half_open || refuses) {
+                continue;
+            }
+            entered.permits[index] = if half_open { gate.claim(now) } else { None };
+            if entered.permits[index].is_none() {
+                self.leave(credential, entered);
+                return None;
             }
         }
         Some(entered)
@@ -265,7 +268,7 @@ impl Recovery {
         let (config, salt) = (&court.ejection, court.salt);
         let kind = error.kind();
         let conduct = kind.conduct();
-        let hint = error.retry_hint();
+        let hint = error.retry_hint().filter(|_| !bug::HINT_IGNORED);
         let rest = |growth: super::config::Growth, trips: u32| {
             hint.map_or_else(|| staggered(now, growth.after(trips), self.slot, salt), |hint| now + hint)
         };

@@ -4,6 +4,7 @@ use super::lease::Slot;
 use super::{BuildError, CallOptions, SharedBackend, Update};
 use crate::backend::BackendId;
 use crate::budget::RetryBudget;
+use crate::bug;
 use crate::decision::record::Extra;
 use crate::decision::{Decision, Reason};
 use crate::event::{Event, Observer};
@@ -232,7 +233,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         to.attempts.clone_from(&from.attempts);
         (to.seed, to.now, to.arrival, to.deadline) = (from.seed, from.now, from.arrival, from.deadline);
         (to.extra, to.last_resort, to.dry_run) = (from.extra, from.last_resort, true);
-        to.planned_after = from.planned_after;
+        to.planned_after = if bug::REPLAY_SEES_LATER { from.attempts.len() } else { from.planned_after };
         engine::replay(&*self.policy, &from.sheet, to);
         // What the driver met and did is no choice of the policies; it stands as it was.
         (to.verdict, to.verdict_at) = (from.verdict, from.verdict_at);

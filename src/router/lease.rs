@@ -2,6 +2,7 @@
 
 use super::core::Shared;
 use crate::backend::{BackendError, BackendId, FailureKind};
+use crate::bug;
 use crate::decision::Reason;
 use crate::event::{Event, Outcome};
 use crate::facts::Profile;
@@ -9,6 +10,7 @@ use crate::fleet::{Berth, Member};
 use crate::limit::{Key, Ticket};
 use crate::recover::{Credential, Evidence, Permits};
 use crate::time::{Instant, nanos};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,13 +44,13 @@ pub(super) struct Slot {
     // `None` only after the end.
     member: Option<Arc<Member>>,
     /// Who had it and could not use it: it goes to each but once, and is free when all have declined.
-    declined: Vec<Key>,
+    declined: BTreeSet<Key>,
 }
 
 impl Slot {
     /// Gives it to the next: it is of no use to whom it was given.
     pub(super) fn decline(mut self, place: Key) {
-        self.declined.push(place);
+        self.declined.insert(place);
     }
 
     pub(super) fn backend(&self) -> Option<BackendId> {
@@ -68,7 +70,9 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(member) = self.member.take() {
+        if let Some(member) = self.member.take()
+            && !bug::SLOT_NOT_HANDED_BACK
+        {
             member.gauge.release();
             self.shared.hand_over(&member, std::mem::take(&mut self.declined));
         }
@@ -77,11 +81,9 @@ impl Drop for Slot {
 
 impl Shared {
     /// A slot of this backend was freed: the oldest request that waits for it, and has not declined it, gets it.
-    pub(super) fn hand_over(self: &Arc<Self>, member: &Arc<Member>, mut declined: Vec<Key>) {
+    pub(super) fn hand_over(self: &Arc<Self>, member: &Arc<Member>, declined: BTreeSet<Key>) {
         if member.gauge.is_wanted() {
-            let refused = declined.clone();
-            self.waiters.call_one(member.id, &refused, || {
-                let declined = std::mem::take(&mut declined);
+            self.waiters.call_one(member.id, declined, |declined| {
                 let slot = || Slot { shared: self.clone(), member: Some(member.clone()), declined };
                 member.gauge.hold(member.gauge.limit()).then(slot)
             });
@@ -167,6 +169,11 @@ impl Lease {
         &self.member
     }
 
+    /// Whether it looks after a backend that gets no other requests.
+    pub(super) const fn is_canary(&self) -> bool {
+        self.canary
+    }
+
     /// Whether the first item is still to come.
     pub(super) const fn is_waiting(&self) -> bool {
         self.waiting
@@ -244,7 +251,9 @@ impl Lease {
             }
         }
         let change = self.member.recovery.learn(&self.credential, permits, evidence, &self.shared.court, now);
-        self.member.gauge.leave(ticket);
+        if !(bug::PERMIT_LEAKED_ON_CANCEL && matches!(outcome, Outcome::Cancelled)) {
+            self.member.gauge.leave(ticket);
+        }
         if std::mem::take(&mut self.canary) {
             self.member.return_canary();
             if self.waiting {
@@ -254,7 +263,8 @@ impl Lease {
         match change {
             // It is back, or gone: whoever waits decides again.
             Some(_) => self.shared.waiters.call_all(),
-            None => self.shared.hand_over(&self.member, Vec::new()),
+            None if bug::SLOT_NOT_HANDED_OVER => {}
+            None => self.shared.hand_over(&self.member, BTreeSet::new()),
         }
         if self.shared.is_watched() {
             let (backend, profile) = (self.member.id, &*self.profile);

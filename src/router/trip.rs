@@ -4,6 +4,7 @@ use super::core::{Core, Generation};
 use super::lease::{Lease, Slot};
 use super::{CallOptions, RouteError, Routed};
 use crate::backend::{Attempt, BackendError, BackendId, Delivers, FailureKind};
+use crate::bug;
 use crate::decision::record::AttemptRecord;
 use crate::decision::{Decision, Extra, Next, Reason, Refusal};
 use crate::event::Event;
@@ -51,7 +52,7 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     last_error: Option<BackendError>,
     /// Why there is no other attempt.
     over: Option<Refusal>,
-    /// Its end was told.
+    /// Observers know of the end, or the answer began: then there is no refusal to tell.
     told: bool,
 }
 
@@ -102,7 +103,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     pub(super) fn new(core: &'r Core<Req, Res>, options: CallOptions, now: Instant) -> Self {
         let idle_limit = options.idle_limit.unwrap_or(core.idle_limit);
         let decision = core.open(options, now);
-        let deadline = decision.deadline();
+        let deadline = if bug::NO_DEADLINE { Instant::from_nanos(u64::MAX) } else { decision.deadline() };
         core.retry_budget.deposit(now);
         Self {
             core,
@@ -162,6 +163,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                 Next::Call { at } => {
                     self.planned = Some(generation);
                     if at > now {
+                        // Who sleeps for a while must not be handed a slot that others wait for.
+                        self.leave_queue();
                         return Ok(Step::Sleep { until: at.min(self.deadline) });
                     }
                 }
@@ -221,9 +224,10 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             lease.fail(&error, gave_up && self.cut_short, now);
         }
         self.last_error = Some(error);
+        self.told |= answered;
         let attempts = self.decision.attempts().len() as u32;
         match self.decision.record().sheet.attempts_allowed {
-            Some(allowed) if !answered => self.pay_for_another(allowed, now),
+            Some(allowed) if !answered || bug::RETRY_AFTER_FIRST_TOKEN => self.pay_for_another(allowed, now),
             // No policy speaks of retries, or it is too late for one.
             _ => self.over = Some(Refusal::AttemptsExhausted { attempts }),
         }
@@ -295,6 +299,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             // Another than the one that was freed for it: that goes to the next.
             (self.turn, self.in_hand) = (None, None);
             self.wishes.clear();
+            // Spent: what is made is not given back, also where a broken answer is asked what is next.
+            self.extra = Extra::NotAsked;
             let attempt = self.describe(&lease);
             self.cut_short = attempt.cut_short;
             if shared.is_watched() {
@@ -329,6 +335,12 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         let started = lease.started();
         let own = lease.profile().attempt_limit.map_or(self.deadline, |limit| started + limit);
         let (policy, by_deadline) = record.sheet.attempt_limit.unwrap_or((self.deadline, true));
+        // Given up early for another attempt, where that would be paid for; else it is the only one.
+        let canary = record.sheet.canary_limit.filter(|limit| *limit < policy && lease.is_canary());
+        let (policy, by_deadline) = match canary {
+            Some(limit) if self.would_pay(started) => (limit, true),
+            _ => (policy, by_deadline),
+        };
         let limit = policy.min(own).min(self.deadline);
         Attempt {
             backend: lease.member().id,
@@ -366,6 +378,11 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         !(timed_out && self.core.shared.court.pulse.is_overload()) && self.core.retry_budget.withdraw(now)
     }
 
+    /// Whether another attempt would be paid for, if this one timed out now.
+    fn would_pay(&self, now: Instant) -> bool {
+        !self.core.shared.court.pulse.is_overload() && self.core.retry_budget.has_room(now)
+    }
+
     /// An attempt that was paid for and is not made goes back.
     fn refund(&mut self) {
         if std::mem::take(&mut self.extra) == Extra::Granted
@@ -375,11 +392,16 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         }
     }
 
+    /// Waits for nothing any more; what was freed for it goes to the next.
+    fn leave_queue(&mut self) {
+        (self.turn, self.in_hand) = (None, None);
+        self.wishes.clear();
+    }
+
     /// The driver's own last word.
     fn conclude(&mut self, next: Next, now: Instant) {
         self.refund();
-        (self.turn, self.in_hand) = (None, None);
-        self.wishes.clear();
+        self.leave_queue();
         let record = self.decision.record_mut();
         (record.verdict, record.verdict_at) = (Some(next), now);
     }

@@ -175,7 +175,7 @@ impl Wake for TaskWaker {
 }
 
 /// More polls than this without time moving on is a livelock.
-const MAX_POLLS: usize = 10_000_000;
+const MAX_POLLS: usize = 1_000_000;
 
 impl Executor {
     /// An executor with a clock of its own.

@@ -63,7 +63,8 @@ enum Last {
     Done,
     Refused,
     Broken,
-    Failed,
+    /// By its position in [`FailureKind::ALL`], which has an order.
+    Failed(usize),
     Stalled,
     Throttled(Duration),
 }
@@ -202,7 +203,7 @@ impl Cluster {
             until_room: machine.engine.until_room(),
             base: machine.server.base.saturating_add(machine.state.latency).as_secs_f64(),
             kv_use: machine.engine.use_of_batch(),
-            error_share: machine.state.errors.map_or(0.0, |(share, _)| share),
+            error_share: machine.state.errors.map_or(0.0, |(_, share, _)| share),
             up: machine.state.up && !machine.state.hung && machine.state.throttled.is_none(),
         }
     }
@@ -228,7 +229,6 @@ impl Cluster {
         let Some(job) = self.jobs.get_mut(id) else { return };
         let machine = &mut self.machines[job.server];
         let state = machine.state;
-        self.tally.harmed += u64::from(!machine.troubles.is_empty());
         let (server, trip) = (job.server, job.trip);
         let refusal = if !state.up {
             Some((Duration::ZERO, Last::Refused))
@@ -236,9 +236,12 @@ impl Cluster {
             self.tally.rate_limited += 1;
             Some((Duration::ZERO, Last::Throttled(hint)))
         } else {
-            let failing = state.errors.filter(|(share, _)| self.rng.unit() < *share);
-            failing.map(|(_, after)| (after, Last::Failed))
+            let failing = state.errors.filter(|(_, share, _)| self.rng.unit() < *share);
+            let number = |kind| FailureKind::ALL.iter().position(|known| *known == kind).unwrap_or_default();
+            failing.map(|(kind, _, after)| (after, Last::Failed(number(kind))))
         };
+        let refused = refusal.is_some_and(|(_, last)| !matches!(last, Last::Throttled(_)) || state.throttled.is_some());
+        self.tally.harmed += u64::from(refused || (refusal.is_none() && machine.hampers()));
         if let Some((after, last)) = refusal {
             job.place = Place::Done;
             return self.push(now.saturating_add(trip).saturating_add(nanos(after)), Event::Return(id, last));
@@ -336,7 +339,7 @@ impl Cluster {
             let was = machine.state;
             let effects = machine.troubles.iter().map(|fault| self.faults[*fault].0.effect);
             let (state, speed) = State::under(effects);
-            machine.state = state;
+            (machine.state, machine.share) = (state, speed);
             machine.engine.set_speed(if state.hung { 0.0 } else { machine.server.speed * speed });
             if was.up && !state.up {
                 self.lose_all(server);
@@ -415,7 +418,7 @@ fn notice(tag: u64, last: Last) -> Notice {
         Last::Done => return Notice::Done(tag),
         Last::Refused => BackendError::new(FailureKind::Unreachable),
         Last::Broken => BackendError::new(FailureKind::Truncated),
-        Last::Failed => BackendError::new(FailureKind::ServerError),
+        Last::Failed(number) => BackendError::new(FailureKind::ALL[number]),
         Last::Stalled => BackendError::new(FailureKind::Stalled),
         Last::Throttled(hint) => BackendError::new(FailureKind::RateLimited).retry_after(hint),
     };

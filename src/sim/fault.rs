@@ -1,5 +1,6 @@
 //! What goes wrong, when, and where.
 
+use crate::backend::FailureKind;
 use std::time::Duration;
 
 /// Begins a fault: `at(secs(200)).lasting(secs(60)).region("eu").down()`.
@@ -50,7 +51,7 @@ pub(super) enum Effect {
     Down,
     Hang,
     Speed(f64),
-    Errors { share: f64, after: Duration },
+    Errors { kind: FailureKind, share: f64, after: Duration },
     Latency(Duration),
     Cut { tokens: u32 },
     Throttled { retry_after: Duration },
@@ -117,7 +118,12 @@ impl Schedule {
 
     /// This share of the requests fails with a server error, after this time.
     pub fn errors(self, share: f64, after: Duration) -> Fault {
-        self.with(Effect::Errors { share, after })
+        self.fails(FailureKind::ServerError, share, after)
+    }
+
+    /// This share of the requests fails in this way, after this time.
+    pub fn fails(self, kind: FailureKind, share: f64, after: Duration) -> Fault {
+        self.with(Effect::Errors { kind, share, after })
     }
 
     /// Every answer takes this much longer to begin.
@@ -186,6 +192,14 @@ impl Fault {
         match self.effect {
             Effect::Speed(share) => share,
             _ => 1.0,
+        }
+    }
+
+    /// How far it sets the routers' clock back.
+    pub(super) const fn jumps_back_by(&self) -> Duration {
+        match self.effect {
+            Effect::ClockJump { nanos } if nanos < 0 => Duration::from_nanos(nanos.unsigned_abs()),
+            _ => Duration::ZERO,
         }
     }
 

@@ -5,6 +5,7 @@ use super::fault::Effect;
 use super::job::Request;
 use super::quota::Bucket;
 use super::server::{Engine, Server};
+use crate::backend::FailureKind;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(super) struct Machine {
     pub(super) state: State,
     /// How many times it hung so far.
     pub(super) hangs: u32,
+    /// The share of its speed that they leave.
+    pub(super) share: f64,
     /// Stamps the events that the engine expects; older ones are void.
     pub(super) epoch: u64,
     /// Requests in flight at the arrival, and seconds to the first token, of the latest.
@@ -34,7 +37,7 @@ const SAMPLES: usize = 32;
 pub(super) struct State {
     pub(super) up: bool,
     pub(super) hung: bool,
-    pub(super) errors: Option<(f64, Duration)>,
+    pub(super) errors: Option<(FailureKind, f64, Duration)>,
     pub(super) latency: Duration,
     pub(super) cut: Option<u32>,
     pub(super) throttled: Option<Duration>,
@@ -67,10 +70,17 @@ impl Machine {
             troubles: Vec::new(),
             state: State::under(std::iter::empty()).0,
             hangs: 0,
+            share: 1.0,
             epoch: 0,
             samples: VecDeque::new(),
             server: server.clone(),
         }
+    }
+
+    /// Whether a request that is not refused meets a fault: it hangs, is slow, or will be cut.
+    pub(super) fn hampers(&self) -> bool {
+        let State { hung, latency, cut, .. } = self.state;
+        hung || cut.is_some() || !latency.is_zero() || self.share < 1.0
     }
 
     /// Takes a request's share of the quotas; says when to come back where it is not there.
@@ -104,7 +114,7 @@ impl State {
                 Effect::Down => state.up = false,
                 Effect::Hang => state.hung = true,
                 Effect::Speed(share) => speed *= share,
-                Effect::Errors { share, after } => state.errors = Some((share, after)),
+                Effect::Errors { kind, share, after } => state.errors = Some((kind, share, after)),
                 Effect::Latency(more) => state.latency = state.latency.saturating_add(more),
                 Effect::Cut { tokens } => state.cut = Some(tokens),
                 Effect::Throttled { retry_after } => state.throttled = Some(retry_after),

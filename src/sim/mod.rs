@@ -14,8 +14,10 @@
 //!
 //! The example `test_your_policy` is a test that a user would write; `compare` prints how policies stand.
 
+mod audit;
 pub mod baselines;
 mod cache;
+pub mod campaign;
 mod clock;
 mod cluster;
 pub mod conformance;
@@ -29,6 +31,7 @@ mod real;
 mod reality;
 mod run;
 pub mod scenarios;
+mod script;
 mod server;
 mod source;
 mod stack;

@@ -1,15 +1,16 @@
 //! Plays a world without futures: one loop over requests, servers and timers.
 
+use super::audit::{Audit, Over};
 use super::cluster::Step as Happened;
 use super::job::{JobId, Notice, Request};
-use super::machine::nanos;
-use super::reality::{Setting, SimRouter, router_time};
+use super::reality::{Setting, SimRouter};
 use super::run::{Ended, Record, Run};
-use super::source::{Arrival, Source};
+use super::script::{Cue, Script};
+use super::source::Source;
 use super::stack::{Desk, Stack};
 use super::{Clock, Tokens, World, WorldError};
 use crate::backend::FailureKind;
-use crate::router::{CallOptions, RouteErrorKind, Step, Trip};
+use crate::router::{RouteErrorKind, Step, Trip};
 use crate::time::Instant;
 use parking_lot::Mutex;
 use std::cmp::Reverse;
@@ -24,7 +25,11 @@ impl World {
     ///
     /// [`WorldError`] names what makes no sense about the world, or about the stack.
     pub fn run<S: Into<Stack>>(&self, make: impl Fn(&Desk) -> S) -> Result<Run, WorldError> {
-        let setting = Setting::new(self, Clock::new(), &|desk| make(desk).into())?;
+        self.play(&|desk| make(desk).into(), None)
+    }
+
+    pub(super) fn play(&self, make: &dyn Fn(&Desk) -> Stack, audit: Option<&Audit>) -> Result<Run, WorldError> {
+        let setting = Setting::new(self, &Clock::new(), make, audit)?;
         let (records, setting) = {
             let mut play = Play::new(self, &setting);
             play.run()?;
@@ -36,86 +41,12 @@ impl World {
 
 impl Setting {
     pub(super) fn conclude(&self, world: &World, records: Vec<Record>) -> Run {
+        if let Some(audit) = &self.audit {
+            audit.is_over(&self.routers, &Source::new(world).plain_facts());
+        }
         let leaked = self.routers.iter().map(SimRouter::total_in_flight).sum();
         let reality = self.reality.lock();
         Run::new(world, records, reality.cluster.tally, reality.hash, leaked)
-    }
-}
-
-/// Things that happen at the same moment do so in this order.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Cue {
-    Cluster,
-    Timer,
-    Join,
-    Report,
-    Arrival,
-}
-
-/// What both drivers take from the world, in the order of time.
-pub(super) struct Script<'w> {
-    world: &'w World,
-    source: Source<'w>,
-    arrival: Option<Arrival>,
-    /// Servers that join later: when, and which; the last first.
-    joins: Vec<(u64, usize)>,
-    next_report: u64,
-    /// Nanoseconds since the start, and what faults added to the routers' clock.
-    pub(super) now: u64,
-    pub(super) offset: i64,
-}
-
-impl<'w> Script<'w> {
-    pub(super) fn new(world: &'w World) -> Self {
-        let mut source = Source::new(world);
-        let late = world.servers.iter().enumerate().filter(|(_, server)| !server.joins.is_zero());
-        let mut joins: Vec<_> = late.map(|(at, server)| (nanos(server.joins), at)).collect();
-        joins.sort_unstable_by(|a, b| b.cmp(a));
-        let next_report = nanos(world.reports_every);
-        Self { world, arrival: source.next(), source, joins, next_report, now: 0, offset: 0 }
-    }
-
-    /// Whether no request comes any more.
-    pub(super) const fn is_over(&self) -> bool {
-        self.arrival.is_none()
-    }
-
-    /// What is next, given when something happens at the servers and to the timers.
-    pub(super) fn next(&mut self, cluster: Option<u64>, timer: Option<Instant>) -> Option<Cue> {
-        let timer = timer.map(|at| {
-            let nanos = at.as_nanos().saturating_add_signed(self.offset.saturating_neg());
-            nanos.saturating_sub(super::clock::ORIGIN)
-        });
-        let cues = [
-            (cluster, Cue::Cluster),
-            (timer, Cue::Timer),
-            (self.joins.last().map(|(at, _)| *at), Cue::Join),
-            (Some(self.next_report), Cue::Report),
-            (self.arrival.as_ref().map(|arrival| arrival.at), Cue::Arrival),
-        ];
-        let (at, cue) = cues.into_iter().filter_map(|(at, cue)| Some((at?, cue))).min()?;
-        self.now = self.now.max(at);
-        Some(cue)
-    }
-
-    pub(super) fn take_join(&mut self) -> Option<usize> {
-        self.joins.pop().map(|(_, at)| at)
-    }
-
-    pub(super) fn report(&mut self) {
-        self.next_report = self.next_report.saturating_add(nanos(self.world.reports_every));
-    }
-
-    pub(super) fn take_arrival(&mut self) -> Option<(Arrival, CallOptions)> {
-        let arrival = self.arrival.take()?;
-        self.arrival = self.source.next();
-        let options = CallOptions::within(self.world.deadline).facts(self.source.facts(&arrival));
-        Some((arrival, options))
-    }
-
-    /// What the routers' clock shows.
-    pub(super) fn time(&self) -> Instant {
-        router_time(self.now, self.offset)
     }
 }
 
@@ -128,11 +59,11 @@ struct Flight<'s> {
     job: Option<JobId>,
     attempt: u32,
     answered: bool,
-    /// How many steps it took.
-    steps: u32,
     /// When its caller leaves.
     leaves: Option<Instant>,
     waits: bool,
+    /// How often it was asked what is next: a nap ends when it is.
+    naps: u32,
     bell: Option<Waker>,
 }
 
@@ -142,7 +73,7 @@ enum Alarm {
     /// The attempt with this number has had its time.
     Limit(u32),
     Deadline,
-    /// What the request slept or waited for with its step of this number.
+    /// The nap with this number is over.
     Wake(u32),
     Leave,
 }
@@ -159,6 +90,9 @@ impl Wake for Bell {
     }
 }
 
+/// One in so many steps is followed by a look at those who wait.
+const INSPECTED: u64 = 32;
+
 struct Play<'s> {
     world: &'s World,
     setting: &'s Setting,
@@ -168,6 +102,7 @@ struct Play<'s> {
     aloft: usize,
     timers: BinaryHeap<Reverse<(Instant, u64, u64, Alarm)>>,
     order: u64,
+    steps: u64,
     rung: Arc<Mutex<VecDeque<u64>>>,
     records: Vec<Record>,
 }
@@ -183,6 +118,7 @@ impl<'s> Play<'s> {
             aloft: 0,
             timers: BinaryHeap::new(),
             order: 0,
+            steps: 0,
             rung: Arc::default(),
             records: Vec::new(),
         }
@@ -201,7 +137,7 @@ impl<'s> Play<'s> {
                     let happened = self.setting.reality.lock().step();
                     match happened {
                         Happened::Notice(notice) => self.hear(notice),
-                        Happened::ClockJump(nanos) => self.script.offset = self.script.offset.saturating_add(nanos),
+                        Happened::ClockJump(nanos) => self.script.jump(self.setting, nanos),
                         Happened::Idle | Happened::Busy => {}
                     }
                 }
@@ -218,6 +154,7 @@ impl<'s> Play<'s> {
                 Cue::Arrival => self.arrive(),
             }
             self.answer_bells();
+            self.inspect();
         }
         Ok(())
     }
@@ -227,6 +164,7 @@ impl<'s> Play<'s> {
         let now = self.script.time();
         let record = self.records.len();
         self.records.push(Record::new(&arrival));
+        self.setting.tell(|audit| audit.came(&arrival, self.world.deadline, now));
         let slot = self.free.pop().unwrap_or_else(|| {
             self.flights.push((0, None));
             self.flights.len() as u32 - 1
@@ -245,25 +183,14 @@ impl<'s> Play<'s> {
             job: None,
             attempt: 0,
             answered: false,
-            steps: 0,
             leaves: arrival.leaves.map(|after| now + after),
             waits: false,
+            naps: 0,
             bell: None,
         });
         if !self.has_left(tag) {
             self.advance(tag);
         }
-    }
-
-    /// Whether the caller leaves by now: that comes before anything else that happens to a request at this moment.
-    fn has_left(&mut self, tag: u64) -> bool {
-        let now = self.script.time();
-        let leaves = flight(&mut self.flights, tag).and_then(|flight| flight.leaves);
-        let left = leaves.is_some_and(|at| at <= now);
-        if left {
-            self.end(tag, Ended::Left);
-        }
-        left
     }
 
     /// Lets a request take its next step.
@@ -272,12 +199,20 @@ impl<'s> Play<'s> {
         loop {
             let Some(flight) = flight(&mut self.flights, tag) else { return };
             flight.waits = false;
-            flight.steps += 1;
-            let wake = Alarm::Wake(flight.steps);
-            match flight.trip.next(now) {
+            flight.naps += 1;
+            let wake = Alarm::Wake(flight.naps);
+            let next = flight.trip.next(now);
+            if next.is_ok() {
+                self.setting.tell(|audit| audit.decided(&self.setting.routers[flight.router], flight.trip.decision()));
+            }
+            match next {
                 Ok(Step::Call(attempt)) => {
                     let (number, slot) = (attempt.number(), attempt.backend().slot());
                     let way = self.world.way(self.world.home(flight.router), &self.world.servers[slot]);
+                    if let Some(audit) = &self.setting.audit {
+                        audit.chosen(flight.trip.decision());
+                        audit.sent(flight.router, slot, &flight.request, &attempt);
+                    }
                     let mut reality = self.setting.reality.lock();
                     reality.note(flight.request.number, number, attempt.backend());
                     flight.job = Some(reality.cluster.submit(slot, &flight.request, way, tag));
@@ -299,6 +234,7 @@ impl<'s> Play<'s> {
                 }
                 Ok(Step::LastResort { .. }) => return self.end(tag, Ended::Refused(RouteErrorKind::NothingUsable)),
                 Err(error) => {
+                    self.setting.tell(|audit| audit.decided(&self.setting.routers[flight.router], error.decision()));
                     self.setting.reality.lock().note_refusal(flight.request.number);
                     return self.end(tag, Ended::Refused(error.kind()));
                 }
@@ -306,16 +242,27 @@ impl<'s> Play<'s> {
         }
     }
 
+    /// Whether the caller has gone. One whose time has come is gone whatever else happens at that moment: after a
+    /// jump of the clock, many things do.
+    fn has_left(&mut self, tag: u64) -> bool {
+        let now = self.script.time();
+        let left = flight(&mut self.flights, tag).is_some_and(|it| it.leaves.is_some_and(|at| at <= now));
+        if left {
+            self.end(tag, Ended::Left);
+        }
+        left
+    }
+
     /// A server said something.
     fn hear(&mut self, notice: Notice) {
         let now = self.script.time();
-        let (Notice::FirstToken(tag) | Notice::Done(tag) | Notice::Failed(tag, _)) = notice;
-        if self.has_left(tag) {
+        if self.has_left(notice.tag()) {
             return;
         }
         match notice {
             Notice::FirstToken(tag) => {
                 let Some(flight) = flight(&mut self.flights, tag) else { return };
+                self.setting.tell(|audit| audit.began(flight.request.number));
                 flight.trip.answered(now);
                 flight.answered = true;
                 let deadline = flight.trip.decision().deadline();
@@ -325,6 +272,7 @@ impl<'s> Play<'s> {
             }
             Notice::Done(tag) => {
                 let Some(flight) = flight(&mut self.flights, tag) else { return };
+                self.setting.tell(|audit| audit.over(flight.request.number, Over::Done, now));
                 flight.trip.finish(now);
                 self.end(tag, Ended::Completed);
             }
@@ -332,7 +280,11 @@ impl<'s> Play<'s> {
                 let Some(flight) = flight(&mut self.flights, tag) else { return };
                 let kind = error.kind();
                 flight.job = None;
+                self.setting.tell(|audit| audit.over(flight.request.number, Over::Failed(&error), now));
                 flight.trip.fail(error, false, now);
+                if let Some(audit) = self.setting.audit.as_ref().filter(|_| flight.answered) {
+                    audit.broken(flight.trip.next(now).is_ok());
+                }
                 if flight.answered { self.end(tag, Ended::Broken(kind)) } else { self.advance(tag) }
             }
         }
@@ -351,6 +303,7 @@ impl<'s> Play<'s> {
                 if let Some(job) = flight.job.take() {
                     self.setting.reality.lock().cluster.cancel(job);
                 }
+                self.setting.tell(|audit| audit.over(flight.request.number, Over::GivenUp, now));
                 flight.trip.fail(FailureKind::Timeout.into(), true, now);
                 self.advance(tag);
             }
@@ -366,7 +319,7 @@ impl<'s> Play<'s> {
         match alarm {
             Alarm::Limit(number) => flight.job.is_none() || flight.answered || flight.attempt != number,
             Alarm::Deadline | Alarm::Leave => false,
-            Alarm::Wake(step) => flight.steps != step,
+            Alarm::Wake(nap) => flight.job.is_some() || flight.naps != nap,
         }
     }
 
@@ -384,15 +337,32 @@ impl<'s> Play<'s> {
     fn answer_bells(&mut self) {
         loop {
             let Some(tag) = self.rung.lock().pop_front() else { return };
-            let Some(flight) = flight(&mut self.flights, tag) else { continue };
-            if !flight.waits || self.has_left(tag) {
+            if self.has_left(tag) {
                 continue;
             }
-            let Some(flight) = self::flight(&mut self.flights, tag) else { continue };
+            let Some(flight) = flight(&mut self.flights, tag) else { continue };
+            if !flight.waits {
+                continue;
+            }
             let Some(bell) = flight.bell.clone() else { continue };
             if let Poll::Ready(()) = flight.trip.poll_called(&mut Context::from_waker(&bell)) {
                 self.advance(tag);
             }
+        }
+    }
+
+    /// Now and then, whether those who wait wait for something.
+    fn inspect(&mut self) {
+        let Some(audit) = &self.setting.audit else { return };
+        self.steps += 1;
+        if !self.steps.is_multiple_of(INSPECTED) {
+            return;
+        }
+        for (_, flight) in &mut self.flights {
+            let Some(flight) = flight.as_mut().filter(|flight| flight.waits) else { continue };
+            let Some(bell) = &flight.bell else { continue };
+            let called = flight.trip.poll_called(&mut Context::from_waker(bell)).is_ready();
+            audit.waits(&self.setting.routers[flight.router], flight.router, called, flight.trip.decision());
         }
     }
 
@@ -405,7 +375,12 @@ impl<'s> Play<'s> {
         let record = &mut self.records[flight.record];
         record.ended = ended;
         record.total = self.script.now as f64 / 1e9 - record.at;
-        let Flight { trip, job, .. } = flight;
+        let Flight { trip, job, request, .. } = flight;
+        if let Some(audit) = &self.setting.audit {
+            let now = self.script.time();
+            audit.over(request.number, Over::GivenUp, now);
+            audit.ended(request.number, ended, now);
+        }
         drop(trip);
         if let Some(job) = job {
             self.setting.reality.lock().cluster.cancel(job);

@@ -1,9 +1,10 @@
 //! Plays a world as a service would: tasks that call the router and read streams.
 
+use super::audit::Audit;
 use super::cluster::Step as Happened;
-use super::pure::{Cue, Script};
 use super::reality::{Setting, SimRouter};
 use super::run::{Ended, Record, Run};
+use super::script::{Cue, Script};
 use super::source::Arrival;
 use super::stack::{Desk, Stack};
 use super::{Clock, Executor, World, WorldError};
@@ -23,8 +24,16 @@ impl World {
     ///
     /// As [`run`](Self::run).
     pub fn run_with_futures<S: Into<Stack>>(&self, make: impl Fn(&Desk) -> S) -> Result<Run, WorldError> {
+        self.play_with_futures(&|desk| make(desk).into(), None)
+    }
+
+    pub(super) fn play_with_futures(
+        &self,
+        make: &dyn Fn(&Desk) -> Stack,
+        audit: Option<&Audit>,
+    ) -> Result<Run, WorldError> {
         let executor = Executor::new();
-        let setting = Setting::new(self, executor.clock().clone(), &|desk| make(desk).into())?;
+        let setting = Setting::new(self, executor.clock(), make, audit)?;
         let records = Rc::new(RefCell::new(Vec::new()));
         let mut script = Script::new(self);
         while !(script.is_over() && executor.alive() == 0) {
@@ -40,7 +49,7 @@ impl World {
                             let waker = setting.reality.lock().tell(notice);
                             waker.into_iter().for_each(std::task::Waker::wake);
                         }
-                        Happened::ClockJump(nanos) => script.offset = script.offset.saturating_add(nanos),
+                        Happened::ClockJump(nanos) => script.jump(&setting, nanos),
                         Happened::Idle | Happened::Busy => {}
                     }
                 }
@@ -58,6 +67,7 @@ impl World {
                 }
                 Cue::Arrival => {
                     if let Some((arrival, options)) = script.take_arrival() {
+                        setting.tell(|audit| audit.came(&arrival, self.deadline, script.time()));
                         let caller = Caller::new(&setting, executor.clock(), &records, &arrival);
                         executor.spawn(caller.call(arrival, options));
                     }
@@ -78,6 +88,7 @@ struct Caller {
     reality: std::sync::Arc<parking_lot::Mutex<super::reality::Reality>>,
     /// When it asked, on the true clock.
     asked: u64,
+    audit: Option<Audit>,
 }
 
 impl Caller {
@@ -91,6 +102,7 @@ impl Caller {
             record,
             reality: setting.reality.clone(),
             asked: arrival.at,
+            audit: setting.audit.clone(),
         }
     }
 
@@ -105,6 +117,9 @@ impl Caller {
                 }
             }
         };
+        if let Some(audit) = &self.audit {
+            audit.ended(arrival.request.number, ended, self.clock.now());
+        }
         let total = self.elapsed();
         let sent = self.reality.lock().take_sent(arrival.request.number);
         let record = &mut self.records.borrow_mut()[self.record];

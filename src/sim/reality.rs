@@ -1,14 +1,15 @@
 //! The servers as routers meet them: what both drivers share.
 
+use super::audit::{Audit, Over};
 use super::cluster::{Cluster, Step};
 use super::job::{JobId, Notice, Request};
 use super::stack::{Desk, Load, Reports, Stack};
 use super::{Clock, World, WorldError, stream};
 use crate::Router;
 use crate::backend::{Attempt, Backend, BackendError, BackendId, Delivers};
-use crate::facts::Profile;
+use crate::facts::{Price, Profile};
 use crate::rng::mix;
-use crate::time::Instant;
+use crate::time::{Instant, Timer};
 use async_trait::async_trait;
 use futures::stream::Stream;
 use parking_lot::Mutex;
@@ -116,18 +117,32 @@ struct Line {
     reality: Arc<Mutex<Reality>>,
     tag: usize,
     job: JobId,
+    audit: Option<Audit>,
+    clock: Clock,
+    /// The number of the request.
+    request: u64,
 }
 
 impl Line {
     fn poll(&self, cx: &mut Context<'_>) -> Poll<News> {
-        let call = &mut self.reality.lock().calls[self.tag];
-        match std::mem::take(&mut call.news) {
-            News::Nothing => {
+        let news = {
+            let call = &mut self.reality.lock().calls[self.tag];
+            let news = std::mem::take(&mut call.news);
+            if matches!(news, News::Nothing) {
                 call.waker = Some(cx.waker().clone());
-                Poll::Pending
+                return Poll::Pending;
             }
-            news => Poll::Ready(news),
+            news
+        };
+        if let Some(audit) = &self.audit {
+            match &news {
+                News::Nothing => {}
+                News::FirstToken => audit.began(self.request),
+                News::Done => audit.over(self.request, Over::Done, self.clock.now()),
+                News::Failed(error) => audit.over(self.request, Over::Failed(error), self.clock.now()),
+            }
         }
+        Poll::Ready(news)
     }
 }
 
@@ -137,6 +152,9 @@ impl Drop for Line {
         // Where the call is over there is no job of this id any more.
         reality.cluster.cancel(self.job);
         reality.free.push(self.tag);
+        if let Some(audit) = &self.audit {
+            audit.over(self.request, Over::GivenUp, self.clock.now());
+        }
     }
 }
 
@@ -144,6 +162,9 @@ impl Drop for Line {
 #[derive(Debug)]
 pub(super) struct SimServer {
     pub(super) reality: Arc<Mutex<Reality>>,
+    clock: Clock,
+    audit: Option<Audit>,
+    router: usize,
     pub(super) index: usize,
     /// One way, in nanoseconds.
     pub(super) way: u64,
@@ -170,8 +191,12 @@ impl Backend<Request> for SimServer {
             reality.sent.insert(request.number, (attempt.number(), self.index as u32));
             let tag = reality.open();
             let job = reality.cluster.submit(self.index, request, self.way, tag as u64);
-            Line { reality: self.reality.clone(), tag, job }
+            let (reality, audit, clock) = (self.reality.clone(), self.audit.clone(), self.clock.clone());
+            Line { reality, tag, job, audit, clock, request: request.number }
         };
+        if let Some(audit) = &self.audit {
+            audit.sent(self.router, self.index, request, attempt);
+        }
         Ringing(Some(line)).await
     }
 
@@ -217,14 +242,21 @@ pub(super) struct Setting {
     pub(super) reality: Arc<Mutex<Reality>>,
     pub(super) clock: Clock,
     pub(super) routers: Vec<SimRouter>,
+    pub(super) audit: Option<Audit>,
 }
 
 impl Setting {
-    pub(super) fn new(world: &World, clock: Clock, make: &dyn Fn(&Desk) -> Stack) -> Result<Self, WorldError> {
+    pub(super) fn new(
+        world: &World,
+        clock: &Clock,
+        make: &dyn Fn(&Desk) -> Stack,
+        audit: Option<&Audit>,
+    ) -> Result<Self, WorldError> {
         world.check()?;
         let reality = Arc::new(Mutex::new(Reality::new(world)));
         reality.lock().scrape();
-        let mut routers = Vec::with_capacity(world.routers);
+        let mut setting =
+            Self { reality: reality.clone(), clock: clock.clone(), routers: Vec::new(), audit: audit.cloned() };
         for index in 0..world.routers {
             let seed = mix(stream(world.seed, "routers"), index as u64);
             let desk = Desk {
@@ -239,35 +271,54 @@ impl Setting {
             if let Some(every) = world.probes {
                 stack = stack.signal(super::probe::Probe::new(reality.clone(), every));
             }
+            if let Some(audit) = audit {
+                stack = stack.observer(audit.witness(index));
+            }
             let mut builder = stack.builder().timer(clock.clone()).seed(seed).default_deadline(world.deadline);
             // A server that stops in the middle of an answer says so itself (`Stalled`), after its own idle limit.
             builder = builder.idle_limit(std::time::Duration::from_secs(1 << 30));
-            for (at, server) in world.servers.iter().enumerate().filter(|(_, server)| server.joins.is_zero()) {
-                builder = builder.backend(profile(world, at), sim_server(world, &reality, index, at));
-                let _ = server;
+            for at in (0..world.servers.len()).filter(|at| world.servers[*at].joins.is_zero()) {
+                builder = builder.backend(profile(world, at), setting.server(world, index, at));
             }
-            routers.push(builder.build()?);
+            setting.routers.push(builder.build()?);
         }
-        Ok(Self { reality, clock, routers })
+        Ok(setting)
     }
 
     /// Lets a server join every router's fleet.
     pub(super) fn join(&self, world: &World, at: usize) -> Result<(), WorldError> {
         for (index, router) in self.routers.iter().enumerate() {
-            router.update(|fleet| fleet.add(profile(world, at), sim_server(world, &self.reality, index, at)))?;
+            router.update(|fleet| fleet.add(profile(world, at), self.server(world, index, at)))?;
         }
         Ok(())
     }
-}
 
-fn sim_server(world: &World, reality: &Arc<Mutex<Reality>>, router: usize, at: usize) -> SimServer {
-    let way = world.way(world.home(router), &world.servers[at]);
-    SimServer { reality: reality.clone(), index: at, way }
+    /// A server as a router meets it.
+    fn server(&self, world: &World, router: usize, at: usize) -> SimServer {
+        let way = world.way(world.home(router), &world.servers[at]);
+        let (reality, clock, audit) = (self.reality.clone(), self.clock.clone(), self.audit.clone());
+        SimServer { reality, clock, audit, router, index: at, way }
+    }
+
+    /// The routers' clock jumps.
+    pub(super) fn jumped(&self, nanos: i64) {
+        self.tell(|audit| audit.jumped(nanos));
+    }
+
+    /// Tells who looks over the routers' shoulders, if somebody does.
+    pub(super) fn tell(&self, what: impl FnOnce(&Audit)) {
+        if let Some(audit) = &self.audit {
+            what(audit);
+        }
+    }
 }
 
 fn profile(world: &World, at: usize) -> Profile {
     let server = &world.servers[at];
     let mut profile = Profile::new(&*server.id).model(&*server.model).region(&*server.region).weight(server.speed);
+    if let Ok(price) = Price::per_million(server.price, server.price) {
+        profile = profile.price(price);
+    }
     if let Some(limit) = server.limit {
         profile = profile.concurrency(limit);
     }

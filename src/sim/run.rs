@@ -19,7 +19,7 @@ pub enum Ended {
     Refused(RouteErrorKind),
     /// Its caller left before the answer was complete.
     Left,
-    /// It has not ended. Only inside a run.
+    /// It never ended, long after its deadline: a hang.
     Open,
 }
 

@@ -35,6 +35,7 @@ pub(super) struct Arrival {
     pub(super) request: Request,
     pub(super) tenant: usize,
     pub(super) critical: bool,
+    pub(super) replay_safe: bool,
     pub(super) session: Option<u64>,
     /// When the caller leaves, after the arrival.
     pub(super) leaves: Option<Duration>,
@@ -69,7 +70,10 @@ impl<'w> Source<'w> {
 
     /// What a router is told of a request: never how long its answer will be.
     pub(super) fn facts(&self, arrival: &Arrival) -> Facts {
-        let mut facts = Facts::model(self.model.clone()).prompt_tokens(arrival.request.prompt.into()).replay_safe();
+        let mut facts = Facts::model(self.model.clone()).prompt_tokens(arrival.request.prompt.into());
+        if arrival.replay_safe {
+            facts = facts.replay_safe();
+        }
         if arrival.critical {
             facts = facts.priority(Priority::Critical);
         }
@@ -80,6 +84,11 @@ impl<'w> Source<'w> {
             facts = facts.session(format!("s{session}"));
         }
         facts
+    }
+
+    /// Those of a request of which nothing is known but the model.
+    pub(super) fn plain_facts(&self) -> Facts {
+        Facts::model(self.model.clone())
     }
 
     fn load(&mut self) -> f64 {
@@ -126,10 +135,12 @@ impl Iterator for Source<'_> {
         let critical = self.callers.unit() < world.critical;
         let session = (world.sessions > 0).then(|| self.callers.next_u64() % world.sessions);
         let leaves = world.impatient.filter(|(share, _)| self.callers.unit() < *share).map(|(_, after)| after);
+        // Drawn only where it is asked for: worlds without stay as they were.
+        let replay_safe = world.replay_safe >= 1.0 || self.callers.unit() < world.replay_safe;
         let cached = world.servers.iter().any(|server| server.cache_blocks > 0);
         let blocks = session.filter(|_| cached).map(|session| blocks(session, prompt));
         let request = Request { number, prompt, output, blocks };
-        Some(Arrival { at: (at * 1e9) as u64, router, request, tenant, critical, session, leaves })
+        Some(Arrival { at: (at * 1e9) as u64, router, request, tenant, critical, replay_safe, session, leaves })
     }
 }
 

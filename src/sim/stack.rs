@@ -19,6 +19,7 @@ pub struct Stack {
     signals: Vec<Arc<dyn HealthSignal>>,
     ejection: Ejection,
     budget: Option<RetryBudget>,
+    queue: Option<usize>,
 }
 
 impl Stack {
@@ -30,6 +31,7 @@ impl Stack {
             signals: Vec::new(),
             ejection: Ejection::default(),
             budget: None,
+            queue: None,
         }
     }
 
@@ -61,6 +63,13 @@ impl Stack {
         self
     }
 
+    /// How many requests may wait.
+    #[must_use]
+    pub const fn queue(mut self, places: usize) -> Self {
+        self.queue = Some(places);
+        self
+    }
+
     /// Nothing beside the policy: no ejection, and retries are as many as it wants.
     #[must_use]
     pub fn bare(self) -> Self {
@@ -71,6 +80,9 @@ impl Stack {
         let mut builder = crate::Router::builder(self.policy).ejection(self.ejection);
         if let Some(budget) = self.budget {
             builder = builder.retry_budget(budget);
+        }
+        if let Some(places) = self.queue {
+            builder = builder.queue(places);
         }
         let builder = self.observers.into_iter().fold(builder, Builder::observer);
         self.signals.into_iter().fold(builder, Builder::signal)

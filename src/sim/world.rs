@@ -42,6 +42,7 @@ pub struct World {
     pub(super) attempt_limit: Option<Duration>,
     pub(super) tenants: Vec<(String, f64)>,
     pub(super) critical: f64,
+    pub(super) replay_safe: f64,
     pub(super) sessions: u64,
     pub(super) probes: Option<Duration>,
     pub(super) impatient: Option<(f64, Duration)>,
@@ -134,6 +135,7 @@ impl World {
             attempt_limit: None,
             tenants: Vec::new(),
             critical: 0.0,
+            replay_safe: 1.0,
             sessions: 0,
             probes: None,
             impatient: None,
@@ -148,7 +150,7 @@ impl World {
         self.servers([server])
     }
 
-    /// Adds servers.
+    /// Adds servers. Those that join later stand behind the others, in the order in which they join.
     #[must_use]
     pub fn servers(mut self, servers: impl IntoIterator<Item = Server>) -> Self {
         self.servers.extend(servers);
@@ -292,6 +294,13 @@ impl World {
         self
     }
 
+    /// The share of requests that may be executed twice; default all.
+    #[must_use]
+    pub const fn replay_safe_share(mut self, share: f64) -> Self {
+        self.replay_safe = share;
+        self
+    }
+
     /// Requests belong to so many conversations; prompts of one begin alike, which a
     /// [prefix cache](Server::prefix_cache) knows.
     #[must_use]
@@ -378,9 +387,10 @@ impl World {
         if self.tenants.iter().any(|(_, share)| !(share.is_finite() && *share > 0.0)) {
             return setting("tenants", "a share must be a positive number");
         }
-        let shares = [self.critical, self.impatient.map_or(0.0, |(share, _)| share)];
+        let shares = [self.critical, self.replay_safe, self.impatient.map_or(0.0, |(share, _)| share)];
         if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
-            return setting("critical_share and impatient", "a share must be between 0 and 1");
+            let names = "critical_share, replay_safe_share and impatient";
+            return setting(names, "a share must be between 0 and 1");
         }
         for (number, fault) in (1..).zip(&self.faults) {
             self.check_fault(number, fault)?;
@@ -412,6 +422,13 @@ impl World {
     pub(super) fn way(&self, home: &str, server: &Server) -> u64 {
         let round = self.round_trips.get(&(home.to_owned(), server.region.clone()));
         round.map_or(0, |time| u64::try_from(time.as_nanos() / 2).unwrap_or(u64::MAX))
+    }
+
+    /// When every request must have ended, in nanoseconds; what is left then will never end.
+    pub(super) fn horizon(&self) -> u64 {
+        let back: Duration = self.faults.iter().map(Fault::jumps_back_by).sum();
+        let last = self.lasting.saturating_add(self.deadline).saturating_add(back).saturating_add(Self::DEADLINE);
+        u64::try_from(last.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Where a router stands.

@@ -23,6 +23,7 @@ pub use config::FailSafe;
 
 use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window};
 use crate::backend::{BackendId, FailureKind, Fault, Replay, Retry};
+use crate::bug;
 use crate::decision::record::{Entry, KNOWS_LATENCY};
 use crate::decision::{AttemptRecord, Extra, Next, Reason, Refusal};
 use crate::facts::Profile;
@@ -38,7 +39,8 @@ pub struct FailSafePolicy<P> {
 
 impl FailSafe {
     /// Wraps `inner`.
-    pub const fn around<P: RoutingPolicy>(self, inner: P) -> FailSafePolicy<P> {
+    pub const fn around<P: RoutingPolicy>(mut self, inner: P) -> FailSafePolicy<P> {
+        self.attempts += bug::ATTEMPTS_PLUS_ONE as u32;
         FailSafePolicy { config: self, inner }
     }
 }
@@ -107,7 +109,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         let kind = last_failure(cx)?;
         let attempts = cx.attempts().len() as u32;
         let conduct = kind.conduct();
-        let unsafe_replay = conduct.replay == Replay::Uncertain && !cx.facts().is_replay_safe();
+        let unsafe_replay = conduct.replay == Replay::Uncertain && !cx.facts().is_replay_safe() && !bug::RETRY_UNSAFE;
         if conduct.retry == Retry::Never || unsafe_replay {
             Some(Next::Refuse { why: Refusal::NotRetryable { kind } })
         } else if cx.deadline() - cx.now() <= last_resort_reserve(cx) {
@@ -187,7 +189,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             }
         });
         slate.each(|candidate| {
-            if let Some(reason) = failed_here(cx, candidate.id()) {
+            if let Some(reason) = failed_here(cx, candidate.id()).filter(|_| !bug::RETRY_SAME_BACKEND) {
                 candidate.reject(reason);
             } else if throttled && candidate.note() == Some(Reason::QuotaProbe) {
                 // Quotas of one provider return together or not at all; asking each of them would use up the
@@ -269,12 +271,12 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         let remaining = if cx.has_last_resort() { all - nanos(last_resort_reserve(cx)).min(all) } else { all };
         let predicted = if fastest == u64::MAX { 0 } else { fastest.saturating_mul(2) };
         let reserve = (remaining / 8).min(RESERVE).max(predicted).saturating_mul(following.into());
-        let mut limit = remaining.saturating_sub(reserve).max(remaining / 2);
+        let limit = remaining.saturating_sub(reserve).max(remaining / 2);
+        let at = |limit: u64| Instant::from_nanos(cx.now().as_nanos().saturating_add(limit));
         // A canary finds out whether a backend is well again; if it is not, this request must not pay for that.
         if left > 0 && predicted > 0 && cx.facts().is_replay_safe() && is_canary(slate) {
-            limit = limit.min((fastest.saturating_mul(CANARY_TIMES)).max(CANARY_LEAST));
+            slate.sheet.canary_limit = Some(at((fastest.saturating_mul(CANARY_TIMES)).max(CANARY_LEAST)));
         }
-        let at = |limit: u64| Instant::from_nanos(cx.now().as_nanos().saturating_add(limit));
         match self.config.attempt_limit.map(nanos) {
             Some(cap) if cap <= limit => slate.limit_attempt(at(cap)),
             _ => slate.cut_attempt(at(limit)),

@@ -1,10 +1,11 @@
 //! Waiting for a slot or a return, and the last resort.
 
-use crate::support::{ANSWER, Act, Task, World, always, fail, in_turn, ms, secs, within};
+use crate::support::{ANSWER, Act, Task, World, always, fail, in_turn, ms, plain, secs, within};
 use fallway::FailureKind::{Overloaded, RateLimited, ServerError};
+use fallway::budget::Backoff;
 use fallway::policy::{FailSafe, PolicyExt, ordered};
 use fallway::router::RouteErrorKind;
-use fallway::{FailureKind, Profile};
+use fallway::{CallOptions, FailureKind, Profile};
 use std::time::Duration;
 
 const fn hint(kind: FailureKind, after: Duration) -> Act {
@@ -82,6 +83,56 @@ fn a_place_that_is_given_up_is_free() {
     drop(first.take().unwrap());
     world.run();
     assert!(third.take().is_ok());
+}
+
+#[test]
+fn a_request_that_backs_off_keeps_no_slot_from_others() {
+    let world = World::new();
+    let safe = FailSafe::default().backoff(Backoff::new(secs(4), secs(4)));
+    // The first call to b lasts until just after the wait for it is over; then the failed one backs off.
+    let b = in_turn([Act::Answer(ms(5_100)), ANSWER]);
+    let members = [
+        (Profile::new("b").region("eu").concurrency(1), b),
+        (Profile::new("a").region("us"), in_turn([fail(ServerError), ANSWER])),
+    ];
+    let (router, _) = world.fleet(world.router(ordered().fail_safe(safe)), members);
+    let busy = world.spawn_call(&router, within(secs(10)));
+    world.settle();
+    let backs_off = world.spawn_call(&router, within(secs(10)));
+    world.settle();
+    let waits = world.spawn_call(&router, CallOptions::within(secs(20)).facts(plain().residency(["eu"])));
+    world.run_for(ms(5_100));
+    assert!(busy.is_done() && !backs_off.is_done());
+    drop(busy.take());
+    world.run_for(ms(20));
+    assert!(!backs_off.is_done(), "it sleeps until its back-off is over");
+    assert_eq!(waits.take().unwrap().backend(), Some("b"));
+    world.run();
+    assert_eq!(backs_off.take().unwrap().backend(), Some("a"));
+}
+
+#[test]
+fn a_back_off_that_ends_before_a_hint_waits_for_it() {
+    let world = World::new();
+    let safe = FailSafe::default().backoff(Backoff::new(secs(4), secs(4)));
+    let script = in_turn([fail(ServerError), hint(RateLimited, secs(10)), ANSWER]);
+    let (router, [a]) = world.fleet(world.router(ordered().fail_safe(safe)), [(Profile::new("a"), script)]);
+    let start = world.now();
+    let call = || {
+        let router = router.clone();
+        // Drops the answer at once, so that who waits for the probe learns of it.
+        world.spawn(async move { router.call("ask", within(secs(30))).await.is_ok() })
+    };
+    let backs_off = call();
+    world.run_for(ms(1));
+    let throttled = call();
+    world.run_for(ms(1));
+    assert!(a.calls() == 2 && !backs_off.is_done());
+    world.run_for(secs(9));
+    assert_eq!(a.calls(), 2, "the back-off is over, the rest is not");
+    world.run();
+    assert!(backs_off.take() && throttled.take());
+    assert!(world.now() - start >= secs(10));
 }
 
 #[test]

@@ -1,0 +1,46 @@
+//! Planted bugs, to show that the tests would find real ones: each is on only under `--cfg fallway_bug="…"`.
+//!
+//! A campaign that never failed proves nothing. Every constant here is a line of the library broken on purpose;
+//! `docs/simulator.md` says how soon the campaign finds each. Without the flag they are `false`, and cost nothing.
+
+macro_rules! planted {
+    ($($(#[$doc:meta])* $bug:ident = $name:tt;)*) => {$(
+        $(#[$doc])*
+        pub(crate) const $bug: bool = cfg!(fallway_bug = $name);
+    )*};
+}
+
+planted! {
+    /// A request may make one attempt more than it is allowed.
+    ATTEMPTS_PLUS_ONE = "attempts_plus_one";
+    /// A backend may have one call more in flight than it can take.
+    LIMIT_PLUS_ONE = "limit_plus_one";
+    /// A request forgets when it has to end.
+    NO_DEADLINE = "no_deadline";
+    /// A caller who goes away takes its slot along.
+    PERMIT_LEAKED_ON_CANCEL = "permit_leaked_on_cancel";
+    /// A slot that was freed for a request which does not need it any more stays taken.
+    SLOT_NOT_HANDED_BACK = "slot_not_handed_back";
+    /// A freed slot is not handed to whoever waits for it.
+    SLOT_NOT_HANDED_OVER = "slot_not_handed_over";
+    /// A request is called, and nobody wakes it.
+    LOST_WAKEUP = "lost_wakeup";
+    /// The permit of a probe that ended without a verdict is not given back.
+    PROBE_STUCK = "probe_stuck";
+    /// What was sent before a backend went out brings it back.
+    STALE_GENERATION_CLOSES = "stale_generation_closes";
+    /// The books get back less prefill work than they were charged.
+    CHARGE_NOT_REFUND = "charge_not_refund";
+    /// A backend's word when to come back is not heard.
+    HINT_IGNORED = "hint_ignored";
+    /// An answer that broke after its first token is asked for again.
+    RETRY_AFTER_FIRST_TOKEN = "retry_after_first_token";
+    /// A request that may not be executed twice is repeated after a failure that leaves open whether it was.
+    RETRY_UNSAFE = "retry_unsafe";
+    /// A retry goes where the request has just failed, and does not say why.
+    RETRY_SAME_BACKEND = "retry_same_backend";
+    /// The shared retry budget pays for everything.
+    BUDGET_FREE = "budget_free";
+    /// A replay sees attempts that came after the decision.
+    REPLAY_SEES_LATER = "replay_sees_later";
+}

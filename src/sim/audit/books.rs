@@ -1,0 +1,312 @@
+//! What is in flight where, and what was promised about it.
+
+use super::super::job::Request;
+use super::super::run::Ended;
+use super::super::source::Arrival;
+use super::{Finding, Over, Rules};
+use crate::backend::{FailureKind, Replay, Retry};
+use crate::decision::Reason;
+use crate::time::Instant;
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Routers keep moments in units of eight nanoseconds.
+const GRAIN: Duration = Duration::from_nanos(8);
+
+/// Findings beyond these say nothing new.
+const MOST: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct Books {
+    pub(super) rules: Rules,
+    pub(super) desks: Vec<Desk>,
+    inquiries: FxHashMap<u64, Inquiry>,
+    /// Numbers calls and changes in the order in which they happen.
+    order: u64,
+    pub(super) decisions: u64,
+    /// How often the routers' clock jumped, and whether it ever did backwards.
+    jumps: u32,
+    jumped_back: bool,
+    pub(super) findings: Vec<Finding>,
+    pub(super) kept_out: Vec<(usize, usize, Reason)>,
+    pub(super) end: Instant,
+    /// When each server was sent its last call.
+    pub(super) last_sent: Vec<Instant>,
+}
+
+/// What is known of one router.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    pub(super) seats: Vec<Seat>,
+    /// Requests, and extra attempts that were made, by the second in which they came or were paid for.
+    requests: BTreeMap<u64, u64>,
+    extras: BTreeMap<u64, u64>,
+    pub(super) seen: Tally,
+    pub(super) told: Tally,
+}
+
+/// Counts of one router, as the servers saw it, or as it told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) started: u64,
+    pub(super) began: u64,
+    pub(super) ended: u64,
+    pub(super) done: u64,
+    pub(super) refused: u64,
+}
+
+/// One server, as it stands with one router.
+#[derive(Debug, Default)]
+pub(super) struct Seat {
+    pub(super) in_flight: u32,
+    /// Calls without a first token, by their number: prompt tokens, and since when.
+    pub(super) waiting: BTreeMap<u64, (u64, Instant)>,
+    pub(super) waiting_tokens: u64,
+    /// The call that ended last.
+    pub(super) last_over: u64,
+    /// When the router told last that the server is out, by the order of things.
+    pub(super) out: Option<u64>,
+    /// Until when its quota rests by its own word, and when that began, by the order of things.
+    quota_until: Option<Instant>,
+    quota_since: u64,
+}
+
+/// A request that has not ended.
+#[derive(Debug)]
+struct Inquiry {
+    router: usize,
+    deadline: Instant,
+    replay_safe: bool,
+    /// Jumps of the clock before it came.
+    jumps: u32,
+    attempts: u32,
+    call: Option<Call>,
+    answered: bool,
+    /// How its last attempt failed, and when.
+    failed: Option<(FailureKind, Instant)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    number: u64,
+    server: usize,
+    tokens: u64,
+}
+
+impl Books {
+    pub(super) fn new(rules: Rules) -> Self {
+        let servers = rules.limits.len();
+        let desk = || Desk { seats: (0..servers).map(|_| Seat::default()).collect(), ..Desk::default() };
+        Self {
+            desks: (0..rules.routers).map(|_| desk()).collect(),
+            inquiries: FxHashMap::default(),
+            order: 0,
+            decisions: 0,
+            jumps: 0,
+            jumped_back: false,
+            findings: Vec::new(),
+            kept_out: Vec::new(),
+            end: Instant::default(),
+            last_sent: vec![Instant::default(); servers],
+            rules,
+        }
+    }
+
+    #[cold]
+    pub(super) fn find(&mut self, code: &'static str, what: impl FnOnce() -> String) {
+        if self.findings.len() < MOST {
+            self.findings.push(Finding { code, what: what() });
+        }
+    }
+
+    pub(super) const fn next_order(&mut self) -> u64 {
+        self.order += 1;
+        self.order
+    }
+
+    pub(super) fn came(&mut self, arrival: &Arrival, deadline: Instant, now: Instant) {
+        let inquiry = Inquiry {
+            router: arrival.router,
+            deadline,
+            replay_safe: arrival.replay_safe,
+            jumps: self.jumps,
+            attempts: 0,
+            call: None,
+            answered: false,
+            failed: None,
+        };
+        self.inquiries.insert(arrival.request.number, inquiry);
+        *self.desks[arrival.router].requests.entry(second(now)).or_default() += 1;
+    }
+
+    pub(super) fn sent(&mut self, router: usize, server: usize, request: &Request, number: u32, now: Instant) {
+        let order = self.next_order();
+        let tokens = u64::from(request.prompt);
+        self.last_sent[server] = now;
+        self.hold_request(server, request.number, number, now);
+        let call = Call { number: order, server, tokens };
+        if let Some(inquiry) = self.inquiries.get_mut(&request.number) {
+            (inquiry.attempts, inquiry.call) = (number, Some(call));
+        }
+        let desk = &mut self.desks[router];
+        desk.seen.started += 1;
+        let seat = &mut desk.seats[server];
+        seat.in_flight += 1;
+        seat.waiting.insert(order, (tokens, now));
+        seat.waiting_tokens += tokens;
+        let (in_flight, rests) = (seat.in_flight, seat.quota_until);
+        if let Some(limit) = self.rules.limits[server].filter(|limit| in_flight > *limit) {
+            self.find("I2", || format!("router {router} has {in_flight} calls at server {server}, limit {limit}"));
+        }
+        if let Some(until) = rests.filter(|until| now + GRAIN < *until && self.rules.rests) {
+            self.find("I7", || format!("server {server} asked for no call until {until:?}; one was sent at {now:?}"));
+        }
+    }
+
+    /// What the request itself has to say about an attempt.
+    fn hold_request(&mut self, server: usize, request: u64, number: u32, now: Instant) {
+        let Some(inquiry) = self.inquiries.get(&request) else {
+            return self.find("I4", || format!("request {request} is sent to server {server} after its end"));
+        };
+        let Inquiry { router, deadline, replay_safe, jumps, attempts, call, answered, failed } = *inquiry;
+        let (allowed, jumped) = (self.rules.attempts, self.jumps != jumps);
+        if let Some(call) = call {
+            self.find("I4", || format!("request {request} is at servers {} and {server} at once", call.server));
+        }
+        if number != attempts + 1 || number > allowed {
+            self.find("I1", || {
+                format!("attempt {number} of request {request} after {attempts}, {allowed} are allowed")
+            });
+        }
+        if now >= deadline && !jumped {
+            self.find("I3", || {
+                format!("attempt {number} of request {request} at {now:?}, its deadline is {deadline:?}")
+            });
+        }
+        if answered {
+            self.find("I5", || format!("request {request} is sent to server {server} after its first token"));
+        }
+        let Some((kind, paid)) = failed else { return };
+        let conduct = kind.conduct();
+        if conduct.retry == Retry::Never || (conduct.replay == Replay::Uncertain && !replay_safe) {
+            self.find("I5", || format!("request {request}, replay safe {replay_safe}, is sent again after {kind}"));
+        }
+        self.pay(router, second(paid));
+    }
+
+    /// An extra attempt was made that was paid for in this second: the window that ends there must allow it.
+    fn pay(&mut self, router: usize, paid: u64) {
+        let desk = &mut self.desks[router];
+        *desk.extras.entry(paid).or_default() += 1;
+        let Some((ratio, reserve)) = self.rules.budget else { return };
+        if self.jumped_back {
+            return;
+        }
+        let window = paid.saturating_sub(9)..=paid;
+        let extras: u64 = desk.extras.range(window.clone()).map(|(_, count)| count).sum();
+        let requests: u64 = desk.requests.range(window).map(|(_, count)| count).sum();
+        if extras as f64 > requests as f64 * ratio + f64::from(reserve) * 10.0 + 1e-6 {
+            self.find("I1", || {
+                format!(
+                    "router {router}: {extras} extra attempts for {requests} requests, {ratio} + {reserve}/s allowed"
+                )
+            });
+        }
+    }
+
+    pub(super) fn began(&mut self, request: u64) {
+        let Some(inquiry) = self.inquiries.get_mut(&request) else { return };
+        inquiry.answered = true;
+        if let Some(call) = inquiry.call {
+            let desk = &mut self.desks[inquiry.router];
+            desk.seen.began += 1;
+            desk.seats[call.server].stop_waiting(call);
+        }
+    }
+
+    pub(super) fn over(&mut self, request: u64, over: Over<'_>, now: Instant) {
+        let order = self.next_order();
+        let Some(inquiry) = self.inquiries.get_mut(&request) else { return };
+        let Some(call) = inquiry.call.take() else { return };
+        let kind = match over {
+            Over::Done => None,
+            Over::Failed(error) => Some(error.kind()),
+            Over::GivenUp => Some(FailureKind::Timeout),
+        };
+        inquiry.failed = kind.map(|kind| (kind, now));
+        let desk = &mut self.desks[inquiry.router];
+        desk.seen.ended += 1;
+        desk.seen.done += u64::from(kind.is_none());
+        let seat = &mut desk.seats[call.server];
+        seat.stop_waiting(call);
+        seat.in_flight -= 1;
+        seat.last_over = call.number;
+        seat.hear(call, over, order, now);
+    }
+
+    pub(super) fn ended(&mut self, request: u64, ended: Ended, now: Instant) {
+        let Some(inquiry) = self.inquiries.remove(&request) else {
+            return self.find("I4", || format!("request {request} ended twice, now as {ended:?}"));
+        };
+        self.desks[inquiry.router].seen.refused += u64::from(matches!(ended, Ended::Refused(_)));
+        if now > inquiry.deadline && inquiry.jumps == self.jumps {
+            self.find("I3", || format!("request {request} ended at {now:?}, its deadline was {:?}", inquiry.deadline));
+        }
+        if inquiry.call.is_some() {
+            self.find("I4", || format!("request {request} ended as {ended:?}, and its call goes on"));
+        }
+    }
+
+    pub(super) const fn jumped(&mut self, nanos: i64) {
+        self.jumps += 1;
+        self.jumped_back |= nanos < 0;
+    }
+
+    /// How many slots of a server are taken, and how many there are, where one is free.
+    pub(super) fn has_room(&self, router: usize, server: usize) -> Option<(u32, u32)> {
+        if self.rules.signals {
+            return None;
+        }
+        let in_flight = self.desks[router].seats[server].in_flight;
+        self.rules.limits[server].filter(|limit| in_flight < *limit).map(|limit| (in_flight, limit))
+    }
+
+    /// Requests that have not ended.
+    pub(super) fn open(&self) -> usize {
+        self.inquiries.len()
+    }
+}
+
+impl Seat {
+    fn stop_waiting(&mut self, call: Call) {
+        if self.waiting.remove(&call.number).is_some() {
+            self.waiting_tokens -= call.tokens;
+        }
+    }
+
+    /// What the end of a call says of the server's quota. A call that was sent before the last news is late: it only
+    /// makes a rest longer that is not over.
+    fn hear(&mut self, call: Call, over: Over<'_>, order: u64, now: Instant) {
+        let fresh = call.number > self.quota_since;
+        match over {
+            Over::Failed(error) if error.kind() == FailureKind::RateLimited => {
+                let until = error.retry_hint().map(|hint| now + hint);
+                if fresh {
+                    (self.quota_until, self.quota_since) = (until, order);
+                } else if let Some(rest) = self.quota_until.filter(|rest| *rest > now) {
+                    self.quota_until = until.max(Some(rest));
+                }
+            }
+            Over::Failed(error) if error.kind() == FailureKind::ModelUnavailable && fresh => {
+                (self.quota_until, self.quota_since) = (None, order);
+            }
+            Over::Done if fresh && self.quota_since > 0 => (self.quota_until, self.quota_since) = (None, order),
+            _ => {}
+        }
+    }
+}
+
+fn second(at: Instant) -> u64 {
+    at.as_nanos() / 1_000_000_000
+}

@@ -1,0 +1,197 @@
+//! Looks over the routers' shoulders while a world is played.
+//!
+//! An [`Audit`] keeps books of its own, from what the servers see (calls that come, answers that leave) and from what
+//! the routers tell their observers, and holds one against the other at every event: limits, deadlines, budgets, hints,
+//! probes, loads, replays. It takes part in nothing: a world plays the same with and without it.
+
+mod books;
+mod rest;
+mod witness;
+
+use super::job::Request;
+use super::reality::SimRouter;
+use super::run::Ended;
+use super::source::Arrival;
+use crate::backend::{Attempt, BackendError};
+use crate::decision::{Candidate, Decision, Next, Reason};
+use crate::router::CallOptions;
+use crate::time::Instant;
+use books::Books;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+pub(super) use witness::Witness;
+
+/// The books of one run. Clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Audit(Arc<Mutex<Books>>);
+
+/// What is promised to hold in a world.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) routers: usize,
+    /// The known limit of each server.
+    pub(super) limits: Vec<Option<u32>>,
+    /// Attempts of one request.
+    pub(super) attempts: u32,
+    /// Extra attempts per request, and per second; `None` where nothing bounds them.
+    pub(super) budget: Option<(f64, u32)>,
+    /// Backends rest after failures, so hints are heard.
+    pub(super) rests: bool,
+    /// A signal has a say. It wakes nobody when it changes its mind, and asking it is not without effect.
+    pub(super) signals: bool,
+}
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    /// The invariant.
+    pub(super) code: &'static str,
+    pub(super) what: String,
+}
+
+/// How a call ended, as the servers' side sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Over<'a> {
+    /// Completely answered.
+    Done,
+    /// It failed, or its answer broke.
+    Failed(&'a BackendError),
+    /// Its router gave it up.
+    GivenUp,
+}
+
+/// One in so many decisions is replayed at once.
+const REPLAYED: u64 = 4;
+
+impl Audit {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self(Arc::new(Mutex::new(Books::new(rules))))
+    }
+
+    /// Watches a router.
+    pub(super) fn witness(&self, router: usize) -> Witness {
+        Witness { audit: self.clone(), router }
+    }
+
+    /// A request comes.
+    pub(super) fn came(&self, arrival: &Arrival, deadline: Duration, now: Instant) {
+        self.0.lock().came(arrival, now + deadline, now);
+    }
+
+    /// A call is sent to a server.
+    pub(super) fn sent(&self, router: usize, server: usize, request: &Request, attempt: &Attempt) {
+        self.0.lock().sent(router, server, request, attempt.number(), attempt.started);
+    }
+
+    /// The first token of a request reaches its router.
+    pub(super) fn began(&self, request: u64) {
+        self.0.lock().began(request);
+    }
+
+    /// The call of a request ends; says nothing where none is under way.
+    pub(super) fn over(&self, request: u64, over: Over<'_>, now: Instant) {
+        self.0.lock().over(request, over, now);
+    }
+
+    /// A request ends.
+    pub(super) fn ended(&self, request: u64, ended: Ended, now: Instant) {
+        self.0.lock().ended(request, ended, now);
+    }
+
+    /// The routers' clock jumps.
+    pub(super) fn jumped(&self, nanos: i64) {
+        self.0.lock().jumped(nanos);
+    }
+
+    /// A router decided, and the host can ask it again.
+    pub(super) fn decided(&self, router: &SimRouter, decision: &Decision) {
+        let due = {
+            let mut books = self.0.lock();
+            books.decisions += 1;
+            books.decisions.is_multiple_of(REPLAYED)
+        };
+        if due {
+            self.replay(router, decision);
+        }
+    }
+
+    pub(super) fn replay(&self, router: &SimRouter, decision: &Decision) {
+        let again = router.replay(decision);
+        if !again.same_choice(decision) {
+            self.find("I10", || format!("a decision replays to another: first {decision:?}, again {again:?}"));
+        }
+    }
+
+    /// A router is about to call what it chose: again where the request failed only if the decision says why.
+    pub(super) fn chosen(&self, decision: &Decision) {
+        let Some(chosen) = decision.chosen() else { return };
+        let again = matches!(chosen.note(), Some(Reason::RetriedHere { .. } | Reason::Probe | Reason::QuotaProbe));
+        let failed_here = |id| decision.attempts().iter().any(|attempt| attempt.backend() == id);
+        if failed_here(chosen.id()) && !again {
+            self.find("I4", || format!("a retry goes to {} again and does not say why", chosen.name()));
+        }
+    }
+
+    /// An answer broke after its first token; the trip was asked what is next.
+    pub(super) fn broken(&self, call_follows: bool) {
+        if call_follows {
+            self.find("I5", || "an answer that broke after its first token is asked for again".into());
+        }
+    }
+
+    /// A request waits, as far as its host knows.
+    pub(super) fn waits(&self, router: &SimRouter, number: usize, called: bool, decision: &Decision) {
+        if called {
+            self.find("L3", || "a request that waits was called and nobody woke it".into());
+        }
+        // What speaks against a server for who failed elsewhere may hide behind its being full.
+        if !matches!(decision.next(), Next::Wait { .. }) || !decision.attempts().is_empty() {
+            return;
+        }
+        let full = |candidate: &Candidate<'_>| matches!(candidate.rejected(), Some(Reason::AtCapacity { .. }));
+        for candidate in decision.candidates().filter(full) {
+            let server = candidate.id().slot();
+            let Some((taken, limit)) = self.0.lock().has_room(number, server) else { continue };
+            let now = router.explain(&CallOptions::new(decision.facts().clone()));
+            if now.candidates().any(|it| it.id() == candidate.id() && it.rejected().is_none()) {
+                let what =
+                    format!("a request of router {number} waits for server {server}, {taken} of {limit} are taken");
+                self.find("L3", || what);
+            }
+        }
+    }
+
+    /// Every request has ended, or never will.
+    pub(super) fn is_over(&self, routers: &[SimRouter], facts: &crate::Facts) {
+        for (number, router) in routers.iter().enumerate() {
+            let decision = router.explain(&CallOptions::new(facts.clone()));
+            let in_flight = router.total_in_flight();
+            self.0.lock().is_over(number, in_flight, &decision);
+        }
+    }
+
+    /// What must not be, oldest first.
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        self.0.lock().findings.clone()
+    }
+
+    /// What the routers' clock shows in the end.
+    pub(super) fn end(&self) -> Instant {
+        self.0.lock().end
+    }
+
+    /// Servers that a router still keeps out, or has not tried yet after it did.
+    pub(super) fn kept_out(&self) -> Vec<(usize, usize, Reason)> {
+        self.0.lock().kept_out.clone()
+    }
+
+    /// When each server was sent its last call, on the routers' clock.
+    pub(super) fn last_sent(&self) -> Vec<Instant> {
+        self.0.lock().last_sent.clone()
+    }
+
+    fn find(&self, code: &'static str, what: impl FnOnce() -> String) {
+        self.0.lock().find(code, what);
+    }
+}

@@ -1,0 +1,76 @@
+//! What routers tell, against what the servers saw.
+
+use super::Audit;
+use super::books::Books;
+use crate::backend::BackendId;
+use crate::decision::{Decision, Reason};
+use crate::event::{Event, Observer, Outcome};
+use crate::time::Instant;
+
+/// Watches one router.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Witness {
+    pub(super) audit: Audit,
+    pub(super) router: usize,
+}
+
+impl Observer for Witness {
+    fn on_event(&self, event: &Event<'_>, _: Instant) {
+        let mut books = self.audit.0.lock();
+        let told = &mut books.desks[self.router].told;
+        match event {
+            Event::Decided(decision) => books.compare(self.router, decision),
+            Event::Started { .. } => told.started += 1,
+            Event::FirstItem { .. } => told.began += 1,
+            Event::Ended { outcome, .. } => {
+                told.ended += 1;
+                told.done += u64::from(matches!(outcome, Outcome::Success));
+            }
+            Event::Transition { backend, out, .. } => books.moved(self.router, *backend, out.is_some()),
+            Event::Refused { .. } => told.refused += 1,
+            Event::Panicked { name } => books.find("I11", || format!("{name} panicked")),
+        }
+    }
+}
+
+impl Books {
+    /// What a decision read of each backend, against what is in flight there.
+    pub(super) fn compare(&mut self, router: usize, decision: &Decision) {
+        for candidate in decision.candidates() {
+            let server = candidate.id().slot();
+            let seat = &self.desks[router].seats[server];
+            let in_flight = seat.in_flight;
+            let probed =
+                matches!(candidate.rejected(), Some(Reason::OnProbation { .. } | Reason::ProbeInFlight { .. }));
+            if probed && in_flight == 0 {
+                self.find("I8", || format!("router {router} waits for a probe of server {server}; none is in flight"));
+                continue;
+            }
+            let Some(load) = candidate.load() else { continue };
+            let oldest = seat.waiting.first_key_value().map(|(_, (_, since))| *since);
+            let books = (seat.waiting_tokens, oldest);
+            // Slots that are held for requests in the queue are in flight for the router, and not yet for a server.
+            if (load.waiting_tokens, load.oldest_wait()) != books || load.in_flight < in_flight {
+                self.find("I2", || {
+                    format!(
+                        "router {router} sees {load:?} at server {server}, where {in_flight} are in flight, {books:?}"
+                    )
+                });
+            }
+        }
+    }
+
+    /// A backend left, or came back: only by what was sent since it left.
+    fn moved(&mut self, router: usize, backend: BackendId, out: bool) {
+        let order = self.next_order();
+        let seat = &mut self.desks[router].seats[backend.slot()];
+        let (last, left) = (seat.last_over, seat.out);
+        seat.out = out.then_some(order);
+        if let Some(left) = left.filter(|left| !out && last < *left) {
+            let server = backend.slot();
+            self.find("I8", || {
+                format!("server {server} came back to router {router} by call {last}, sent before it left at {left}")
+            });
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Draws a plan from a seed.
+
+use super::super::{Fault, Schedule, Server, at};
+use super::plan::{Leaf, Plan, REGIONS, SECOND, Safe, StackPlan, seconds};
+use crate::backend::FailureKind;
+use crate::recover::Ejection;
+use crate::rng::Rng;
+use std::time::Duration;
+
+/// A source of choices.
+struct Dice(Rng);
+
+impl Dice {
+    fn unit(&mut self) -> f64 {
+        self.0.unit()
+    }
+
+    fn chance(&mut self, share: f64) -> bool {
+        self.unit() < share
+    }
+
+    /// From `low` to `high`, both included.
+    fn whole(&mut self, low: u64, high: u64) -> u64 {
+        low + self.0.below((high - low + 1) as usize) as u64
+    }
+
+    /// Between `low` and `high`, each order of magnitude alike.
+    fn scale(&mut self, low: f64, high: f64) -> f64 {
+        low * (high / low).powf(self.unit())
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.0.below(of.len())]
+    }
+
+    /// How likely something is in this round: often not at all.
+    fn swarm(&mut self, share: f64) -> f64 {
+        if self.chance(share) { self.unit() } else { 0.0 }
+    }
+}
+
+impl Plan {
+    /// The plan of this seed.
+    pub fn drawn(seed: u64) -> Self {
+        let mut dice = Dice(Rng::new(seed));
+        let servers = draw_servers(&mut dice);
+        let lengths: Vec<_> =
+            (0..dice.whole(1, 6)).map(|_| (dice.scale(50.0, 1_500.0) as u32, dice.scale(1.0, 150.0) as u32)).collect();
+        let storm = seconds(dice.scale(20.0, 100.0));
+        let patience = dice.swarm(0.6);
+        let mut plan = Self {
+            seed,
+            routers: dice.whole(1, 8) as usize,
+            round_trip: seconds(dice.pick(&[0.0, 0.02, 0.15])),
+            variation: dice.pick(&[0.5, 1.0, 1.0, 2.0]),
+            load: 0.1 + 1.4 * dice.unit(),
+            calm_share: 0.15 + 0.25 * dice.unit(),
+            deadline: Duration::ZERO,
+            attempt_limit: None,
+            impatient: (patience > 0.0).then(|| (patience, seconds(dice.scale(0.02, 8.0)))),
+            replay_safe: if dice.chance(0.4) { dice.unit() } else { 1.0 },
+            sessions: if dice.chance(0.5) { dice.whole(1, 200) } else { 0 },
+            probes: dice.chance(0.4).then(|| seconds(dice.scale(0.2, 5.0))),
+            stack: draw_stack(&mut dice),
+            futures: dice.chance(0.125),
+            faults: Vec::new(),
+            servers,
+            lengths,
+            storm,
+        };
+        if plan.stack.safe.is_none() {
+            // Without anybody who waits, a full server refuses: no promise of success to check.
+            plan.servers.iter_mut().for_each(|server| server.limit = server.limit.map(|limit| limit + 32));
+        }
+        if let Some(safe) = &mut plan.stack.safe {
+            safe.fallback &= plan.servers.iter().any(|server| server.model == SECOND);
+        }
+        let longest = plan.longest();
+        plan.deadline = seconds((longest * dice.scale(3.0, 30.0)).min(60.0));
+        let mut limit = |share| dice.chance(share).then(|| seconds(longest * dice.scale(1.0, 12.0)));
+        plan.attempt_limit = limit(0.2);
+        if let Some(safe) = &mut plan.stack.safe {
+            safe.attempt_limit = limit(0.4);
+        }
+        plan.faults = draw_faults(&mut dice, &plan);
+        plan
+    }
+}
+
+fn draw_servers(dice: &mut Dice) -> Vec<Server> {
+    let count = dice.whole(1, 12);
+    let regions = dice.whole(1, 3) as usize;
+    let (limited, quota, late, second, uneven) =
+        (dice.swarm(0.6), dice.swarm(0.25), dice.swarm(0.3), dice.swarm(0.3), dice.chance(0.7));
+    let (prefill, batch) = (dice.scale(1_000.0, 6_000.0), dice.scale(2.0, 33.0) as u32);
+    let step = seconds(dice.pick(&[0.005, 0.01, 0.02]));
+    let tightest = dice.pick(&[1, 1, 4, 16]);
+    let servers = (0..count).map(|number| {
+        let region = REGIONS[dice.0.below(regions)];
+        let mut server = Server::new(format!("s{number}")).region(region).prefill_rate(prefill);
+        server = server.decode(step, step / 40, batch).price(dice.scale(0.1, 10.0));
+        if uneven {
+            server = server.speed((dice.scale(0.5, 2.0) * 100.0).round() / 100.0);
+        }
+        if dice.chance(limited) {
+            server = server.known_limit(dice.whole(tightest, tightest * 4) as u32);
+        }
+        if dice.chance(quota) {
+            server = server.quota(Some(dice.whole(90, 600)), None);
+        }
+        if dice.chance(0.2) {
+            server = server.base_latency(seconds(dice.scale(0.005, 0.3)));
+        }
+        if number > 0 && dice.chance(second * 0.5) {
+            server = server.model(SECOND);
+        } else if number > 0 && dice.chance(late) {
+            server = server.joins_after(seconds(dice.scale(1.0, 20.0)));
+        }
+        server
+    });
+    servers.collect()
+}
+
+fn draw_stack(dice: &mut Dice) -> StackPlan {
+    let safe = dice.chance(0.8).then(|| Safe {
+        attempts: dice.whole(1, 5) as u32,
+        panic_threshold: dice.pick(&[0.0, 0.5, 0.5, 1.0]),
+        attempt_limit: None,
+        fallback: dice.chance(0.7),
+    });
+    let budget = dice.chance(0.6).then(|| (dice.pick(&[0.0, 0.05, 0.2, 1.0]), dice.pick(&[0, 1, 3, 10])));
+    let ejection = match dice.whole(0, 9) {
+        0 => Ejection::off(),
+        1 => Ejection::fast(),
+        2..=5 => Ejection::default(),
+        _ => {
+            let rest = |dice: &mut Dice, most: f64| {
+                let base = dice.scale(0.05, most / 2.0);
+                (seconds(base), seconds(base * dice.scale(1.0, most / base)))
+            };
+            let (eject, overloaded, unreachable) = (rest(dice, 50.0), rest(dice, 20.0), rest(dice, 20.0));
+            Ejection::default()
+                .consecutive(dice.whole(1, 8) as u32)
+                .eject_for(eject.0, eject.1)
+                .rest_overloaded(overloaded.0, overloaded.1)
+                .rest_unreachable(unreachable.0, unreachable.1)
+                .slow_start(seconds(dice.pick(&[0.0, 0.5, 10.0, 60.0])))
+        }
+    };
+    let leaf = dice.pick(&Leaf::ALL);
+    StackPlan { leaf, safe, budget, ejection, queue: dice.whole(16, 1024) as usize }
+}
+
+/// Which kinds of fault there are, by their number; from the second number on they move the clock.
+const KINDS: usize = 12;
+const CLOCK: usize = 10;
+
+fn draw_faults(dice: &mut Dice, plan: &Plan) -> Vec<Fault> {
+    let weights: Vec<f64> = (0..KINDS).map(|_| dice.swarm(0.5)).collect();
+    let total: f64 = weights.iter().sum();
+    if total == 0.0 {
+        return Vec::new();
+    }
+    let wide = dice.unit();
+    let storm = plan.storm.as_secs_f64();
+    let draw = |dice: &mut Dice| {
+        let mut point = dice.unit() * total;
+        let kind = weights.iter().position(|weight| {
+            point -= weight;
+            point < 0.0
+        });
+        let start = dice.unit() * storm * 0.9;
+        let lasting = dice.scale(0.2, storm).min(storm - start).max(0.001);
+        let mut schedule = at(seconds(start)).lasting(seconds(lasting).max(MOMENT));
+        // A clock that jumps back and forth for ever is none.
+        if kind.is_some_and(|kind| kind < CLOCK) && dice.chance(0.25) {
+            // Resonance with rests and time-outs, from milliseconds to minutes.
+            let mut spell = || seconds(dice.scale((lasting / 200.0).max(0.002), lasting.max(0.004))).max(MOMENT);
+            schedule = schedule.flapping(spell(), spell());
+        }
+        schedule = if dice.chance(wide) {
+            let region = plan.servers[dice.0.below(plan.servers.len())].region.clone();
+            if dice.chance(0.5) { schedule.everywhere() } else { schedule.region(region) }
+        } else {
+            schedule.server(plan.servers[dice.0.below(plan.servers.len())].id.clone())
+        };
+        draw_effect(dice, kind.unwrap_or(0), schedule)
+    };
+    let mut faults: Vec<_> = (0..dice.whole(2, 28)).map(|_| draw(dice)).collect();
+    // What was to come back at a time comes later by what the clock was set back: the calm must be longer.
+    let mut back = Duration::ZERO;
+    faults.retain(|fault| {
+        back += fault.jumps_back_by();
+        fault.jumps_back_by().is_zero() || back <= MOST_BACK
+    });
+    faults
+}
+
+/// How far the clock is set back in one round, at most.
+const MOST_BACK: Duration = Duration::from_secs(30);
+
+const MOMENT: Duration = Duration::from_millis(1);
+
+fn draw_effect(dice: &mut Dice, kind: usize, schedule: Schedule) -> Fault {
+    let share = dice.scale(0.02, 1.0);
+    match kind {
+        0 => schedule.down(),
+        1 => schedule.hangs(),
+        2 => schedule.slow(dice.scale(1.5, 1_000.0)),
+        3 => schedule.errors(share, seconds(dice.scale(0.001, 2.0))),
+        4 => schedule.fails(dice.pick(&FAILURES), share, seconds(dice.scale(0.001, 2.0))),
+        5 => schedule.latency(seconds(dice.scale(0.01, 10.0))),
+        6 => schedule.cuts_streams(dice.whole(1, 40) as u32),
+        7 => schedule.throttled(seconds(dice.scale(0.1, 40.0))),
+        8 => schedule.silent_probes(),
+        9 => schedule.lying_probes(),
+        // To the next moment, or the next year; and back, which no clock should.
+        10 => schedule.clock_jumps(seconds(dice.scale(0.001, 3e7))),
+        _ => schedule.clock_jumps_back(seconds(dice.scale(0.001, 20.0))),
+    }
+}
+
+/// Every failure but the one after which a backend rests for longer than the calm lasts.
+const FAILURES: [FailureKind; 13] = [
+    FailureKind::Unreachable,
+    FailureKind::Timeout,
+    FailureKind::Overloaded,
+    FailureKind::RateLimited,
+    FailureKind::Unauthorized,
+    FailureKind::ModelUnavailable,
+    FailureKind::ContextTooLong,
+    FailureKind::ContentRejected,
+    FailureKind::InvalidRequest,
+    FailureKind::ServerError,
+    FailureKind::Truncated,
+    FailureKind::Stalled,
+    FailureKind::Protocol,
+];

@@ -1,0 +1,313 @@
+//! [`Plan`]: what one round plays.
+
+use super::super::audit::Rules;
+use super::super::fault::{Effect, Target};
+use super::super::{Arrivals, Fault, Lengths, Server, Stack, World, secs};
+use crate::budget::RetryBudget;
+use crate::policy::{
+    FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft, round_robin,
+    sticky, weighted,
+};
+use crate::recover::Ejection;
+use std::fmt;
+use std::time::Duration;
+
+/// What one round plays: a storm, then a calm. Drawn from a seed, and made smaller where it shows a violation.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(super) seed: u64,
+    pub(super) servers: Vec<Server>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) routers: usize,
+    pub(super) round_trip: Duration,
+    pub(super) lengths: Vec<(u32, u32)>,
+    /// Of the gaps between requests.
+    pub(super) variation: f64,
+    /// The load of the storm, and what the calm has of what the stack can carry.
+    pub(super) load: f64,
+    pub(super) calm_share: f64,
+    pub(super) storm: Duration,
+    pub(super) deadline: Duration,
+    pub(super) attempt_limit: Option<Duration>,
+    pub(super) impatient: Option<(f64, Duration)>,
+    pub(super) replay_safe: f64,
+    pub(super) sessions: u64,
+    pub(super) probes: Option<Duration>,
+    pub(super) stack: StackPlan,
+    /// Also played with futures.
+    pub(super) futures: bool,
+}
+
+/// The router's settings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StackPlan {
+    pub(super) leaf: Leaf,
+    pub(super) safe: Option<Safe>,
+    /// Extra attempts per request, and per second; without, the default.
+    pub(super) budget: Option<(f64, u32)>,
+    pub(super) ejection: Ejection,
+    pub(super) queue: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Safe {
+    pub(super) attempts: u32,
+    pub(super) panic_threshold: f64,
+    pub(super) attempt_limit: Option<Duration>,
+    /// Whether the second model stands behind the first.
+    pub(super) fallback: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Leaf {
+    Ordered,
+    RoundRobin,
+    Weighted,
+    LeastLoaded,
+    PowerOfTwo,
+    PredictedTtft,
+    Cheapest,
+    Sticky,
+}
+
+/// How long the calm lasts: the longest rests, probes and slow starts end within it.
+pub(super) const CALM: Duration = Duration::from_secs(200);
+/// A first token within this time counts as success: what is well again answers, however slow its servers are.
+pub(super) const SLO: Duration = Duration::from_secs(20);
+/// The model behind the first.
+pub(super) const SECOND: &str = "second";
+
+impl Leaf {
+    pub(super) const ALL: [Self; 8] = [
+        Self::Ordered,
+        Self::RoundRobin,
+        Self::Weighted,
+        Self::LeastLoaded,
+        Self::PowerOfTwo,
+        Self::PredictedTtft,
+        Self::Cheapest,
+        Self::Sticky,
+    ];
+
+    fn policy(self) -> Box<dyn RoutingPolicy> {
+        match self {
+            Self::Ordered => ordered().boxed(),
+            Self::RoundRobin => round_robin().boxed(),
+            Self::Weighted => weighted().boxed(),
+            Self::LeastLoaded => least_loaded().boxed(),
+            Self::PowerOfTwo => power_of_two().boxed(),
+            Self::PredictedTtft => predicted_ttft().boxed(),
+            Self::Cheapest => cheapest().boxed(),
+            Self::Sticky => sticky().boxed(),
+        }
+    }
+
+    /// Whether it sends every request to the same server while that has room.
+    const fn prefers_one(self) -> bool {
+        matches!(self, Self::Ordered | Self::Cheapest)
+    }
+
+    /// After how many requests every one of so many servers should have been sent one, whatever chance does.
+    pub(super) const fn looks_everywhere_in(self, servers: f64) -> f64 {
+        match self {
+            // All at one place while that has room.
+            Self::Ordered | Self::Cheapest | Self::Sticky => f64::INFINITY,
+            // Only canaries look after who is slower or farther away, one request in 128 where nothing can be won.
+            Self::PredictedTtft => 128.0 * 30.0,
+            Self::RoundRobin | Self::Weighted | Self::LeastLoaded | Self::PowerOfTwo => 30.0 * servers,
+        }
+    }
+}
+
+impl StackPlan {
+    pub(super) fn stack(&self) -> Stack {
+        let leaf = self.leaf.policy();
+        let policy = match self.safe {
+            None => leaf,
+            Some(safe) => {
+                let mut config = FailSafe::default().attempts(safe.attempts).panic_threshold(safe.panic_threshold);
+                if let Some(limit) = safe.attempt_limit {
+                    config = config.attempt_limit(limit);
+                }
+                if safe.fallback {
+                    config = config.fallback([SECOND]);
+                }
+                leaf.fail_safe(config).boxed()
+            }
+        };
+        let stack = Stack::new(policy).ejection(self.ejection).queue(self.queue);
+        match self.budget.map(|(ratio, reserve)| RetryBudget::new(ratio, reserve)) {
+            Some(Ok(budget)) => stack.retry_budget(budget),
+            _ => stack,
+        }
+    }
+}
+
+impl Plan {
+    /// The seed of its round.
+    pub const fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The servers that serve what requests ask for.
+    pub(super) fn first_tier(&self) -> impl Iterator<Item = (usize, &Server)> {
+        self.servers.iter().enumerate().filter(|(_, server)| server.model == Server::MODEL)
+    }
+
+    pub(super) fn lengths(&self) -> Lengths {
+        Lengths::of(self.lengths.iter().copied()).unwrap_or_else(|| Lengths::fixed(256, 16))
+    }
+
+    /// What the longest request takes on the slowest server when its batch is full, in seconds.
+    pub(super) fn longest(&self) -> f64 {
+        let most = self.lengths.iter().fold((0, 0), |most, pair| (most.0.max(pair.0), most.1.max(pair.1)));
+        let work = |server: &Server| {
+            let step = server.step + server.step_per_request * server.batch;
+            let work = f64::from(most.0) / server.prefill_rate + f64::from(most.1) * step.as_secs_f64();
+            work / server.speed + server.base.as_secs_f64()
+        };
+        self.servers.iter().map(work).fold(1.0, f64::max)
+    }
+
+    /// Requests a second in the calm: a share of what the stack can carry, as it spreads them.
+    pub(super) fn calm_rate(&self) -> f64 {
+        let lengths = self.lengths();
+        let rates = self.first_tier().map(|(_, server)| self.sustained(server, &lengths));
+        let (least, count) = rates.fold((f64::INFINITY, 0.0), |(least, count), rate| (least.min(rate), count + 1.0));
+        let spread = if self.stack.leaf.prefers_one() { 1.0 } else { count };
+        least * spread * self.calm_share
+    }
+
+    /// Requests a second that a server carries for good, whoever sends them.
+    fn sustained(&self, server: &Server, lengths: &Lengths) -> f64 {
+        let (prompt, output) = lengths.mean();
+        let mut rate = lengths.capacity(server);
+        if let Some(limit) = server.limit {
+            let step = server.step.as_secs_f64() + server.step_per_request.as_secs_f64() * f64::from(server.batch);
+            let work = (prompt / server.prefill_rate + output * step) / server.speed;
+            let service = work + server.base.as_secs_f64() + self.round_trip.as_secs_f64();
+            // Half of what its slots would carry if none was ever idle.
+            rate = rate.min(f64::from(limit) * self.routers as f64 / service / 2.0);
+        }
+        let per_second = |minute: Option<u64>| minute.map_or(f64::INFINITY, |amount| amount as f64 / 60.0);
+        rate.min(per_second(server.requests_per_minute) / 2.0)
+            .min(per_second(server.tokens_per_minute) / (prompt + output) / 2.0)
+    }
+
+    pub(super) fn world(&self) -> World {
+        let mut world = World::new().servers(self.servers.clone()).faults(self.faults.clone());
+        world = world.routers(self.routers).lengths(self.lengths()).arrivals(Arrivals::Gamma { cv: self.variation });
+        let regions: Vec<_> =
+            REGIONS.into_iter().filter(|name| self.servers.iter().any(|it| it.region == *name)).collect();
+        for (number, one) in regions.iter().enumerate() {
+            for other in &regions[number + 1..] {
+                world = world.round_trip(*one, *other, self.round_trip);
+            }
+        }
+        world = world.routers_in(regions);
+        let calm = (self.calm_rate() / world.capacity()).max(1e-3);
+        world = world.load_steps([(Duration::ZERO, self.load), (self.storm, calm)]).lasting(self.storm + CALM);
+        world = world.slo(SLO).deadline(self.deadline).sessions(self.sessions).replay_safe_share(self.replay_safe);
+        if let Some(limit) = self.attempt_limit {
+            world = world.attempt_limit(limit);
+        }
+        if let Some((share, after)) = self.impatient {
+            world = world.impatient(share, after);
+        }
+        if let Some(every) = self.probes {
+            world = world.probes(every);
+        }
+        world.seed(self.seed)
+    }
+
+    pub(super) fn rules(&self, world: &World) -> Rules {
+        let budget = self.stack.budget.unwrap_or((RetryBudget::RATIO, RetryBudget::RESERVE));
+        Rules {
+            routers: self.routers,
+            limits: world.servers.iter().map(|server| server.limit).collect(),
+            attempts: self.stack.safe.map_or(1, |safe| safe.attempts),
+            budget: Some(budget),
+            rests: !self.stack.ejection.off,
+            signals: self.probes.is_some(),
+        }
+    }
+}
+
+/// Where servers stand.
+pub(super) const REGIONS: [&str; 3] = ["eu", "us", "ap"];
+
+impl fmt::Display for Plan {
+    /// In one line, short enough to read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let StackPlan { leaf, safe, budget, ejection, queue } = &self.stack;
+        write!(f, "{} routers of {leaf:?}, queue {queue}", self.routers)?;
+        if let Some(Safe { attempts, panic_threshold, attempt_limit, fallback }) = safe {
+            write!(f, ", fail safe ({attempts} attempts, panic {panic_threshold}")?;
+            attempt_limit.iter().try_for_each(|limit| write!(f, ", limit {limit:?}"))?;
+            write!(f, "{})", if *fallback { ", fallback" } else { "" })?;
+        }
+        budget.iter().try_for_each(|(ratio, reserve)| write!(f, ", budget {ratio} + {reserve}/s"))?;
+        if ejection.off {
+            write!(f, ", no ejection")?;
+        } else if *ejection != Ejection::default() {
+            write!(f, ", after {} failures out for {:?}", ejection.consecutive, ejection.eject.base)?;
+        }
+        write!(f, "; load {:.2} for {:?}, then {:.2}/s", self.load, self.storm, self.calm_rate())?;
+        write!(f, ", cv {}, {} lengths, deadline {:?}", self.variation, self.lengths.len(), self.deadline)?;
+        self.attempt_limit.iter().try_for_each(|limit| write!(f, ", attempt limit {limit:?}"))?;
+        self.impatient.iter().try_for_each(|(share, after)| write!(f, ", {share:.2} leave after {after:?}"))?;
+        if self.replay_safe < 1.0 {
+            write!(f, ", {:.2} replay safe", self.replay_safe)?;
+        }
+        self.probes.iter().try_for_each(|every| write!(f, ", probes every {every:?}"))?;
+        write!(f, "; servers")?;
+        for server in &self.servers {
+            write!(f, " {}/{} x{:.2}", server.id, server.region, server.speed)?;
+            if server.model != Server::MODEL {
+                write!(f, " {}", server.model)?;
+            }
+            server.limit.iter().try_for_each(|limit| write!(f, " limit {limit}"))?;
+            server.requests_per_minute.iter().try_for_each(|rpm| write!(f, " {rpm} rpm"))?;
+            if !server.joins.is_zero() {
+                write!(f, " joins at {:?}", server.joins)?;
+            }
+        }
+        write!(f, "; faults")?;
+        self.faults.iter().try_for_each(|fault| write!(f, " {}", Line(fault)))
+    }
+}
+
+/// A fault as [`at`](super::super::at) would make it.
+struct Line<'a>(&'a Fault);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fault { start, lasting, flapping, target, effect } = self.0;
+        write!(f, "at({start:?})")?;
+        lasting.iter().try_for_each(|time| write!(f, ".lasting({time:?})"))?;
+        flapping.iter().try_for_each(|(on, off)| write!(f, ".flapping({on:?}, {off:?})"))?;
+        match target {
+            Target::Everywhere => {}
+            Target::Server(id) => write!(f, ".server({id:?})")?,
+            Target::Region(name) => write!(f, ".region({name:?})")?,
+        }
+        match effect {
+            Effect::Down => write!(f, ".down()"),
+            Effect::Hang => write!(f, ".hangs()"),
+            Effect::Speed(share) => write!(f, ".speed({share:.4})"),
+            Effect::Errors { kind, share, after } => write!(f, ".fails({kind}, {share:.2}, {after:?})"),
+            Effect::Latency(more) => write!(f, ".latency({more:?})"),
+            Effect::Cut { tokens } => write!(f, ".cuts_streams({tokens})"),
+            Effect::Throttled { retry_after } => write!(f, ".throttled({retry_after:?})"),
+            Effect::ProbesSilent => write!(f, ".silent_probes()"),
+            Effect::ProbesLie => write!(f, ".lying_probes()"),
+            Effect::ClockJump { nanos } => write!(f, ".clock_jumps({:.3} s)", *nanos as f64 / 1e9),
+        }
+    }
+}
+
+/// So many seconds.
+pub(super) fn seconds(seconds: f64) -> Duration {
+    // In whole milliseconds: what is drawn can be read, and written again.
+    secs((seconds * 1e3).round() / 1e3)
+}

@@ -1,0 +1,95 @@
+//! Makes a plan small that shows a violation.
+
+use super::super::audit::Finding;
+use super::super::fault::Target;
+use super::plan::Plan;
+
+/// Plays that a violation may cost. Each takes about as long as the round did.
+const PLAYS: u32 = 300;
+
+/// The smallest plan found that violates the same invariant, and how.
+pub(super) fn shrink(plan: &Plan, finding: Finding) -> (Plan, Finding) {
+    let (mut plan, mut finding) = (plan.clone(), finding);
+    let mut plays = 0;
+    loop {
+        let mut smaller = false;
+        for candidate in candidates(&plan) {
+            if plays == PLAYS {
+                return (plan, finding);
+            }
+            plays += 1;
+            if let Some(found) = candidate.play().finding.filter(|found| found.code == finding.code) {
+                (plan, finding, smaller) = (candidate, found, true);
+                break;
+            }
+        }
+        if !smaller {
+            return (plan, finding);
+        }
+    }
+}
+
+/// What could be left out, the most at first.
+fn candidates(plan: &Plan) -> Vec<Plan> {
+    let mut found = Vec::new();
+    let mut offer = |change: &dyn Fn(&mut Plan)| {
+        let mut candidate = plan.clone();
+        change(&mut candidate);
+        found.push(candidate);
+    };
+    if plan.routers > 1 {
+        offer(&|plan| plan.routers = 1);
+        offer(&|plan| plan.routers -= 1);
+    }
+    let faults = plan.faults.len();
+    if faults > 1 {
+        offer(&|plan| plan.faults.truncate(faults / 2));
+        offer(&|plan| drop(plan.faults.drain(..faults / 2)));
+    }
+    for at in 0..faults {
+        offer(&|plan| drop(plan.faults.remove(at)));
+    }
+    for at in 1..plan.servers.len() {
+        offer(&|plan| plan.remove_server(at));
+    }
+    if plan.probes.is_some() {
+        offer(&|plan| plan.probes = None);
+    }
+    if plan.impatient.is_some() {
+        offer(&|plan| plan.impatient = None);
+    }
+    if plan.attempt_limit.is_some() {
+        offer(&|plan| plan.attempt_limit = None);
+    }
+    if plan.replay_safe < 1.0 {
+        offer(&|plan| plan.replay_safe = 1.0);
+    }
+    if plan.sessions > 0 {
+        offer(&|plan| plan.sessions = 0);
+    }
+    if plan.lengths.len() > 1 {
+        offer(&|plan| plan.lengths.truncate(1));
+    }
+    if plan.load > 0.1 {
+        offer(&|plan| plan.load = (plan.load / 2.0).max(0.1));
+    }
+    found
+}
+
+impl Plan {
+    /// Without the server at this position, and without what would have happened to it alone.
+    fn remove_server(&mut self, at: usize) {
+        let removed = self.servers.remove(at);
+        let servers = &self.servers;
+        self.faults.retain(|fault| match &fault.target {
+            Target::Everywhere => true,
+            Target::Server(id) => *id != removed.id,
+            Target::Region(name) => servers.iter().any(|server| server.region == *name),
+        });
+        if servers.iter().all(|server| server.model != super::plan::SECOND)
+            && let Some(safe) = &mut self.stack.safe
+        {
+            safe.fallback = false;
+        }
+    }
+}

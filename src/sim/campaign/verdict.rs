@@ -1,0 +1,128 @@
+//! Plays a plan and judges what came of it.
+
+use super::super::audit::{Audit, Finding};
+use super::super::run::{Ended, Run};
+use super::plan::{CALM, Plan};
+use crate::decision::Reason;
+use crate::time::Instant;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What came of a plan.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) requests: usize,
+    pub(super) harmed: u64,
+    pub(super) finding: Option<Finding>,
+}
+
+/// The end of the calm, in seconds: where all must be well.
+const LAST: f64 = 30.0;
+/// Time enough, in longest requests, to stand in a queue that a burst made.
+const AMPLE: f64 = 8.0;
+/// The share that must succeed there.
+const WELL: f64 = 0.99;
+
+impl Plan {
+    /// Plays it, and once more with futures where it says so.
+    pub(super) fn play(&self) -> Outcome {
+        let panicked = |_| Outcome {
+            requests: 0,
+            harmed: 0,
+            finding: Some(Finding { code: "I11", what: "the simulation panicked".into() }),
+        };
+        catch_unwind(AssertUnwindSafe(|| self.judge())).unwrap_or_else(panicked)
+    }
+
+    fn judge(&self) -> Outcome {
+        let world = self.world();
+        let audit = Audit::new(self.rules(&world));
+        let run = match world.play(&|_| self.stack.stack(), Some(&audit)) {
+            Ok(run) => run,
+            // Not a violation of the router's: the plan itself makes no sense, and says so.
+            Err(error) => {
+                let finding = Finding { code: "plan", what: error.to_string() };
+                return Outcome { requests: 0, harmed: 0, finding: Some(finding) };
+            }
+        };
+        let finding = audit.findings().into_iter().next();
+        let finding = finding.or_else(|| self.is_well(&run, &audit)).or_else(|| self.compare(&run));
+        Outcome { requests: run.records().len(), harmed: run.harmed(), finding }
+    }
+
+    /// The other driver must decide alike, and keep the same promises.
+    fn compare(&self, run: &Run) -> Option<Finding> {
+        if !self.futures {
+            return None;
+        }
+        let world = self.world();
+        let audit = Audit::new(self.rules(&world));
+        let other = match world.play_with_futures(&|_| self.stack.stack(), Some(&audit)) {
+            Ok(other) => other,
+            Err(error) => return Some(Finding { code: "plan", what: error.to_string() }),
+        };
+        audit.findings().into_iter().next().or_else(|| {
+            if run.decisions_hash() == other.decisions_hash() {
+                return None;
+            }
+            let mut pairs = run.records().iter().zip(other.records());
+            let differ = pairs.find(|(one, two)| (one.ended, one.first) != (two.ended, two.first));
+            Some(Finding { code: "I10", what: format!("the drivers decide differently, first {differ:?}") })
+        })
+    }
+
+    /// After the calm: liveness.
+    fn is_well(&self, run: &Run, audit: &Audit) -> Option<Finding> {
+        let found = |code, what| Some(Finding { code, what });
+        let end = (self.storm + CALM).as_secs_f64();
+        if let Some(open) = run.records().iter().find(|record| record.ended == Ended::Open) {
+            return found("L3", format!("the request of {:.3} s never ended", open.at));
+        }
+        let last = end - LAST;
+        if self.must_succeed() && run.goodput_between(last, end) < WELL {
+            let bad = run.between(last, end).find(|record| !run.is_good(record));
+            return found("L2", format!("goodput {:.3} in the end, e.g. {bad:?}", run.goodput_between(last, end)));
+        }
+        let tier: Vec<_> = self.world().servers.iter().map(|it| it.model == super::super::Server::MODEL).collect();
+        let servers = tier.iter().filter(|first| **first).count() as f64;
+        // Callers who leave find nothing out.
+        let rate = self.calm_rate() * (1.0 - self.impatient.map_or(0.0, |(share, _)| share));
+        // In the second half of the calm: enough requests that nobody is left out by chance.
+        let half = CALM.as_secs_f64() / 2.0;
+        if rate * half >= self.stack.leaf.looks_everywhere_in(servers) {
+            let since = audit.end() - CALM / 2;
+            let left_out = |(_, (first, sent)): &(usize, (&bool, Instant))| **first && *sent < since;
+            if let Some((server, (_, sent))) = tier.iter().zip(audit.last_sent()).enumerate().find(left_out) {
+                let id = &run.servers()[server];
+                return found("L1", format!("{id} was sent nothing after {sent:?}; now is {:?}", audit.end()));
+            }
+        }
+        // A router that is asked often enough has probed everybody by the end.
+        if rate / self.routers as f64 * half >= 10.0 * servers {
+            let world = self.world();
+            let kept = audit.kept_out().into_iter().find(|(_, server, reason)| {
+                let limited = world.servers[*server].requests_per_minute.is_some();
+                let quota =
+                    matches!(reason, Reason::RateLimited { .. } | Reason::ProbeInFlight { .. } | Reason::QuotaProbe);
+                !(limited && quota)
+            });
+            if let Some((router, server, reason)) = kept {
+                let id = &run.servers()[server];
+                return found("L4", format!("router {router} still keeps {id} out in the end: {reason:?}"));
+            }
+        }
+        None
+    }
+
+    /// Whether every request can succeed in the end. Quotas may be met by chance, and then nothing but a retry helps;
+    /// a burst may be too much for who has little time; and nobody learns that a server is well from callers who leave.
+    fn must_succeed(&self) -> bool {
+        let quotas = self.servers.iter().any(|server| server.requests_per_minute.is_some());
+        let safe = self.stack.safe;
+        let retries =
+            safe.is_some_and(|safe| safe.attempts > 1) && self.stack.budget.is_none_or(|(_, reserve)| reserve > 0);
+        let limits = [Some(self.deadline), self.attempt_limit, safe.and_then(|safe| safe.attempt_limit)];
+        let hurried = limits.iter().flatten().any(|limit| limit.as_secs_f64() < self.longest() * AMPLE);
+        let patient = self.impatient.is_none_or(|(share, _)| share < 0.5);
+        (!quotas || retries) && !hurried && patient
+    }
+}
