@@ -79,14 +79,6 @@ pub(super) enum Notice {
     Failed(u64, BackendError),
 }
 
-impl Notice {
-    pub(super) const fn tag(&self) -> u64 {
-        match self {
-            Self::FirstToken(tag) | Self::Done(tag) | Self::Failed(tag, _) => *tag,
-        }
-    }
-}
-
 /// Jobs by id.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {

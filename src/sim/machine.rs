@@ -19,10 +19,10 @@ pub(super) struct Machine {
     /// Faults that are on, by their number.
     pub(super) troubles: Vec<usize>,
     pub(super) state: State,
-    /// How many times it hung so far.
-    pub(super) hangs: u32,
     /// The share of its speed that they leave.
     pub(super) share: f64,
+    /// How many times it hung so far.
+    pub(super) hangs: u32,
     /// Stamps the events that the engine expects; older ones are void.
     pub(super) epoch: u64,
     /// Requests in flight at the arrival, and seconds to the first token, of the latest.
@@ -69,8 +69,8 @@ impl Machine {
             tokens: server.tokens_per_minute.map(Bucket::per_minute),
             troubles: Vec::new(),
             state: State::under(std::iter::empty()).0,
-            hangs: 0,
             share: 1.0,
+            hangs: 0,
             epoch: 0,
             samples: VecDeque::new(),
             server: server.clone(),

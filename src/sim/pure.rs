@@ -41,9 +41,7 @@ impl World {
 
 impl Setting {
     pub(super) fn conclude(&self, world: &World, records: Vec<Record>) -> Run {
-        if let Some(audit) = &self.audit {
-            audit.is_over(&self.routers, &Source::new(world).plain_facts());
-        }
+        self.tell(|audit| audit.is_over(&self.routers, &Source::new(world).plain_facts()));
         let leaked = self.routers.iter().map(SimRouter::total_in_flight).sum();
         let reality = self.reality.lock();
         Run::new(world, records, reality.cluster.tally, reality.hash, leaked)
@@ -59,11 +57,11 @@ struct Flight<'s> {
     job: Option<JobId>,
     attempt: u32,
     answered: bool,
+    /// How many steps it took.
+    steps: u32,
     /// When its caller leaves.
     leaves: Option<Instant>,
     waits: bool,
-    /// How often it was asked what is next: a nap ends when it is.
-    naps: u32,
     bell: Option<Waker>,
 }
 
@@ -73,7 +71,7 @@ enum Alarm {
     /// The attempt with this number has had its time.
     Limit(u32),
     Deadline,
-    /// The nap with this number is over.
+    /// What the request slept or waited for with its step of this number.
     Wake(u32),
     Leave,
 }
@@ -183,14 +181,25 @@ impl<'s> Play<'s> {
             job: None,
             attempt: 0,
             answered: false,
+            steps: 0,
             leaves: arrival.leaves.map(|after| now + after),
             waits: false,
-            naps: 0,
             bell: None,
         });
         if !self.has_left(tag) {
             self.advance(tag);
         }
+    }
+
+    /// Whether the caller leaves by now: that comes before anything else that happens to a request at this moment.
+    fn has_left(&mut self, tag: u64) -> bool {
+        let now = self.script.time();
+        let leaves = flight(&mut self.flights, tag).and_then(|flight| flight.leaves);
+        let left = leaves.is_some_and(|at| at <= now);
+        if left {
+            self.end(tag, Ended::Left);
+        }
+        left
     }
 
     /// Lets a request take its next step.
@@ -199,8 +208,8 @@ impl<'s> Play<'s> {
         loop {
             let Some(flight) = flight(&mut self.flights, tag) else { return };
             flight.waits = false;
-            flight.naps += 1;
-            let wake = Alarm::Wake(flight.naps);
+            flight.steps += 1;
+            let wake = Alarm::Wake(flight.steps);
             let next = flight.trip.next(now);
             if next.is_ok() {
                 self.setting.tell(|audit| audit.decided(&self.setting.routers[flight.router], flight.trip.decision()));
@@ -209,10 +218,10 @@ impl<'s> Play<'s> {
                 Ok(Step::Call(attempt)) => {
                     let (number, slot) = (attempt.number(), attempt.backend().slot());
                     let way = self.world.way(self.world.home(flight.router), &self.world.servers[slot]);
-                    if let Some(audit) = &self.setting.audit {
+                    self.setting.tell(|audit| {
                         audit.chosen(flight.trip.decision());
                         audit.sent(flight.router, slot, &flight.request, &attempt);
-                    }
+                    });
                     let mut reality = self.setting.reality.lock();
                     reality.note(flight.request.number, number, attempt.backend());
                     flight.job = Some(reality.cluster.submit(slot, &flight.request, way, tag));
@@ -242,21 +251,11 @@ impl<'s> Play<'s> {
         }
     }
 
-    /// Whether the caller has gone. One whose time has come is gone whatever else happens at that moment: after a
-    /// jump of the clock, many things do.
-    fn has_left(&mut self, tag: u64) -> bool {
-        let now = self.script.time();
-        let left = flight(&mut self.flights, tag).is_some_and(|it| it.leaves.is_some_and(|at| at <= now));
-        if left {
-            self.end(tag, Ended::Left);
-        }
-        left
-    }
-
     /// A server said something.
     fn hear(&mut self, notice: Notice) {
         let now = self.script.time();
-        if self.has_left(notice.tag()) {
+        let (Notice::FirstToken(tag) | Notice::Done(tag) | Notice::Failed(tag, _)) = notice;
+        if self.has_left(tag) {
             return;
         }
         match notice {
@@ -282,8 +281,8 @@ impl<'s> Play<'s> {
                 flight.job = None;
                 self.setting.tell(|audit| audit.over(flight.request.number, Over::Failed(&error), now));
                 flight.trip.fail(error, false, now);
-                if let Some(audit) = self.setting.audit.as_ref().filter(|_| flight.answered) {
-                    audit.broken(flight.trip.next(now).is_ok());
+                if flight.answered {
+                    self.setting.tell(|audit| audit.broken(flight.trip.next(now).is_ok()));
                 }
                 if flight.answered { self.end(tag, Ended::Broken(kind)) } else { self.advance(tag) }
             }
@@ -319,7 +318,7 @@ impl<'s> Play<'s> {
         match alarm {
             Alarm::Limit(number) => flight.job.is_none() || flight.answered || flight.attempt != number,
             Alarm::Deadline | Alarm::Leave => false,
-            Alarm::Wake(nap) => flight.job.is_some() || flight.naps != nap,
+            Alarm::Wake(step) => flight.steps != step,
         }
     }
 
@@ -337,13 +336,11 @@ impl<'s> Play<'s> {
     fn answer_bells(&mut self) {
         loop {
             let Some(tag) = self.rung.lock().pop_front() else { return };
-            if self.has_left(tag) {
-                continue;
-            }
             let Some(flight) = flight(&mut self.flights, tag) else { continue };
-            if !flight.waits {
+            if !flight.waits || self.has_left(tag) {
                 continue;
             }
+            let Some(flight) = self::flight(&mut self.flights, tag) else { continue };
             let Some(bell) = flight.bell.clone() else { continue };
             if let Poll::Ready(()) = flight.trip.poll_called(&mut Context::from_waker(&bell)) {
                 self.advance(tag);
@@ -376,11 +373,11 @@ impl<'s> Play<'s> {
         record.ended = ended;
         record.total = self.script.now as f64 / 1e9 - record.at;
         let Flight { trip, job, request, .. } = flight;
-        if let Some(audit) = &self.setting.audit {
-            let now = self.script.time();
+        let now = self.script.time();
+        self.setting.tell(|audit| {
             audit.over(request.number, Over::GivenUp, now);
             audit.ended(request.number, ended, now);
-        }
+        });
         drop(trip);
         if let Some(job) = job {
             self.setting.reality.lock().cluster.cancel(job);

@@ -300,11 +300,6 @@ impl Setting {
         SimServer { reality, clock, audit, router, index: at, way }
     }
 
-    /// The routers' clock jumps.
-    pub(super) fn jumped(&self, nanos: i64) {
-        self.tell(|audit| audit.jumped(nanos));
-    }
-
     /// Tells who looks over the routers' shoulders, if somebody does.
     pub(super) fn tell(&self, what: impl FnOnce(&Audit)) {
         if let Some(audit) = &self.audit {

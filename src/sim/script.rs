@@ -86,7 +86,7 @@ impl<'w> Script<'w> {
     /// The routers' clock jumps.
     pub(super) fn jump(&mut self, setting: &Setting, nanos: i64) {
         self.offset = self.offset.saturating_add(nanos);
-        setting.jumped(nanos);
+        setting.tell(|audit| audit.jumped(nanos));
     }
 
     pub(super) fn take_join(&mut self) -> Option<usize> {

@@ -387,10 +387,12 @@ impl World {
         if self.tenants.iter().any(|(_, share)| !(share.is_finite() && *share > 0.0)) {
             return setting("tenants", "a share must be a positive number");
         }
-        let shares = [self.critical, self.replay_safe, self.impatient.map_or(0.0, |(share, _)| share)];
+        let shares = [self.critical, self.impatient.map_or(0.0, |(share, _)| share)];
         if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
-            let names = "critical_share, replay_safe_share and impatient";
-            return setting(names, "a share must be between 0 and 1");
+            return setting("critical_share and impatient", "a share must be between 0 and 1");
+        }
+        if !(0.0..=1.0).contains(&self.replay_safe) {
+            return setting("replay_safe_share", "a share must be between 0 and 1");
         }
         for (number, fault) in (1..).zip(&self.faults) {
             self.check_fault(number, fault)?;

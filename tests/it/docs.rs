@@ -297,6 +297,26 @@ fn every_page_is_a_doctest_and_every_link_leads_somewhere() {
 }
 
 #[test]
+fn every_planted_bug_is_declared_used_and_was_found() {
+    let (source, manifest, page) = (read("src/bug.rs"), read("Cargo.toml"), read("docs/simulator.md"));
+    let declared = source.lines().filter_map(|line| line.trim().strip_suffix("\";")?.split_once(" = \""));
+    let declared: BTreeMap<_, _> = declared.map(|(constant, name)| (name, constant)).collect();
+    assert!(declared.len() >= 8, "{declared:?}");
+    let sources: String = files("src", ".rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    for (name, constant) in &declared {
+        assert_eq!(name.to_uppercase(), *constant);
+        assert_eq!(sources.matches(&format!("bug::{constant}")).count(), 1, "{constant} breaks one line");
+        assert!(manifest.contains(&format!("\"{name}\"")), "Cargo.toml does not know {name}");
+    }
+    let rows = table(&page, "bug");
+    assert_eq!(rows.iter().map(|row| code(row[0])).collect::<BTreeSet<_>>(), declared.into_keys().collect());
+    for row in rows {
+        let rounds: Vec<u32> = row[3].split(", ").map(|rounds| rounds.parse().unwrap()).collect();
+        assert_eq!(rounds.len(), 5, "{row:?}");
+    }
+}
+
+#[test]
 fn the_readme_names_every_example() {
     let readme = read("README.md");
     let line = readme.lines().find(|line| line.starts_with("- `examples/`: ")).expect("the README lists the examples");

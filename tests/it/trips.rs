@@ -2,7 +2,9 @@
 
 use crate::support::{ANSWER, TestRouter, World, always, fail};
 use fallway::backend::{BackendId, FailureKind};
+use fallway::budget::RetryBudget;
 use fallway::policy::{FailSafe, PolicyExt, ordered, policy_fn};
+use fallway::recover::Ejection;
 use fallway::router::{RouteErrorKind, Step};
 use fallway::time::Instant;
 use fallway::{CallOptions, Facts, Profile};
@@ -54,6 +56,28 @@ fn what_was_answered_is_not_tried_again() {
     trip.finish(at(32));
     trip.fail(FailureKind::Truncated.into(), false, at(33));
     assert_eq!(router.total_in_flight(), 0);
+}
+
+#[test]
+fn a_retry_that_was_made_is_not_given_back_by_a_broken_answer() {
+    let world = World::new();
+    let budget = RetryBudget::new(0.0, 1).unwrap();
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).retry_budget(budget);
+    let members = ["a", "b"].map(|name| (Profile::new(name), always(ANSWER)));
+    let (router, _) = world.fleet(builder.ejection(Ejection::off()), members);
+    let retried = (0..20).take_while(|_| {
+        let mut trip = router.trip(Facts::any().replay_safe().into(), at(0));
+        called(trip.next(at(0)).unwrap());
+        trip.fail(FailureKind::Unreachable.into(), false, at(1));
+        if trip.next(at(1)).is_err() {
+            return false;
+        }
+        trip.answered(at(2));
+        trip.fail(FailureKind::Truncated.into(), false, at(3));
+        assert_eq!(trip.next(at(3)).unwrap_err().kind(), RouteErrorKind::AttemptsExhausted);
+        true
+    });
+    assert_eq!(retried.count(), 10);
 }
 
 #[test]

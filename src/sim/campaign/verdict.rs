@@ -97,7 +97,7 @@ impl Plan {
             }
         }
         // A router that is asked often enough has probed everybody by the end.
-        if rate / self.routers as f64 * half >= 10.0 * servers {
+        if rate / self.routers as f64 * half >= 10.0 * servers && !self.is_hurried() {
             let world = self.world();
             let kept = audit.kept_out().into_iter().find(|(_, server, reason)| {
                 let limited = world.servers[*server].requests_per_minute.is_some();
@@ -113,16 +113,21 @@ impl Plan {
         None
     }
 
-    /// Whether every request can succeed in the end. Quotas may be met by chance, and then nothing but a retry helps;
-    /// a burst may be too much for who has little time; and nobody learns that a server is well from callers who leave.
+    /// Whether every request can succeed in the end. Quotas may be met by chance, and then nothing but a retry helps; and
+    /// nobody learns that a server is well from callers who leave.
     fn must_succeed(&self) -> bool {
         let quotas = self.servers.iter().any(|server| server.requests_per_minute.is_some());
         let safe = self.stack.safe;
         let retries =
             safe.is_some_and(|safe| safe.attempts > 1) && self.stack.budget.is_none_or(|(_, reserve)| reserve > 0);
-        let limits = [Some(self.deadline), self.attempt_limit, safe.and_then(|safe| safe.attempt_limit)];
-        let hurried = limits.iter().flatten().any(|limit| limit.as_secs_f64() < self.longest() * AMPLE);
         let patient = self.impatient.is_none_or(|(share, _)| share < 0.5);
-        (!quotas || retries) && !hurried && patient
+        (!quotas || retries) && !self.is_hurried() && patient
+    }
+
+    /// Whether requests may time out on servers that are well, after a burst.
+    fn is_hurried(&self) -> bool {
+        let own = self.stack.safe.and_then(|safe| safe.attempt_limit);
+        let limits = [Some(self.deadline), self.attempt_limit, own];
+        limits.iter().flatten().any(|limit| limit.as_secs_f64() < self.longest() * AMPLE)
     }
 }

@@ -104,9 +104,10 @@ fn a_setting_that_makes_no_sense_is_named() {
         (small().arrivals(Arrivals::Gamma { cv: f64::NAN }), "arrivals"),
         (small().tenants([("t", -1.0)]), "tenants"),
         (small().tenants([("t", 1.0), ("u", 0.0)]), "tenants"),
-        (small().critical_share(1.5), "critical_share, replay_safe_share and impatient"),
-        (small().critical_share(f64::NAN), "critical_share, replay_safe_share and impatient"),
-        (small().impatient(2.0, secs(1)), "critical_share, replay_safe_share and impatient"),
+        (small().critical_share(1.5), "critical_share and impatient"),
+        (small().critical_share(f64::NAN), "critical_share and impatient"),
+        (small().impatient(2.0, secs(1)), "critical_share and impatient"),
+        (small().replay_safe_share(-0.5), "replay_safe_share"),
     ] {
         let error = error(&world);
         let WorldError::Setting { name, what } = &error else { panic!("{setting}: {error}") };
