@@ -10,8 +10,8 @@
 
 use fallway::backend::{BackendError, backend_fn};
 use fallway::policy::{
-    FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft, round_robin,
-    sticky, weighted,
+    FailSafe, PolicyExt, Regions, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft,
+    round_robin, sticky, weighted,
 };
 use fallway::{CallOptions, Decision, Facts, Profile, Router};
 use rand::RngExt;
@@ -209,7 +209,7 @@ fn main() {
     );
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     type Make = fn() -> Box<dyn RoutingPolicy>;
-    let policies: [(&str, Make); 10] = [
+    let policies: [(&str, Make); 11] = [
         ("ordered", || ordered().boxed()),
         ("round_robin", || round_robin().boxed()),
         ("weighted", || weighted().boxed()),
@@ -219,6 +219,9 @@ fn main() {
         ("cheapest", || cheapest().boxed()),
         ("sticky", || sticky().boxed()),
         ("full stack", || predicted_ttft().fail_safe(FailSafe::default()).boxed()),
+        ("full stack, regions", || {
+            predicted_ttft().region_failover(Regions::new("eu").then("us")).fail_safe(FailSafe::default()).boxed()
+        }),
         ("full stack, boxed twice", || predicted_ttft().boxed().fail_safe(FailSafe::default()).boxed()),
     ];
     let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));

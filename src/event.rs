@@ -1,7 +1,7 @@
 //! What happens to attempts, and who watches.
 
 use crate::backend::{BackendError, BackendId};
-use crate::decision::{Decision, Reason, Refusal};
+use crate::decision::{Decision, Reason, Refusal, RegionPhase};
 use crate::facts::Profile;
 use crate::time::Instant;
 use std::fmt;
@@ -61,6 +61,19 @@ pub enum Event<'a> {
         profile: &'a Profile,
         /// Why it is out now; `None` when it is back.
         out: Option<Reason>,
+    },
+    /// A region of a model left or came back, by itself, as a policy judges regions.
+    Region {
+        /// Its name; empty for backends without a region.
+        region: &'a str,
+        /// The model; `None` for requests of any model.
+        model: Option<&'a str>,
+        /// The healthy share of its capacity, in thousandths.
+        health: u16,
+        /// Where it stood.
+        from: RegionPhase,
+        /// Where it stands.
+        to: RegionPhase,
     },
     /// A request got no answer: the last that is told of it. With the answers, these are all requests.
     Refused {

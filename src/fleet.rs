@@ -5,14 +5,15 @@
 
 use crate::backend::BackendId;
 use crate::bug;
-use crate::decision::record::Roster;
+use crate::decision::record::{Place, Region, RegionIndex, Roster};
 use crate::facts::{Capabilities, Facts, Profile};
 use crate::limit::Gauge;
-use crate::recover::{Alarm, Credential, Recovery};
+use crate::recover::{Alarm, Credential, Recovery, RegionGate};
 use crate::rng::hash_str;
 use crate::signal::LatencyModel;
 use crate::time::Instant;
 use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -57,20 +58,17 @@ pub(crate) struct Berth {
     pub(crate) picky: bool,
 }
 
-/// A region by its position in the fleet's table; 0 is "none given".
-pub(crate) type RegionIndex = u16;
-
 /// One immutable generation.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     pub(crate) roster: Arc<Roster>,
     pub(crate) berths: Vec<Berth>,
-    /// Names of regions by index.
-    regions: Vec<Option<String>>,
     /// Positions in `pools` by model name, with and without version.
     by_model: FxHashMap<Box<str>, u32>,
     pools: Vec<Pool>,
     everything: Pool,
+    /// Regions whose backends are drained, whatever their profiles say.
+    pub(crate) evacuated: BTreeSet<String>,
 }
 
 /// The backends of one model (or one version of it).
@@ -87,6 +85,8 @@ pub(crate) struct Pool {
     ring: Ring,
     /// The same by region, for requests that are bound to some.
     regions: Vec<(RegionIndex, Ring)>,
+    /// How each region is for this model.
+    gates: Vec<(RegionIndex, Arc<RegionGate>)>,
     turns: Turns,
 }
 
@@ -177,18 +177,24 @@ impl Fleet {
         generation: u64,
         signals: Vec<&'static str>,
         members: impl IntoIterator<Item = (Arc<Profile>, Arc<Member>, Arc<Credential>)>,
+        evacuated: BTreeSet<String>,
+        mut gate: impl FnMut(Option<&str>, &str) -> Arc<RegionGate>,
     ) -> Self {
-        let mut regions: Vec<Option<String>> = vec![None];
+        let mut regions = vec![Region { name: "".into(), hash: hash_str("") }];
         let mut seats = Vec::new();
         let mut berths = Vec::new();
+        let mut places = Vec::new();
         for (profile, member, credential) in members {
-            let region = match regions.iter().position(|region| *region == profile.region) {
+            let name = profile.region.as_deref().unwrap_or_default();
+            let region = match regions.iter().position(|region| *region.name == *name) {
                 Some(index) => index,
                 None => {
-                    regions.push(profile.region.clone());
+                    regions.push(Region { name: name.into(), hash: hash_str(name) });
                     regions.len() - 1
                 }
             };
+            let region = RegionIndex::try_from(region).unwrap_or(RegionIndex::MAX);
+            places.push(Place { region, capacity: 0 });
             let limit = profile.concurrency.unwrap_or(u32::MAX).saturating_add(u32::from(bug::LIMIT_PLUS_ONE));
             member.gauge.set_limit(limit);
             seats.push((member.id, profile.clone()));
@@ -198,8 +204,8 @@ impl Fleet {
                 limit,
                 capabilities: profile.capabilities,
                 context_window: profile.context_window.unwrap_or(u64::MAX),
-                region: RegionIndex::try_from(region).unwrap_or(RegionIndex::MAX),
-                drained: profile.drained,
+                region,
+                drained: profile.drained || evacuated.contains(name),
                 picky: !profile.tenants.is_empty(),
             });
         }
@@ -222,16 +228,31 @@ impl Fleet {
                 }
             }
         }
-        for pool in pools.iter_mut().chain([&mut everything]) {
+        let names = models.iter().map(|name| Some(&**name)).chain([None]);
+        for (pool, model) in pools.iter_mut().chain([&mut everything]).zip(names) {
             pool.sort();
+            // What all of a model say they can take; else their weights.
+            let limited = pool.seats.iter().all(|seat| seats[*seat as usize].1.concurrency.is_some());
+            for seat in &pool.seats {
+                let (seat, profile) = (*seat as usize, &seats[*seat as usize].1);
+                let weight = (profile.weight * 1000.0).clamp(0.0, 1e12) as u64;
+                if places[seat].capacity == 0 {
+                    places[seat].capacity =
+                        if limited { profile.concurrency.unwrap_or(0).into() } else { weight }.max(1);
+                }
+                let region = places[seat].region;
+                if pool.gates.iter().all(|(known, _)| *known != region) {
+                    pool.gates.push((region, gate(model, &regions[usize::from(region)].name)));
+                }
+            }
         }
         Self {
-            roster: Arc::new(Roster { generation, seats, models, signals }),
+            roster: Arc::new(Roster { generation, seats, models, signals, places, regions }),
             berths,
-            regions,
             by_model,
             pools,
             everything,
+            evacuated,
         }
     }
 
@@ -253,14 +274,20 @@ impl Fleet {
         &self.roster.seats[seat as usize].1
     }
 
+    /// The gates of a region, of all models.
+    pub(crate) fn gates(&self, region: &str) -> impl Iterator<Item = &Arc<RegionGate>> {
+        let index = self.roster.regions.iter().position(|known| *known.name == *region);
+        let index = index.and_then(|index| RegionIndex::try_from(index).ok());
+        self.pools.iter().chain([&self.everything]).filter_map(move |pool| pool.gate(index?))
+    }
+
     pub(crate) fn has_region(&self, name: &str) -> bool {
-        self.regions.iter().flatten().any(|region| region == name)
+        self.roster.regions[1..].iter().any(|region| *region.name == *name)
     }
 
     /// Whether the request may be served in this region.
     pub(crate) fn may_serve(&self, facts: &Facts, region: RegionIndex) -> bool {
-        !facts.has_residency()
-            || self.regions[usize::from(region)].as_ref().is_some_and(|name| facts.allows_region(name))
+        !facts.has_residency() || (region > 0 && facts.allows_region(&self.roster.regions[usize::from(region)].name))
     }
 }
 
@@ -272,8 +299,14 @@ impl Pool {
             selective: false,
             ring: Vec::new(),
             regions: Vec::new(),
+            gates: Vec::new(),
             turns: Turns::default(),
         }
+    }
+
+    /// The gate of a region; every region in which it has a backend has one.
+    pub(crate) fn gate(&self, region: RegionIndex) -> Option<&Arc<RegionGate>> {
+        self.gates.iter().find(|(known, _)| *known == region).map(|(_, gate)| gate)
     }
 
     /// Counts the requests that took their turn here.

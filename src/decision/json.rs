@@ -1,12 +1,13 @@
 //! Decisions as data (feature `serde`).
 
-use super::{AttemptRecord, Candidate, Decision};
+use super::{AttemptRecord, Candidate, Decision, RegionView};
 use crate::facts::Facts;
+use crate::time::Instant;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 impl Serialize for Decision {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Decision", 13)?;
+        let mut out = serializer.serialize_struct("Decision", 14)?;
         out.serialize_field("summary", &format!("{self:#}"))?;
         out.serialize_field("next", &self.next())?;
         out.serialize_field("chosen", &self.chosen().map(|candidate| candidate.name()))?;
@@ -20,6 +21,8 @@ impl Serialize for Decision {
         out.serialize_field("policy_panicked", &self.policy_panicked())?;
         out.serialize_field::<Facts>("facts", self.facts())?;
         out.serialize_field("attempts", self.attempts())?;
+        let time = self.time();
+        out.serialize_field("regions", &self.regions().map(|region| At(region, time)).collect::<Vec<_>>())?;
         let mut candidates = self.ranked();
         candidates.extend(self.candidates().filter(|candidate| candidate.rejected().is_some()));
         out.serialize_field("candidates", &candidates)?;
@@ -49,6 +52,29 @@ impl Serialize for Candidate<'_> {
         out.serialize_field("note", &self.note())?;
         out.serialize_field("load", &self.load())?;
         out.serialize_field("latency", &self.latency())?;
+        out.end()
+    }
+}
+
+/// A region at the time of the decision.
+struct At<'a>(RegionView<'a>, Instant);
+
+impl Serialize for At<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(region, time) = *self;
+        let mut out = serializer.serialize_struct("Region", 12)?;
+        out.serialize_field("region", &region.name())?;
+        out.serialize_field("model", &region.model())?;
+        out.serialize_field("rank", &region.rank())?;
+        out.serialize_field("health", &region.health())?;
+        out.serialize_field("wish", &region.wish())?;
+        out.serialize_field("granted", &region.granted())?;
+        out.serialize_field("in_flight", &region.in_flight())?;
+        out.serialize_field("room", &region.room())?;
+        out.serialize_field("state", &region.phase())?;
+        out.serialize_field("flaps", &region.flaps())?;
+        out.serialize_field("ramp", &region.ramp(time))?;
+        out.serialize_field("last_called_ns", &region.last_called())?;
         out.end()
     }
 }

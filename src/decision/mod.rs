@@ -5,10 +5,13 @@ mod json;
 mod reason;
 pub(crate) mod record;
 mod recycle;
+mod region;
 mod render;
 
 pub use reason::{Class, Next, Reason, Refusal};
 pub use record::{AttemptRecord, Extra, Latency, Load};
+pub(crate) use region::{CLEAN, RegionRow, RegionRules, RegionState};
+pub use region::{RegionPhase, RegionView};
 
 use crate::backend::BackendId;
 use crate::facts::{Facts, Profile};
@@ -154,6 +157,18 @@ impl Decision {
         self.next() == other.next()
             && self.ranked().iter().map(Candidate::id).eq(other.ranked().iter().map(Candidate::id))
             && self.candidates().map(key).eq(other.candidates().map(key))
+    }
+
+    /// The regions of each model that was considered, in order of preference, where a policy judged them
+    /// ([`region_failover`](crate::policy::PolicyExt::region_failover)).
+    pub fn regions(&self) -> impl Iterator<Item = RegionView<'_>> {
+        let record = self.record();
+        record.sheet.regions.iter().map(move |row| RegionView {
+            row,
+            roster: &record.roster,
+            tier: &record.sheet.tiers[usize::from(row.tier)],
+            rules: record.sheet.region_rules,
+        })
     }
 
     /// The models that were considered, in order; `None` for "any model".

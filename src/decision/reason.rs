@@ -63,6 +63,13 @@ pub enum Reason {
         /// How many.
         in_flight: u32,
     },
+    /// Its region has no room for requests of this priority, and neither has another.
+    RegionFull {
+        /// Calls in flight there.
+        in_flight: u32,
+        /// How many there may be.
+        room: u32,
+    },
     /// Its quota may be back; a request that finds out is on the way.
     ProbeInFlight {
         /// When the probe's permit expires.
@@ -120,6 +127,8 @@ pub enum Reason {
     Probe,
     /// Note: its quota should be back, and this request finds out.
     QuotaProbe,
+    /// Note: another region comes first for this request; the regions of the decision say why.
+    OtherRegion,
     /// Note: it stands in the domain where the request failed before.
     SameDomain {
         /// In which attempt.
@@ -195,6 +204,7 @@ impl Reason {
             | Self::Unauthorized { .. }
             | Self::ModelUnavailable { .. }
             | Self::AtCapacity { .. }
+            | Self::RegionFull { .. }
             | Self::QuotaInDoubt
             | Self::TooSlow { .. }
             | Self::ProbeInFlight { .. }
@@ -207,6 +217,7 @@ impl Reason {
             | Self::Custom { .. } => Class::Soft,
             Self::Probe
             | Self::QuotaProbe
+            | Self::OtherRegion
             | Self::SameDomain { .. }
             | Self::Trial
             | Self::Canary
@@ -239,7 +250,14 @@ impl Reason {
 
     /// Whether a call that ends at the backend may end it: a slot is free then, or a probe has come back.
     pub(crate) const fn ends_with_a_call(&self) -> bool {
-        matches!(self, Self::AtCapacity { .. } | Self::LostRace | Self::ProbeInFlight { .. } | Self::OnProbation { .. })
+        matches!(
+            self,
+            Self::AtCapacity { .. }
+                | Self::RegionFull { .. }
+                | Self::LostRace
+                | Self::ProbeInFlight { .. }
+                | Self::OnProbation { .. }
+        )
     }
 
     /// Two or three words for counts: "3 at capacity".
@@ -258,6 +276,7 @@ impl Reason {
             Self::Unauthorized { .. } => "credential refused",
             Self::ModelUnavailable { .. } => "without the model",
             Self::AtCapacity { .. } => "at capacity",
+            Self::RegionFull { .. } => "in a full region",
             Self::ProbeInFlight { .. } => "waiting for a probe",
             Self::Ejected { .. } => "ejected",
             Self::CoolingDown { .. } => "cooling down",
@@ -270,6 +289,7 @@ impl Reason {
             Self::LostRace => "lost to another request",
             Self::Probe => "probe",
             Self::QuotaProbe => "quota probe",
+            Self::OtherRegion => "behind another region",
             Self::SameDomain { .. } => "in the domain that failed",
             Self::Trial => "trial",
             Self::Canary => "canary",

@@ -3,6 +3,7 @@
 //! One record is both the working set of the policies and the explanation that is kept. It holds every value that
 //! a policy read, so running the policies over it again must give the same choice.
 
+use super::region::{RegionRow, RegionRules};
 use super::{Next, Reason};
 use crate::backend::{BackendId, FailureKind};
 use crate::facts::{Facts, Profile};
@@ -19,6 +20,27 @@ pub(crate) struct Roster {
     pub(crate) seats: Vec<(BackendId, Arc<Profile>)>,
     pub(crate) models: Vec<Box<str>>,
     pub(crate) signals: Vec<&'static str>,
+    /// By seat.
+    pub(crate) places: Vec<Place>,
+    /// By index; the first is that of backends without a region.
+    pub(crate) regions: Vec<Region>,
+}
+
+/// A region by its position in the roster; 0 is "none given".
+pub(crate) type RegionIndex = u16;
+
+/// Where a backend stands, and what it can take compared with its peers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) region: RegionIndex,
+    pub(crate) capacity: u64,
+}
+
+/// A region's name, with its hash: names that differ are told apart by one comparison.
+#[derive(Debug)]
+pub(crate) struct Region {
+    pub(crate) name: Box<str>,
+    pub(crate) hash: u64,
 }
 
 /// How loaded a backend was when it was looked at, as this router sees it.
@@ -89,6 +111,9 @@ pub(crate) struct Entry {
     pub(crate) tier: u8,
     /// How far behind it stands: 0 for a probe, 1 for most, more for each demotion.
     pub(crate) level: u8,
+    /// How many groups of candidates come before its own. Only the first group is ranked and called; the next takes its
+    /// place when nobody in it may be used.
+    pub(crate) aside: u8,
     /// Which of its readings were taken.
     pub(crate) known: u8,
     pub(crate) rejected: Option<Reason>,
@@ -123,16 +148,21 @@ pub(crate) const KNOWS_LATENCY: u8 = 2;
 
 impl Entry {
     pub(crate) const fn new(seat: u32, tier: u8) -> Self {
-        Self { cost: UNRANKED, seat, tier, level: LEVEL_NORMAL, known: 0, rejected: None, note: None }
+        Self { cost: UNRANKED, seat, tier, level: LEVEL_NORMAL, aside: 0, known: 0, rejected: None, note: None }
     }
 
     pub(crate) const fn admitted(&self) -> bool {
         self.rejected.is_none()
     }
 
-    /// Level, then tier, then cost.
+    /// Whether it may be called now: it is admitted, and its group is the first.
+    pub(crate) const fn ready(&self) -> bool {
+        self.rejected.is_none() && self.aside == 0
+    }
+
+    /// Group, then level, then tier, then cost.
     const fn key(&self) -> u128 {
-        ((self.level as u128) << 72) | ((self.tier as u128) << 64) | self.cost as u128
+        ((self.aside as u128) << 80) | ((self.level as u128) << 72) | ((self.tier as u128) << 64) | self.cost as u128
     }
 }
 
@@ -244,6 +274,9 @@ pub(crate) struct Sheet {
     pub(crate) readings: Vec<Readings>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) tiers: Vec<Tier>,
+    /// What a policy that judges regions found, and did.
+    pub(crate) regions: Vec<RegionRow>,
+    pub(crate) region_rules: Option<RegionRules>,
     pub(crate) next: Option<Next>,
     /// The index of the best candidate when the policies were done.
     pub(crate) best: Option<usize>,
@@ -262,6 +295,8 @@ impl Sheet {
         self.entries.clear();
         self.findings.clear();
         self.tiers.clear();
+        self.regions.clear();
+        self.region_rules = None;
         self.next = None;
         self.best = None;
         self.attempts_allowed = None;
@@ -289,12 +324,12 @@ impl Sheet {
         self.push(entry);
     }
 
-    /// The best admitted candidate: lowest level, then lowest cost, then the seed's choice among equals.
+    /// The best candidate that may be called: lowest level, then lowest cost, then the seed's choice among equals.
     pub(crate) fn best(&self, seed: u64) -> Option<usize> {
         // Written out: every decision runs it. Which of two is better nobody can foretell, so no branch depends on it.
         let (mut best, mut least) = (None, u128::MAX);
         for (index, entry) in self.entries.iter().enumerate() {
-            if entry.rejected.is_some() {
+            if !entry.ready() {
                 continue;
             }
             let key = entry.key();

@@ -1,6 +1,6 @@
 //! Decisions as text, for people.
 
-use super::{Candidate, Class, Decision, Extra, Next, Reason, Refusal};
+use super::{Candidate, Class, Decision, Extra, Next, Reason, Refusal, RegionPhase, RegionView};
 use crate::time::Instant;
 use std::fmt;
 use std::time::Duration;
@@ -27,6 +27,9 @@ impl fmt::Display for Decision {
             if tier.passed > 0 {
                 write!(f, "\n  {} of {} were looked at and passed over", tier.passed, tier.total)?;
             }
+        }
+        for region in self.regions() {
+            write!(f, "\n  {}", region.describe(self.time()))?;
         }
         let ranked = self.ranked();
         for (place, candidate) in (1..).zip(&ranked) {
@@ -107,6 +110,60 @@ impl Decision {
     }
 }
 
+impl RegionView<'_> {
+    fn describe(&self, now: Instant) -> impl fmt::Display + '_ {
+        fmt::from_fn(move |f| {
+            write!(f, "region {}", self.name().unwrap_or("(none)"))?;
+            if let Some(model) = self.model() {
+                write!(f, " for {model}")?;
+            }
+            if self.rank().is_none() {
+                return write!(f, ": outside the residency set");
+            }
+            if self.row.capacity == 0 {
+                return write!(f, ": no backend that may serve");
+            }
+            write!(f, ": {} healthy, gets {}", Percent(self.health()), Percent(self.granted()))?;
+            if self.wish() != self.granted() {
+                write!(f, " of the traffic where {} fall to it", Percent(self.wish()))?;
+            }
+            write!(f, ", {}", self.in_flight())?;
+            if let Some(room) = self.room() {
+                write!(f, " of {room}")?;
+            }
+            write!(f, " in flight")?;
+            match self.phase() {
+                RegionPhase::Up => {}
+                RegionPhase::Down { since } => write!(f, ", down for {}", Span(now - since))?,
+                RegionPhase::Held { until } => write!(f, ", held for {} more", Span(until - now))?,
+                RegionPhase::Ramping { .. } => write!(f, ", ramping up ({})", Percent(self.ramp(now)))?,
+            }
+            if self.flaps() > 0 {
+                write!(f, ", {} flaps", self.flaps())?;
+            }
+            if self.failed_here() {
+                write!(f, ", failed for this request")?;
+            }
+            match self.last_called() {
+                Some(called) => write!(f, ", called {} ago", Span(now - called)),
+                None => write!(f, ", never called"),
+            }
+        })
+    }
+}
+
+/// Thousandths as people write them.
+struct Percent(u16);
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 % 10 {
+            0 => write!(f, "{} %", self.0 / 10),
+            _ => write!(f, "{:.1} %", f64::from(self.0) / 10.0),
+        }
+    }
+}
+
 impl Candidate<'_> {
     fn describe(&self, now: Instant) -> impl fmt::Display + '_ {
         fmt::from_fn(move |f| {
@@ -148,9 +205,15 @@ impl Candidate<'_> {
             f.write_str(reason.label())?;
             match reason {
                 Reason::OutsideResidency => {
-                    let allowed = self.record.facts().allowed_regions().unwrap_or_default().join(", ");
-                    write!(f, " ({} is not in [{allowed}])", profile.region_name().unwrap_or("no region"))
+                    let region = profile.region_name().unwrap_or("no region");
+                    match self.record.facts().allowed_regions() {
+                        Some(allowed) if !allowed.iter().any(|allowed| allowed == region) => {
+                            write!(f, " ({region} is not in [{}])", allowed.join(", "))
+                        }
+                        _ => write!(f, " ({region} is not in the set of the policy)"),
+                    }
                 }
+                Reason::RegionFull { in_flight, room } => write!(f, " ({in_flight} of {room} in flight)"),
                 Reason::MissingCapabilities { missing } => write!(f, " ({missing})"),
                 Reason::ContextTooLong { tokens } => {
                     write!(f, " ({tokens} tokens, window {})", profile.context_window.unwrap_or(0))

@@ -11,6 +11,7 @@ mod ordered;
 mod policy_fn;
 mod power_of_two;
 mod predicted_ttft;
+mod region_failover;
 mod round_robin;
 mod slate;
 mod sticky;
@@ -27,6 +28,7 @@ pub use ordered::{Ordered, ordered};
 pub use policy_fn::{PolicyFn, policy_fn};
 pub use power_of_two::{PowerOfTwo, power_of_two};
 pub use predicted_ttft::{PredictedTtft, predicted_ttft};
+pub use region_failover::{RegionFailover, Regions, Spill};
 pub use round_robin::{RoundRobin, round_robin};
 pub use slate::Slate;
 pub use sticky::{Sticky, sticky};
@@ -120,6 +122,11 @@ pub trait PolicyExt: RoutingPolicy + Sized {
     /// Wraps this policy in [`FailSafe`]: fallback tiers, retries, panic mode, last resort.
     fn fail_safe(self, config: FailSafe) -> FailSafePolicy<Self> {
         config.around(self)
+    }
+
+    /// Wraps this policy in [`RegionFailover`]: regions in an order, spill, residency, a slow return.
+    fn region_failover(self, regions: Regions) -> RegionFailover<Self> {
+        regions.around(self)
     }
 
     /// Erases the type.

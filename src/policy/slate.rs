@@ -2,8 +2,8 @@
 
 use super::survey::{Asked, Live, demote_unproven, region_filter};
 use super::{Contender, PlanContext, RoutingPolicy, Window};
-use crate::decision::record::{Entry, LEVEL_NORMAL, Roster, Sheet, Tier};
-use crate::decision::{Next, Reason};
+use crate::decision::record::{Entry, LEVEL_NORMAL, Place, RegionIndex, Roster, Sheet, Tier};
+use crate::decision::{Next, Reason, RegionRow, RegionState};
 use crate::fleet::{Pool, Start};
 use crate::rng::{Rng, hash_str, mix};
 use crate::time::Instant;
@@ -80,9 +80,10 @@ impl Slate<'_> {
         });
     }
 
-    /// Visits the usable candidates of the current tier.
+    /// Visits the usable candidates of the current tier. Where a policy outside this one set groups aside (as
+    /// [`region_failover`](super::PolicyExt::region_failover) does with all regions but one), these are the first group's.
     pub fn each(&mut self, visit: impl FnMut(&mut Contender<'_>)) {
-        self.visit_where(Entry::admitted, visit);
+        self.visit_where(Entry::ready, visit);
     }
 
     /// Visits the rejected candidates of the current tier.
@@ -149,6 +150,19 @@ impl Slate<'_> {
         });
     }
 
+    /// Makes the nearest of the groups that were set aside the first, where nobody in the first may be used. Returns
+    /// whether there was one.
+    pub(super) fn advance(&mut self) -> bool {
+        let range = self.range();
+        let entries = &mut self.sheet.entries[range];
+        let nearest = entries.iter().filter(|entry| entry.admitted()).map(|entry| entry.aside).min();
+        let Some(nearest) = nearest.filter(|nearest| *nearest > 0) else { return false };
+        for entry in entries.iter_mut().filter(|entry| entry.aside == nearest) {
+            entry.aside = 0;
+        }
+        true
+    }
+
     /// Says what the driver does, instead of calling the best candidate.
     pub fn conclude(&mut self, next: Next) {
         self.sheet.next = Some(next);
@@ -211,6 +225,22 @@ impl Slate<'_> {
         };
     }
 
+    /// Where the backend behind an entry stands.
+    #[inline]
+    pub(super) fn place(&self, index: usize) -> Place {
+        self.roster.places[self.sheet.entries[index].seat as usize]
+    }
+
+    /// A row of the regions, and a candidate.
+    #[inline]
+    pub(super) fn with_region(&mut self, row: usize, index: usize) -> (&mut RegionRow, Contender<'_>) {
+        let Sheet { entries, readings, tiers, regions, .. } = &mut *self.sheet;
+        let (entry, readings) = (&mut entries[index], &mut readings[index]);
+        let regular = &mut tiers[usize::from(entry.tier)].regular;
+        let (source, roster, now, lenient) = (&self.source, self.roster, self.asked.now, self.lenient);
+        (&mut regions[row], Contender { entry, readings, regular, source, roster, now, lenient })
+    }
+
     pub(super) fn contender(&mut self, index: usize) -> Contender<'_> {
         let tier = usize::from(self.sheet.entries[index].tier);
         Contender {
@@ -230,7 +260,7 @@ impl Slate<'_> {
         if self.is_regular() {
             return (LEVEL_NORMAL, range.len());
         }
-        let levels = self.sheet.entries[range].iter().filter(|entry| entry.admitted()).map(|entry| entry.level);
+        let levels = self.sheet.entries[range].iter().filter(|entry| entry.ready()).map(|entry| entry.level);
         levels.fold((u8::MAX, 0), |(level, count), next| match next.cmp(&level) {
             std::cmp::Ordering::Less => (next, 1),
             std::cmp::Ordering::Equal => (level, count + 1),
@@ -246,7 +276,7 @@ impl Slate<'_> {
         }
         let at_level = |index: &usize| {
             let entry = &self.sheet.entries[*index];
-            entry.admitted() && entry.level == level
+            entry.ready() && entry.level == level
         };
         range.filter(at_level).nth(nth)
     }
@@ -254,6 +284,21 @@ impl Slate<'_> {
     /// Whether every candidate of the current tier is usable and none stands before or behind the others.
     pub(super) fn is_regular(&self) -> bool {
         self.current.is_some_and(|tier| self.sheet.tiers[tier].regular)
+    }
+
+    /// What is remembered of a region of the current tier.
+    pub(super) fn region_state(&self, region: RegionIndex) -> RegionState {
+        let Some(current) = self.current else { return RegionState::UP };
+        let model = self.sheet.tiers[current].model;
+        match self.source {
+            Source::Live { live, .. } => {
+                live.fleet.pool(model).gate(region).map_or(RegionState::UP, |gate| gate.read())
+            }
+            Source::Recorded(sheet) => {
+                let same = |row: &&RegionRow| row.region == region && sheet.tiers[usize::from(row.tier)].model == model;
+                sheet.regions.iter().find(same).map_or(RegionState::UP, |row| row.before)
+            }
+        }
     }
 
     pub(super) fn tier_mut(&mut self) -> Option<&mut Tier> {

@@ -2,9 +2,9 @@
 
 use crate::backend::BackendId;
 use crate::decision::Reason;
-use crate::decision::record::{Finding, LEVEL_NORMAL, LEVEL_PROBE, Sheet};
+use crate::decision::record::{Finding, LEVEL_NORMAL, LEVEL_PROBE, RegionIndex, Sheet};
 use crate::facts::Facts;
-use crate::fleet::{Berth, Fleet, Pool, RegionIndex};
+use crate::fleet::{Berth, Fleet, Pool};
 use crate::recover::{Alarm, Standing};
 use crate::rng::mix;
 use crate::signal::{HealthSignal, Reading};

@@ -4,8 +4,10 @@ mod config;
 mod gate;
 mod pulse;
 mod recovery;
+mod region;
 
 pub use config::{Ejection, InvalidEjection};
 pub(crate) use gate::Alarm;
 pub(crate) use pulse::Pulse;
 pub(crate) use recovery::{Court, Credential, Evidence, Permits, Recovery, Standing};
+pub(crate) use region::RegionGate;

@@ -51,6 +51,12 @@ pub enum BuildError {
     /// Two backends have the same id.
     #[error("two backends have the id {0:?}")]
     DuplicateId(String),
+    /// No backend stands in this region.
+    #[error("no backend stands in region {0:?}")]
+    UnknownRegion(String),
+    /// A region is to be restored that was not evacuated.
+    #[error("region {0:?} was not evacuated")]
+    NotEvacuated(String),
     /// A weight is zero, negative, infinite or not a number.
     #[error("backend {id:?}: a weight of {weight} is not a positive number")]
     InvalidWeight {

@@ -5,14 +5,14 @@ use super::{BuildError, CallOptions, SharedBackend, Update};
 use crate::backend::BackendId;
 use crate::budget::RetryBudget;
 use crate::bug;
-use crate::decision::record::Extra;
+use crate::decision::record::{Extra, Record};
 use crate::decision::{Decision, Reason};
 use crate::event::{Event, Observer};
 use crate::fleet::{Fleet, Member};
 use crate::limit::Waiters;
 use crate::policy::engine;
 use crate::policy::{RoutingPolicy, Window};
-use crate::recover::{Alarm, Court, Credential};
+use crate::recover::{Alarm, Court, Credential, RegionGate};
 use crate::rng::mix;
 use crate::signal::HealthSignal;
 use crate::time::{Instant, Timer};
@@ -68,6 +68,8 @@ pub(super) struct Slots {
     alarm: Arc<Alarm>,
     /// Credentials by name; shared by the backends that use them.
     credentials: BTreeMap<String, Weak<Credential>>,
+    /// How regions are, by model (none for all) and region.
+    regions: BTreeMap<(Option<String>, String), Weak<RegionGate>>,
 }
 
 /// Ends an update, also one whose change panics.
@@ -99,6 +101,7 @@ impl Slots {
         let unused = |(_, (member, _)): &(usize, &(Weak<Member>, u32))| member.strong_count() == 0;
         self.free = self.taken.iter().enumerate().filter(unused).map(|(slot, _)| slot).collect();
         self.credentials.retain(|_, credential| credential.strong_count() > 0);
+        self.regions.retain(|_, gate| gate.strong_count() > 0);
     }
 
     /// Gives a slot to the member that `make` makes.
@@ -124,6 +127,16 @@ impl Slots {
         let credential = Arc::new(Credential::new(&self.alarm));
         self.credentials.insert(name.to_owned(), Arc::downgrade(&credential));
         credential
+    }
+
+    /// How a region is for a model.
+    pub(super) fn region(&mut self, model: Option<&str>, region: &str) -> Arc<RegionGate> {
+        let known = self.regions.entry((model.map(str::to_owned), region.to_owned())).or_default();
+        known.upgrade().unwrap_or_else(|| {
+            let gate = Arc::<RegionGate>::default();
+            *known = Arc::downgrade(&gate);
+            gate
+        })
     }
 
     pub(super) fn alarm(&self) -> Arc<Alarm> {
@@ -206,6 +219,25 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         let live =
             engine::Live { fleet: &generation.fleet, signals: &self.shared.signals, alarm: &self.alarm, in_hand };
         engine::decide(&*self.policy, self.window, live, record);
+        if !record.sheet.regions.is_empty() && !record.dry_run {
+            self.remember_regions(generation, record, now);
+        }
+    }
+
+    /// Moves regions on, where the decision found that something changed.
+    fn remember_regions(&self, generation: &Generation<Req, Res>, record: &Record, now: Instant) {
+        let Some(rules) = &record.sheet.region_rules else { return };
+        for row in record.sheet.regions.iter().filter(|row| row.before != row.state) {
+            let model = record.sheet.tiers[usize::from(row.tier)].model;
+            let gate = generation.fleet.pool(model).gate(row.region);
+            let health = row.health();
+            let change = gate.and_then(|gate| gate.observe(health, row.offer, rules, now));
+            if let Some((from, to)) = change.filter(|_| self.shared.is_watched()) {
+                let region = &*record.roster.regions[usize::from(row.region)].name;
+                let model = model.map(|model| &*record.roster.models[model as usize]);
+                self.shared.tell(&Event::Region { region, model, health, from, to }, now);
+            }
+        }
     }
 
     pub(super) fn explain(&self, options: &CallOptions) -> Decision {

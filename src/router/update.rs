@@ -8,12 +8,16 @@ use crate::facts::Profile;
 use crate::fleet::{Fleet, Member};
 use crate::policy::{Check, RoutingPolicy};
 use crate::recover::{Alarm, Credential};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 /// The fleet as it will be. See [`Router::update`](super::Router::update).
 pub struct Update<Req: ?Sized, Res> {
     seats: Vec<Seat<Req, Res>>,
+    /// Regions that take no requests, and those that take them again.
+    evacuated: BTreeSet<String>,
+    restored: Vec<String>,
     errors: Vec<BuildError>,
 }
 
@@ -36,11 +40,12 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
             member: Some(berth.member.clone()),
             credential: Some(berth.credential.clone()),
         });
-        Self { seats: seats.collect(), errors: Vec::new() }
+        let evacuated = fleet.evacuated.clone();
+        Self { seats: seats.collect(), evacuated, restored: Vec::new(), errors: Vec::new() }
     }
 
     pub(super) const fn empty() -> Self {
-        Self { seats: Vec::new(), errors: Vec::new() }
+        Self { seats: Vec::new(), evacuated: BTreeSet::new(), restored: Vec::new(), errors: Vec::new() }
     }
 
     /// Adds a backend. In a running fleet it takes its share slowly, as after an outage.
@@ -69,6 +74,27 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
     /// Lets a drained backend take requests again.
     pub fn restore(&mut self, id: &str) {
         self.change(id, |profile| profile.drained = false);
+    }
+
+    /// Stops new requests to a region: every backend in it is drained, and so are those that join it. Requests in flight
+    /// finish where they are.
+    pub fn evacuate(&mut self, region: &str) {
+        if self.seats.iter().any(|seat| seat.profile.region_name() == Some(region)) {
+            self.evacuated.insert(region.to_owned());
+        } else {
+            self.errors.push(BuildError::UnknownRegion(region.to_owned()));
+        }
+    }
+
+    /// Lets an evacuated region take requests again; its share grows over the ramp of
+    /// [`region_failover`](crate::policy::Regions::ramp), where that judges regions. Backends that were
+    /// [drained](Self::drain) by themselves stay so.
+    pub fn restore_region(&mut self, region: &str) {
+        if self.evacuated.remove(region) {
+            self.restored.push(region.to_owned());
+        } else {
+            self.errors.push(BuildError::NotEvacuated(region.to_owned()));
+        }
     }
 
     /// Replaces the profile of the backend with the same id. What was learned of it stays, and so does a
@@ -111,9 +137,14 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         let number = current.fleet.roster.generation + 1;
         let now = core.shared.timer.now();
         let signals = current.fleet.roster.signals.clone();
-        self.assemble(number, signals, &*core.policy, slots, &mut |id, alarm| {
+        let restored = self.restored.clone();
+        let next = self.assemble(number, signals, &*core.policy, slots, &mut |id, alarm| {
             Member::joining(id, alarm, core.shared.court.ejection.slow_start, now)
-        })
+        })?;
+        for region in restored {
+            next.fleet.gates(&region).for_each(|gate| gate.restore(now));
+        }
+        Ok(next)
     }
 
     /// The first generation of a router.
@@ -147,7 +178,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
             backends.push(seat.backend);
             members.push((seat.profile, member, credential));
         }
-        let fleet = Fleet::new(number, signals, members);
+        let gate = |model: Option<&str>, region: &str| slots.region(model, region);
+        let fleet = Fleet::new(number, signals, members, self.evacuated, gate);
         let mut check = Check { fleet: &fleet, errors: Vec::new() };
         policy.check(&mut check);
         match check.errors.into_iter().next() {

@@ -2,7 +2,7 @@
 
 use fallway::backend::{BackendError, FailureKind};
 use fallway::budget::{Backoff, RetryBudget};
-use fallway::policy::{FailSafe, Window};
+use fallway::policy::{FailSafe, Regions, Window};
 use fallway::recover::Ejection;
 use fallway::signal::Score;
 use fallway::sim::{Lengths, Request, Server, World};
@@ -183,6 +183,13 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("Ejection::UNAUTHORIZED", time(Ejection::UNAUTHORIZED)),
         ("Ejection::QUOTA_EXHAUSTED", time(Ejection::QUOTA_EXHAUSTED)),
         ("Ejection::RATE_LIMITED", doubling(Ejection::RATE_LIMITED)),
+        ("Regions::OVERPROVISIONING", Regions::OVERPROVISIONING.to_string()),
+        ("Regions::THRESHOLDS", format!("{} and {}", Regions::THRESHOLDS.0, Regions::THRESHOLDS.1)),
+        ("Regions::HEADROOM", format!("{} and {}", Regions::HEADROOM.0, Regions::HEADROOM.1)),
+        ("Regions::HOLD", doubling(Regions::HOLD)),
+        ("Regions::RAMP", time(Regions::RAMP)),
+        ("Regions::HOLD_SHARE", format!("{} of 1000", Regions::HOLD_SHARE)),
+        ("Regions::CLEAN", time(Regions::CLEAN)),
         ("BackendError::MIN_RETRY_AFTER", time(BackendError::MIN_RETRY_AFTER)),
         ("BackendError::MAX_RETRY_AFTER", time(BackendError::MAX_RETRY_AFTER)),
         ("Score::HEALTHY", format!("{} of 1000", Score::HEALTHY.permille())),

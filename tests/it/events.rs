@@ -26,6 +26,7 @@ fn story(log: &Log) -> Vec<String> {
         Told::Returned { backend } => format!("{backend} returned"),
         Told::Refused { why } => format!("refused: {why:?}"),
         Told::Panicked { name } => format!("{name} panicked"),
+        Told::Region { region, from, to } => format!("{region} {from} -> {to}"),
     };
     log.told().into_iter().map(line).collect()
 }

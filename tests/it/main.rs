@@ -18,6 +18,7 @@ mod fleet;
 mod queue;
 mod reasons;
 mod refused;
+mod regions;
 mod runtimes;
 mod secrets;
 mod shares;

@@ -5,6 +5,7 @@ use crate::backend::{FailureKind, Retry};
 use crate::budget::Backoff;
 use crate::decision::record::Entry;
 use crate::decision::{Class, Next, Reason, Refusal};
+use crate::facts::Priority;
 use crate::policy::{PlanContext, RoutingPolicy, Slate};
 use crate::time::Instant;
 
@@ -31,7 +32,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         }
         // A last resort needs a moment as well; waiting must not use up its time.
         let latest = cx.deadline() - last_resort_reserve(cx);
-        match earliest_promise(slate, latest) {
+        match earliest_promise(cx, slate, latest) {
             Some(until) if latest > cx.now() => Next::Wait { until },
             _ if self.ask_doubtful(cx, slate) => Next::Call { at: cx.now() },
             _ => give_up(cx, Refusal::NothingUsable),
@@ -141,11 +142,13 @@ fn wait_for_another(cx: &PlanContext<'_>, slate: &Slate<'_>) -> Option<Next> {
 /// When to look again because somebody promised: a backend that said when it is back, if that is before the
 /// deadline; a slot or a probe's result, which wake the waiting. A rest that this router chose itself promises
 /// nothing.
-fn earliest_promise(slate: &Slate<'_>, deadline: Instant) -> Option<Instant> {
+fn earliest_promise(cx: &PlanContext<'_>, slate: &Slate<'_>, deadline: Instant) -> Option<Instant> {
     let promises = slate.sheet.entries.iter().filter_map(|entry| match entry.rejected? {
         Reason::RateLimited { until } | Reason::AskedToWait { until } => (until < deadline).then_some(until),
         Reason::ProbeInFlight { until } => Some(until.min(deadline)),
         Reason::AtCapacity { .. } => Some(deadline),
+        // What can be shed does not stand in the way of others.
+        Reason::RegionFull { .. } => (cx.facts().request_priority() >= Priority::Standard).then_some(deadline),
         _ => None,
     });
     promises.min()

@@ -27,6 +27,7 @@ impl Observer for Witness {
                 told.done += u64::from(matches!(outcome, Outcome::Success));
             }
             Event::Transition { backend, out, .. } => books.moved(self.router, *backend, out.is_some()),
+            Event::Region { .. } => {}
             Event::Refused { .. } => told.refused += 1,
             Event::Panicked { name } => books.find("I11", || format!("{name} panicked")),
         }

@@ -4,7 +4,7 @@ use super::{first, hint, pair};
 use crate::support::{ANSWER, Act, Log, Opinion, World, always, fail, in_turn, ms, plain, secs, within};
 use fallway::FailureKind::{Overloaded, RateLimited, ServerError};
 use fallway::decision::Reason;
-use fallway::policy::{FailSafe, PolicyExt, ordered, predicted_ttft, sticky};
+use fallway::policy::{FailSafe, PolicyExt, Regions, ordered, predicted_ttft, sticky};
 use fallway::signal::{Reading, Score};
 use fallway::{CallOptions, Profile};
 
@@ -42,6 +42,15 @@ fn same_domain() {
     let decisions = log.decisions();
     let b = decisions[1].candidates().nth(1).unwrap();
     assert_eq!((b.rejected(), b.note()), (None, Some(Reason::SameDomain { attempt: 1 })));
+}
+
+#[test]
+fn other_region() {
+    let world = World::new();
+    let members = [("a", "far"), ("b", "near")].map(|(id, region)| (Profile::new(id).region(region), always(ANSWER)));
+    let policy = ordered().region_failover(Regions::new("near").then("far"));
+    let (router, _) = world.fleet(world.router(policy), members);
+    assert_eq!(first(&router, plain()), (None, Some(Reason::OtherRegion)));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::support::{
 use fallway::FailureKind::{self, ContextTooLong, Overloaded, RateLimited, ServerError};
 use fallway::decision::Reason;
 use fallway::facts::{Capabilities, Price};
-use fallway::policy::{FailSafe, PolicyExt, ordered, policy_fn};
+use fallway::policy::{FailSafe, PolicyExt, Regions, ordered, policy_fn};
 use fallway::{CallOptions, Facts, Profile};
 
 fn a() -> Profile {
@@ -112,6 +112,19 @@ fn at_capacity() {
     let calls = [(); 2].map(|()| world.spawn_call(&router, within(secs(5))));
     world.settle();
     assert_eq!(rejected(&router, plain()), Some(Reason::AtCapacity { in_flight: 2 }));
+    world.run();
+    drop(calls);
+}
+
+#[test]
+fn region_full() {
+    let world = World::new();
+    let policy = ordered().region_failover(Regions::new("near")).fail_safe(FailSafe::default());
+    let profile = a().region("near").concurrency(2);
+    let (router, _) = world.fleet(world.router(policy), [(profile, always(Act::Answer(secs(1))))]);
+    let calls = [(); 2].map(|()| world.spawn_call(&router, within(secs(5))));
+    world.settle();
+    assert_eq!(rejected(&router, plain()), Some(Reason::RegionFull { in_flight: 2, room: 2 }));
     world.run();
     drop(calls);
 }

@@ -25,6 +25,7 @@ pub(crate) enum Told {
     Left { backend: String, why: Reason },
     Returned { backend: String },
     Refused { why: Refusal },
+    Region { region: String, from: &'static str, to: &'static str },
     Panicked { name: String },
 }
 
@@ -72,6 +73,9 @@ impl Observer for Log {
                 Told::Left { backend: profile.id().to_owned(), why: *why }
             }
             Event::Transition { profile, out: None, .. } => Told::Returned { backend: profile.id().to_owned() },
+            Event::Region { region, from, to, .. } => {
+                Told::Region { region: (*region).to_owned(), from: from.label(), to: to.label() }
+            }
             Event::Refused { why, .. } => Told::Refused { why: *why },
             Event::Panicked { name } => Told::Panicked { name: (*name).to_owned() },
             _ => return,

@@ -1,0 +1,274 @@
+//! What a decision knew of regions, and did with them.
+
+use super::record::{RegionIndex, Roster, Tier};
+use crate::time::Instant;
+use std::time::Duration;
+
+/// Where a region stands on its way out and back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(tag = "phase", rename_all = "snake_case"))]
+pub enum RegionPhase {
+    /// In use.
+    Up,
+    /// Too little of it is healthy.
+    Down {
+        /// Since when.
+        since: Instant,
+    },
+    /// Healthy again, and watched before it gets its traffic back.
+    Held {
+        /// When the hold ends, if it stays healthy.
+        until: Instant,
+    },
+    /// It gets its traffic back, slowly.
+    Ramping {
+        /// Since when.
+        since: Instant,
+    },
+}
+
+impl RegionPhase {
+    /// One word for it.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down { .. } => "down",
+            Self::Held { .. } => "held",
+            Self::Ramping { .. } => "ramping",
+        }
+    }
+}
+
+/// What is remembered of a region from one decision to the next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct RegionState {
+    pub(crate) phase: RegionPhase,
+    /// The least that it offered since it failed, in thousandths: what it gets while it is down or held.
+    pub(crate) least: u16,
+    /// How often it failed again soon after it was back.
+    pub(crate) flaps: u8,
+    /// When it was last back in full; the origin of time when it never failed.
+    pub(crate) back_since: Instant,
+}
+
+/// When a region fails and how it returns. Thresholds are in thousandths of its capacity.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct RegionRules {
+    pub(crate) down: u16,
+    pub(crate) up: u16,
+    pub(crate) hold: (Duration, Duration),
+    pub(crate) ramp: Duration,
+}
+
+/// One region in one tier of a decision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RegionRow {
+    pub(crate) tier: u8,
+    pub(crate) region: RegionIndex,
+    /// Its place in the order of preference, 0 first; `None` where nothing may be served.
+    pub(crate) rank: Option<u8>,
+    /// What was remembered of it, and what that becomes.
+    pub(crate) before: RegionState,
+    pub(crate) state: RegionState,
+    /// Of all its backends that may serve the request.
+    pub(crate) capacity: u64,
+    /// Of what is healthy, in thousandths of the capacity's unit.
+    pub(crate) healthy: u64,
+    /// Of what is healthy and not refused by quotas and the like.
+    pub(crate) open: u64,
+    /// Calls in flight to what is open, and how many there may be, in thousandths; `u64::MAX` for no limit.
+    pub(crate) in_flight: u64,
+    pub(crate) room: u64,
+    /// When one of its backends was called last.
+    pub(crate) called: Instant,
+    /// The share of the traffic that it could take by its health, what it may take, what falls to it, and what it gets
+    /// after the full passed theirs on: in thousandths.
+    pub(crate) offer: u16,
+    pub(crate) allowed: u16,
+    pub(crate) wish: u16,
+    pub(crate) granted: u16,
+    /// The request failed there before.
+    pub(crate) failed_here: bool,
+}
+
+impl RegionRow {
+    pub(crate) const fn new(tier: u8, region: RegionIndex, rank: Option<u8>, state: RegionState) -> Self {
+        Self {
+            tier,
+            region,
+            rank,
+            before: state,
+            state,
+            capacity: 0,
+            healthy: 0,
+            open: 0,
+            in_flight: 0,
+            room: 0,
+            called: Instant::from_nanos(0),
+            offer: 0,
+            allowed: 0,
+            wish: 0,
+            granted: 0,
+            failed_here: false,
+        }
+    }
+
+    /// Its health, in thousandths.
+    pub(crate) const fn health(&self) -> u16 {
+        share(self.healthy, self.capacity)
+    }
+
+    /// Whether it is filled to `ceiling` thousandths.
+    pub(crate) const fn is_full(&self, ceiling: u16) -> bool {
+        // Window::SIZE times u32::MAX calls, in millionths, fit.
+        self.room != u64::MAX && self.in_flight * 1_000_000 >= self.room * ceiling as u64
+    }
+}
+
+/// `thousandths` of `whole`; 0 of nothing.
+const fn share(thousandths: u64, whole: u64) -> u16 {
+    if whole == 0 {
+        return 0;
+    }
+    let share = thousandths / whole;
+    if share > 1000 { 1000 } else { share as u16 }
+}
+
+/// One region of one model in a [`Decision`](super::Decision).
+#[derive(Clone, Copy, Debug)]
+pub struct RegionView<'a> {
+    pub(crate) row: &'a RegionRow,
+    pub(crate) roster: &'a Roster,
+    pub(crate) tier: &'a Tier,
+    pub(crate) rules: Option<RegionRules>,
+}
+
+impl<'a> RegionView<'a> {
+    /// Its name; `None` for backends without a region.
+    pub fn name(&self) -> Option<&'a str> {
+        Some(&*self.roster.regions[usize::from(self.row.region)].name).filter(|name| !name.is_empty())
+    }
+
+    /// The model whose backends were judged; `None` for any model.
+    pub fn model(&self) -> Option<&'a str> {
+        self.tier.model.map(|model| &*self.roster.models[model as usize])
+    }
+
+    /// Its place in the order of preference, 0 first; `None` where nothing may be served.
+    pub const fn rank(&self) -> Option<u8> {
+        self.row.rank
+    }
+
+    /// The healthy share of its capacity, in thousandths.
+    pub const fn health(&self) -> u16 {
+        self.row.health()
+    }
+
+    /// The share of the traffic that falls to it by health and preference, in thousandths.
+    pub const fn wish(&self) -> u16 {
+        self.row.wish
+    }
+
+    /// The share that it gets after regions without room passed theirs on, in thousandths.
+    pub const fn granted(&self) -> u16 {
+        self.row.granted
+    }
+
+    /// Calls in flight to its open backends, from this router.
+    pub const fn in_flight(&self) -> u64 {
+        self.row.in_flight
+    }
+
+    /// How many calls its open backends may take; `None` where a profile gives no limit.
+    pub fn room(&self) -> Option<u64> {
+        (self.row.room != u64::MAX).then_some(self.row.room / 1000)
+    }
+
+    /// Where it stands.
+    pub const fn phase(&self) -> RegionPhase {
+        self.row.state.phase
+    }
+
+    /// How often it failed soon after it was back; each doubles the hold.
+    pub const fn flaps(&self) -> u8 {
+        self.row.state.flaps
+    }
+
+    /// The share of its offer that it may use now, in thousandths: less than 1000 while it is down, held or ramping.
+    pub fn ramp(&self, now: Instant) -> u16 {
+        self.rules.map_or(1000, |rules| self.row.state.cap(&rules, now))
+    }
+
+    /// When one of its backends was called last: the age of what this router knows of it at first hand.
+    pub fn last_called(&self) -> Option<Instant> {
+        (self.row.called != Instant::default()).then_some(self.row.called)
+    }
+
+    /// Whether the request failed there before, so that it goes elsewhere first.
+    pub const fn failed_here(&self) -> bool {
+        self.row.failed_here
+    }
+}
+
+/// The share at which a region's return begins, in thousandths.
+pub(crate) const FIRST_SHARE: u64 = 100;
+/// A region that stays up for so long is forgiven one flap.
+pub(crate) const CLEAN: Duration = Duration::from_secs(600);
+/// More flaps than this change nothing.
+const MAX_FLAPS: u8 = 20;
+
+impl RegionState {
+    /// In use, and never failed.
+    pub(crate) const UP: Self =
+        Self { phase: RegionPhase::Up, least: 1000, flaps: 0, back_since: Instant::from_nanos(0) };
+
+    /// What it becomes when `health` of it is healthy and it offers to take `offer`; both in thousandths.
+    pub(crate) fn next(self, health: u16, offer: u16, rules: &RegionRules, now: Instant) -> Self {
+        let fails = health < rules.down;
+        let least = self.least.min(offer);
+        // ## Up, Ramping => Down
+        let failed = |flaps| Self { phase: RegionPhase::Down { since: now }, least: offer, flaps, ..self };
+        match self.phase {
+            RegionPhase::Up if fails => {
+                let clean = (now - self.back_since).as_secs() / CLEAN.as_secs();
+                let never = self.back_since == Instant::default();
+                let again = u8::from(clean == 0 && !never);
+                let forgiven = u8::try_from(clean).unwrap_or(u8::MAX);
+                failed(self.flaps.saturating_sub(forgiven).saturating_add(again).min(MAX_FLAPS))
+            }
+            RegionPhase::Ramping { .. } if fails => failed(self.flaps.saturating_add(1).min(MAX_FLAPS)),
+            RegionPhase::Up => self,
+            // ## Ramping => Up
+            RegionPhase::Ramping { since } if now - since >= rules.ramp => {
+                Self { phase: RegionPhase::Up, least: 1000, back_since: now, ..self }
+            }
+            RegionPhase::Ramping { .. } => self,
+            // ## Down => Held
+            RegionPhase::Down { .. } if health >= rules.up && health > 0 => {
+                let hold = rules.hold.0.saturating_mul(1 << self.flaps).min(rules.hold.1);
+                Self { phase: RegionPhase::Held { until: now + hold }, least, ..self }
+            }
+            // ## Held => Down: a relapse begins anew, at the same length.
+            RegionPhase::Held { .. } if fails => Self { phase: RegionPhase::Down { since: now }, least, ..self },
+            // ## Held => Ramping
+            RegionPhase::Held { until } if now >= until => {
+                Self { phase: RegionPhase::Ramping { since: now }, least, ..self }
+            }
+            RegionPhase::Down { .. } | RegionPhase::Held { .. } => Self { least, ..self },
+        }
+    }
+
+    /// The most that it may get of its offer now, in thousandths.
+    pub(crate) fn cap(&self, rules: &RegionRules, now: Instant) -> u16 {
+        match self.phase {
+            RegionPhase::Up => 1000,
+            RegionPhase::Down { .. } | RegionPhase::Held { .. } => self.least,
+            RegionPhase::Ramping { since } => {
+                let (passed, ramp) = (now.nanos_since(since), crate::time::nanos(rules.ramp).max(1));
+                let grown = ((u128::from(passed) * 1000 / u128::from(ramp)) as u64).clamp(FIRST_SHARE, 1000);
+                let least = u64::from(self.least);
+                (least + (1000 - least.min(1000)) * grown / 1000) as u16
+            }
+        }
+    }
+}

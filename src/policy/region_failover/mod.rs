@@ -1,0 +1,303 @@
+//! `region_failover`: which region serves, when the first can not serve all.
+//!
+//! A wrapper, around what ranks the backends inside a region. For each decision it
+//!
+//! 1. draws the hard line: backends outside the residency set are out, and stay out;
+//! 2. adds up, per region, what of its capacity is healthy and how full it is;
+//! 3. lets the traffic fall to the regions in their order, each taking what its health allows ([`Spill`]), and less where
+//!    it has just come back (a hold, then a ramp);
+//! 4. passes on what falls to a region without room, so that no survivor is overrun;
+//! 5. chooses one region for the request, by the decision's seed or by its session, and puts the others behind it: a retry
+//!    finds them there.
+//!
+//! Where no region has room, critical requests use the reserve, standard ones wait for a slot, and others are refused.
+//!
+//! Fail over fast, back slowly: what a region may get falls with its health, at once. It rises again after a hold of
+//! continuous health, which doubles each time the region fails soon after it came back, and then over a ramp.
+//! The proportional spill with its factor is [Envoy's](https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/priority);
+//! room, hold and ramp are this crate's own.
+
+mod config;
+mod flow;
+
+pub use config::{Regions, Spill};
+
+use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window};
+use crate::backend::{FailureKind, Fault};
+use crate::decision::record::{Region, RegionIndex};
+use crate::decision::{Class, Reason, RegionPhase, RegionRow, RegionRules};
+use crate::facts::Priority;
+use crate::rng::{hash_str, mix};
+use config::{Name, permille};
+use flow::Ceilings;
+
+/// A policy wrapped in [`Regions`]; made by [`PolicyExt::region_failover`](super::PolicyExt::region_failover).
+#[derive(Clone, Debug)]
+pub struct RegionFailover<P> {
+    config: Regions,
+    rules: RegionRules,
+    factor: Option<u64>,
+    inner: P,
+}
+
+impl Regions {
+    /// Wraps `inner`.
+    pub fn around<P: RoutingPolicy>(self, inner: P) -> RegionFailover<P> {
+        RegionFailover { rules: self.rules(), factor: flow::factor(self.spill), config: self, inner }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<P: RoutingPolicy> RoutingPolicy for RegionFailover<P> {
+    fn name(&self) -> &'static str {
+        "region_failover"
+    }
+
+    fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+        let first = self.survey(cx, slate);
+        let ceilings = Ceilings::new(self.config.headroom, cx.facts().request_priority() == Priority::Critical);
+        let choice = self.divide(cx, &mut slate.sheet.regions[first..], &ceilings);
+        mark(cx, slate, first, choice, &ceilings);
+        slate.plan_with(&self.inner, cx);
+        // The inner policies may have ruled out all of the region.
+        while slate.advance() {
+            slate.plan_with(&self.inner, cx);
+        }
+    }
+
+    fn inner(&self) -> Option<&dyn RoutingPolicy> {
+        Some(&self.inner)
+    }
+
+    fn window(&self) -> Window {
+        match self.inner.window() {
+            Window::Pair => Window::Random,
+            window => window,
+        }
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        self.config.check(check);
+        self.inner.check(check);
+    }
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Choice {
+    /// To this row first.
+    Row(usize),
+    /// Nobody has room for it.
+    NoRoom,
+    /// Nothing speaks for one region before another.
+    Anywhere,
+}
+
+const REGION_STREAM: u64 = 0x5245_4749;
+
+impl<P: RoutingPolicy> RegionFailover<P> {
+    /// Adds up the current tier by region, and draws the hard line. The rows begin at the index that is returned, in
+    /// order of rank.
+    fn survey(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> usize {
+        let range = slate.range();
+        slate.sheet.region_rules = Some(self.rules);
+        let Some(tier) = slate.current.and_then(|tier| u8::try_from(tier).ok()) else {
+            return slate.sheet.regions.len();
+        };
+        // Planned before: what was found then is looked at anew.
+        if slate.sheet.regions.iter().any(|row| row.tier == tier) {
+            slate.sheet.regions.retain(|row| row.tier != tier);
+        }
+        let first = slate.sheet.regions.len();
+        let regular = slate.is_regular();
+        for index in range {
+            let place = slate.place(index);
+            let at = match position(&slate.sheet.regions[first..], place.region) {
+                Some(at) => first + at,
+                None => {
+                    let rank = self.rank(&slate.roster.regions[usize::from(place.region)]);
+                    let state = slate.region_state(place.region);
+                    slate.sheet.regions.push(RegionRow::new(tier, place.region, rank, state));
+                    slate.sheet.regions.len() - 1
+                }
+            };
+            let (row, mut candidate) = slate.with_region(at, index);
+            candidate.set_aside(0);
+            if row.rank.is_none() {
+                candidate.reject(Reason::OutsideResidency);
+            } else if let Some(standing) = if regular { Some(Standing::WELL) } else { Standing::of(&candidate) } {
+                add(row, place.capacity, standing, &mut candidate);
+            }
+        }
+        if !cx.attempts().is_empty() {
+            note_failures(cx, slate, first);
+        }
+        slate.sheet.regions[first..].sort_unstable_by_key(|row| (row.rank.unwrap_or(u8::MAX), row.region));
+        first
+    }
+
+    /// The place of a region in the order; `None` outside the residency set.
+    fn rank(&self, region: &Region) -> Option<u8> {
+        let is = |name: &Name| name.hash == region.hash && *name.name == *region.name;
+        if self.config.residency.as_ref().is_some_and(|allowed| !allowed.iter().any(is)) {
+            return None;
+        }
+        let tier = self.config.tiers.iter().position(|tier| tier.iter().any(is));
+        Some(u8::try_from(tier.unwrap_or(self.config.tiers.len())).unwrap_or(u8::MAX - 1))
+    }
+
+    /// Divides the traffic among the regions, and says where this request goes.
+    fn divide(&self, cx: &PlanContext<'_>, rows: &mut [RegionRow], ceilings: &Ceilings) -> Choice {
+        flow::offer(rows, self.factor, &self.rules, cx.now());
+        // What failed this request may fail it again: others first, where there are any.
+        if rows.iter().any(|row| row.allowed > 0 && !row.failed_here) {
+            for row in rows.iter_mut().filter(|row| row.failed_here) {
+                row.allowed = 0;
+            }
+        }
+        // Most of the time the first can take everything.
+        if let [first, others @ ..] = rows
+            && first.allowed >= 1000
+            && others.iter().all(|row| row.rank != first.rank && !is_held(row))
+            && ceilings.has_room(first)
+            && self.config.exercise == 0.0
+        {
+            (first.wish, first.granted) = (1000, 1000);
+            return Choice::Row(0);
+        }
+        flow::fall(rows);
+        flow::exercise(rows, permille(self.config.exercise));
+        let key = cx.facts().request_session().map_or(cx.seed, hash_str);
+        let mut draw = (mix(key, REGION_STREAM) % 1000) as u16;
+        let mut choice = Choice::Anywhere;
+        for at in 0..rows.len() {
+            let wish = rows[at].wish;
+            if wish == 0 {
+                continue;
+            }
+            let goes = flow::overflow(rows, at, ceilings);
+            if let Some(to) = goes {
+                rows[to].granted += wish;
+            }
+            if choice == Choice::Anywhere && draw < wish {
+                choice = goes.map_or(Choice::NoRoom, Choice::Row);
+            }
+            draw = draw.saturating_sub(wish);
+        }
+        choice
+    }
+}
+
+fn position(rows: &[RegionRow], region: RegionIndex) -> Option<usize> {
+    rows.iter().position(|row| row.region == region)
+}
+
+const fn is_held(row: &RegionRow) -> bool {
+    matches!(row.state.phase, RegionPhase::Held { .. })
+}
+
+/// Notes in which regions the request failed, by a fault of the backend or on the way to it.
+fn note_failures(cx: &PlanContext<'_>, slate: &mut Slate<'_>, first: usize) {
+    let blamed = |kind: FailureKind| matches!(kind.conduct().fault, Fault::Backend | Fault::Transport);
+    for attempt in cx.attempts().iter().filter(|attempt| attempt.failure().is_some_and(blamed)) {
+        let name = attempt.profile.region.as_deref().unwrap_or_default();
+        let same = |row: &&mut RegionRow| *slate.roster.regions[usize::from(row.region)].name == *name;
+        if let Some(row) = slate.sheet.regions[first..].iter_mut().find(same) {
+            row.failed_here = true;
+        }
+    }
+}
+
+/// What of a backend's capacity is healthy, and what may be used, in thousandths.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    health: u16,
+    open: u16,
+}
+
+impl Standing {
+    const WELL: Self = Self { health: 1000, open: 1000 };
+    /// Nothing is wrong with it, but it takes no request.
+    const CLOSED: Self = Self { health: 1000, open: 0 };
+    const ILL: Self = Self { health: 0, open: 0 };
+
+    /// `None` for one that may not serve the request in any state of health.
+    fn of(candidate: &Contender<'_>) -> Option<Self> {
+        let note = |note: Option<Reason>| match note {
+            Some(Reason::RampingUp { share }) => Self { health: 1000, open: share.min(1000) as u16 },
+            Some(Reason::QuotaProbe) => Self::CLOSED,
+            Some(Reason::Probe | Reason::Readmitted | Reason::Trial | Reason::RetriedHere { .. }) => Self::ILL,
+            _ => Self::WELL,
+        };
+        match candidate.rejected() {
+            None => Some(note(candidate.note())),
+            Some(Reason::AtCapacity { .. } | Reason::LostRace | Reason::RegionFull { .. }) => Some(Self::WELL),
+            Some(Reason::FailedHere { .. } | Reason::Custom { .. }) => Some(Self::CLOSED),
+            Some(reason) => match reason.class() {
+                Class::Hard => None,
+                Class::Refused => Some(Self::CLOSED),
+                Class::Soft | Class::Note => Some(Self::ILL),
+            },
+        }
+    }
+}
+
+/// Adds a backend to its region.
+fn add(row: &mut RegionRow, capacity: u64, standing: Standing, candidate: &mut Contender<'_>) {
+    let limit = candidate.profile().concurrency_limit();
+    let load = candidate.load();
+    row.capacity = row.capacity.saturating_add(capacity);
+    row.healthy = row.healthy.saturating_add(capacity.saturating_mul(standing.health.into()));
+    row.open = row.open.saturating_add(capacity.saturating_mul(standing.open.into()));
+    row.called = row.called.max(load.last_called);
+    if standing.open > 0 {
+        row.in_flight += u64::from(load.in_flight);
+        row.room = match limit {
+            Some(limit) => row.room.saturating_add(u64::from(limit) * u64::from(standing.open)),
+            None => u64::MAX,
+        };
+    }
+}
+
+/// Sets the other regions aside, and closes those that have no room.
+fn mark(cx: &PlanContext<'_>, slate: &mut Slate<'_>, first: usize, choice: Choice, ceilings: &Ceilings) {
+    let rows = slate.sheet.regions.len() - first;
+    if choice == Choice::Anywhere || (rows == 1 && choice == Choice::Row(0)) {
+        return;
+    }
+    let mut apart = false;
+    for index in slate.range() {
+        let region = slate.place(index).region;
+        let Some(at) = position(&slate.sheet.regions[first..], region) else { continue };
+        if choice == Choice::Row(at) {
+            continue;
+        }
+        apart = true;
+        let (row, mut candidate) = slate.with_region(first + at, index);
+        if row.rank.is_none() {
+            continue;
+        }
+        if ceilings.closed(row) {
+            let full = Reason::RegionFull { in_flight: narrow(row.in_flight), room: narrow(row.room / 1000) };
+            match candidate.rejected() {
+                None => candidate.reject(full),
+                // A slot that is freed is not for this request.
+                Some(Reason::AtCapacity { .. }) if cx.facts().request_priority() < Priority::Critical => {
+                    candidate.reject_instead(full);
+                }
+                Some(_) => {}
+            }
+        } else {
+            // Regions that get nothing come last, in their order.
+            let behind = at + 1 + if row.allowed == 0 { rows } else { 0 };
+            candidate.set_aside(u8::try_from(behind).unwrap_or(u8::MAX));
+        }
+    }
+    if apart && let Some(tier) = slate.tier_mut() {
+        tier.regular = false;
+    }
+}
+
+fn narrow(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
