@@ -185,7 +185,7 @@ impl Regions {
             check.error(NAME, "an empty residency set would refuse every request");
         }
         if let Spill::Proportional { overprovisioning } = self.spill
-            && !(overprovisioning >= 1.0 && overprovisioning <= MOST_OVERPROVISIONING)
+            && !(1.0..=MOST_OVERPROVISIONING).contains(&overprovisioning)
         {
             check.error(NAME, format!("an overprovisioning factor of {overprovisioning} is not in 1..=1000"));
         }
