@@ -194,7 +194,7 @@ impl Fleet {
                 }
             };
             let region = RegionIndex::try_from(region).unwrap_or(RegionIndex::MAX);
-            places.push(Place { region, capacity: 0 });
+            places.push(Place { region, limit: profile.concurrency.unwrap_or(u32::MAX), capacity: 0 });
             let limit = profile.concurrency.unwrap_or(u32::MAX).saturating_add(u32::from(bug::LIMIT_PLUS_ONE));
             member.gauge.set_limit(limit);
             seats.push((member.id, profile.clone()));
@@ -235,7 +235,7 @@ impl Fleet {
             let limited = pool.seats.iter().all(|seat| seats[*seat as usize].1.concurrency.is_some());
             for seat in &pool.seats {
                 let (seat, profile) = (*seat as usize, &seats[*seat as usize].1);
-                let weight = (profile.weight * 1000.0).clamp(0.0, 1e12) as u64;
+                let weight = (profile.weight * 1000.0).clamp(0.0, f64::from(u32::MAX)) as u64;
                 if places[seat].capacity == 0 {
                     places[seat].capacity =
                         if limited { profile.concurrency.unwrap_or(0).into() } else { weight }.max(1);
@@ -304,7 +304,12 @@ impl Pool {
         }
     }
 
-    /// The gate of a region; every region in which it has a backend has one.
+    /// The regions in which it has a backend, and how they are.
+    pub(crate) fn gates(&self) -> &[(RegionIndex, Arc<RegionGate>)] {
+        &self.gates
+    }
+
+    /// The gate of a region.
     pub(crate) fn gate(&self, region: RegionIndex) -> Option<&Arc<RegionGate>> {
         self.gates.iter().find(|(known, _)| *known == region).map(|(_, gate)| gate)
     }

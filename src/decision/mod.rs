@@ -151,8 +151,8 @@ impl Decision {
     /// Whether both decisions do the same, in the same order, for the same reasons.
     pub fn same_choice(&self, other: &Self) -> bool {
         let key = |candidate: Candidate<'_>| {
-            let Entry { level, cost, rejected, note, .. } = *candidate.entry;
-            (candidate.id(), level, cost, rejected, note)
+            let Entry { aside, level, cost, rejected, note, .. } = *candidate.entry;
+            (candidate.id(), aside, level, cost, rejected, note)
         };
         self.next() == other.next()
             && self.ranked().iter().map(Candidate::id).eq(other.ranked().iter().map(Candidate::id))
@@ -232,7 +232,8 @@ impl<'a> Candidate<'a> {
 
     /// What was noted of it beside that.
     pub fn note(&self) -> Option<Reason> {
-        self.entry.note
+        let aside = self.entry.aside > 0 && self.entry.admitted();
+        self.entry.note.or_else(|| aside.then_some(Reason::OtherRegion))
     }
 
     /// What the ranking policy compared, in that policy's unit; `None` when it was not ranked.

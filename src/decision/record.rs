@@ -33,6 +33,8 @@ pub(crate) type RegionIndex = u16;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub(crate) region: RegionIndex,
+    /// `u32::MAX` for no limit.
+    pub(crate) limit: u32,
     pub(crate) capacity: u64,
 }
 

@@ -76,8 +76,9 @@ pub(crate) struct RegionRow {
     pub(crate) healthy: u64,
     /// Of what is healthy and not refused by quotas and the like.
     pub(crate) open: u64,
-    /// Calls in flight to what is open, and how many there may be, in thousandths; `u64::MAX` for no limit.
-    pub(crate) in_flight: u64,
+    /// Calls in flight to what is open, where that was looked at, and how many there may be, in thousandths; `u64::MAX` for
+    /// no limit.
+    pub(crate) in_flight: Option<u64>,
     pub(crate) room: u64,
     /// When one of its backends was called last.
     pub(crate) called: Instant,
@@ -102,7 +103,7 @@ impl RegionRow {
             capacity: 0,
             healthy: 0,
             open: 0,
-            in_flight: 0,
+            in_flight: None,
             room: 0,
             called: Instant::from_nanos(0),
             offer: 0,
@@ -113,6 +114,11 @@ impl RegionRow {
         }
     }
 
+    /// By rank, then as in the fleet; what may not be used comes last.
+    pub(crate) fn order(&self) -> (u8, RegionIndex) {
+        (self.rank.unwrap_or(u8::MAX), self.region)
+    }
+
     /// Its health, in thousandths.
     pub(crate) const fn health(&self) -> u16 {
         share(self.healthy, self.capacity)
@@ -121,7 +127,10 @@ impl RegionRow {
     /// Whether it is filled to `ceiling` thousandths.
     pub(crate) const fn is_full(&self, ceiling: u16) -> bool {
         // Window::SIZE times u32::MAX calls, in millionths, fit.
-        self.room != u64::MAX && self.in_flight * 1_000_000 >= self.room * ceiling as u64
+        match self.in_flight {
+            Some(in_flight) => self.room != u64::MAX && in_flight * 1_000_000 >= self.room * ceiling as u64,
+            None => false,
+        }
     }
 }
 
@@ -174,8 +183,8 @@ impl<'a> RegionView<'a> {
         self.row.granted
     }
 
-    /// Calls in flight to its open backends, from this router.
-    pub const fn in_flight(&self) -> u64 {
+    /// Calls in flight to its open backends, from this router; `None` where the decision did not depend on it.
+    pub const fn in_flight(&self) -> Option<u64> {
         self.row.in_flight
     }
 
@@ -199,7 +208,8 @@ impl<'a> RegionView<'a> {
         self.rules.map_or(1000, |rules| self.row.state.cap(&rules, now))
     }
 
-    /// When one of its backends was called last: the age of what this router knows of it at first hand.
+    /// When one of its backends was called last, where that was looked at: the age of what this router knows of it at
+    /// first hand.
     pub fn last_called(&self) -> Option<Instant> {
         (self.row.called != Instant::default()).then_some(self.row.called)
     }

@@ -127,11 +127,11 @@ impl RegionView<'_> {
             if self.wish() != self.granted() {
                 write!(f, " of the traffic where {} fall to it", Percent(self.wish()))?;
             }
-            write!(f, ", {}", self.in_flight())?;
-            if let Some(room) = self.room() {
-                write!(f, " of {room}")?;
+            match (self.in_flight(), self.room()) {
+                (Some(in_flight), Some(room)) => write!(f, ", {in_flight} of {room} in flight")?,
+                (Some(in_flight), None) => write!(f, ", {in_flight} in flight")?,
+                (None, _) => {}
             }
-            write!(f, " in flight")?;
             match self.phase() {
                 RegionPhase::Up => {}
                 RegionPhase::Down { since } => write!(f, ", down for {}", Span(now - since))?,
@@ -146,7 +146,8 @@ impl RegionView<'_> {
             }
             match self.last_called() {
                 Some(called) => write!(f, ", called {} ago", Span(now - called)),
-                None => write!(f, ", never called"),
+                None if self.in_flight().is_some() => write!(f, ", never called"),
+                None => Ok(()),
             }
         })
     }

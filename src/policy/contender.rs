@@ -113,13 +113,12 @@ impl Contender<'_> {
         *self.regular = false;
     }
 
-    /// Puts `groups` of other candidates before its own; errands go first all the same.
+    /// Sets it aside, behind so many groups of other candidates; errands go first all the
+    /// same.
     #[inline]
     pub(super) const fn set_aside(&mut self, groups: u8) {
         self.entry.aside = if self.entry.level == LEVEL_PROBE { 0 } else { groups };
-        if groups > 0 && self.entry.rejected.is_none() {
-            self.note_unless_on_errand(Reason::OtherRegion);
-        }
+        *self.regular &= groups == 0;
     }
 
     /// Rules it out. A rejection that stands already is kept, for the first reason is the true one; but a hard line

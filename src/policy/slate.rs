@@ -2,8 +2,8 @@
 
 use super::survey::{Asked, Live, demote_unproven, region_filter};
 use super::{Contender, PlanContext, RoutingPolicy, Window};
-use crate::decision::record::{Entry, LEVEL_NORMAL, Place, RegionIndex, Roster, Sheet, Tier};
-use crate::decision::{Next, Reason, RegionRow, RegionState};
+use crate::decision::record::{Entry, LEVEL_NORMAL, Place, Region, RegionIndex, Roster, Sheet, Tier};
+use crate::decision::{Next, Reason, RegionRow};
 use crate::fleet::{Pool, Start};
 use crate::rng::{Rng, hash_str, mix};
 use crate::time::Instant;
@@ -155,8 +155,11 @@ impl Slate<'_> {
     pub(super) fn advance(&mut self) -> bool {
         let range = self.range();
         let entries = &mut self.sheet.entries[range];
+        if entries.iter().any(Entry::ready) {
+            return false;
+        }
         let nearest = entries.iter().filter(|entry| entry.admitted()).map(|entry| entry.aside).min();
-        let Some(nearest) = nearest.filter(|nearest| *nearest > 0) else { return false };
+        let Some(nearest) = nearest else { return false };
         for entry in entries.iter_mut().filter(|entry| entry.aside == nearest) {
             entry.aside = 0;
         }
@@ -225,22 +228,6 @@ impl Slate<'_> {
         };
     }
 
-    /// Where the backend behind an entry stands.
-    #[inline]
-    pub(super) fn place(&self, index: usize) -> Place {
-        self.roster.places[self.sheet.entries[index].seat as usize]
-    }
-
-    /// A row of the regions, and a candidate.
-    #[inline]
-    pub(super) fn with_region(&mut self, row: usize, index: usize) -> (&mut RegionRow, Contender<'_>) {
-        let Sheet { entries, readings, tiers, regions, .. } = &mut *self.sheet;
-        let (entry, readings) = (&mut entries[index], &mut readings[index]);
-        let regular = &mut tiers[usize::from(entry.tier)].regular;
-        let (source, roster, now, lenient) = (&self.source, self.roster, self.asked.now, self.lenient);
-        (&mut regions[row], Contender { entry, readings, regular, source, roster, now, lenient })
-    }
-
     pub(super) fn contender(&mut self, index: usize) -> Contender<'_> {
         let tier = usize::from(self.sheet.entries[index].tier);
         Contender {
@@ -286,18 +273,57 @@ impl Slate<'_> {
         self.current.is_some_and(|tier| self.sheet.tiers[tier].regular)
     }
 
-    /// What is remembered of a region of the current tier.
-    pub(super) fn region_state(&self, region: RegionIndex) -> RegionState {
-        let Some(current) = self.current else { return RegionState::UP };
-        let model = self.sheet.tiers[current].model;
+    /// A row for each region of the current tier, with what is remembered of it; they begin at the index that is
+    /// returned, by rank and then in the order of the fleet. Rows of an earlier look at the tier are gone.
+    pub(super) fn open_regions(&mut self, rank: impl Fn(&Region) -> Option<u8>) -> usize {
+        let Some(current) = self.current else { return self.sheet.regions.len() };
+        let (tier, model) = (current as u8, self.sheet.tiers[current].model);
+        let Sheet { regions, .. } = &mut *self.sheet;
+        if regions.iter().any(|row| row.tier == tier) {
+            regions.retain(|row| row.tier != tier);
+        }
+        let first = regions.len();
+        let mut add = |region: RegionIndex, state| {
+            let rank = rank(&self.roster.regions[usize::from(region)]);
+            regions.push(RegionRow::new(tier, region, rank, state));
+        };
         match self.source {
             Source::Live { live, .. } => {
-                live.fleet.pool(model).gate(region).map_or(RegionState::UP, |gate| gate.read())
+                for (region, gate) in live.fleet.pool(model).gates() {
+                    add(*region, gate.read());
+                }
             }
             Source::Recorded(sheet) => {
-                let same = |row: &&RegionRow| row.region == region && sheet.tiers[usize::from(row.tier)].model == model;
-                sheet.regions.iter().find(same).map_or(RegionState::UP, |row| row.before)
+                let same = |row: &&RegionRow| sheet.tiers[usize::from(row.tier)].model == model;
+                sheet.regions.iter().filter(same).for_each(|row| add(row.region, row.before));
             }
+        }
+        let rows = &mut regions[first..];
+        if !rows.is_sorted_by_key(RegionRow::order) {
+            rows.sort_unstable_by_key(RegionRow::order);
+        }
+        first
+    }
+
+    /// Visits every candidate of the current tier, those that were rejected or set aside too, with the row of its region
+    /// and where that row stands.
+    #[inline]
+    pub(super) fn each_with_region(
+        &mut self,
+        first: usize,
+        mut visit: impl FnMut(usize, &mut RegionRow, Place, &mut Contender<'_>),
+    ) {
+        let range = self.range();
+        let Some(tier) = self.current else { return };
+        let Sheet { entries, readings, tiers, regions, .. } = &mut *self.sheet;
+        let regular = &mut tiers[tier].regular;
+        let rows = &mut regions[first..];
+        let (source, roster, now, lenient) = (&self.source, self.roster, self.asked.now, self.lenient);
+        for (entry, readings) in entries[range.clone()].iter_mut().zip(&mut readings[range]) {
+            let place = roster.places[entry.seat as usize];
+            let Some(at) = rows.iter().position(|row| row.region == place.region) else { continue };
+            let mut candidate = Contender { entry, readings, regular, source, roster, now, lenient };
+            visit(at, &mut rows[at], place, &mut candidate);
         }
     }
 

@@ -24,7 +24,7 @@ pub use config::{Regions, Spill};
 
 use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window};
 use crate::backend::{FailureKind, Fault};
-use crate::decision::record::{Region, RegionIndex};
+use crate::decision::record::Region;
 use crate::decision::{Class, Reason, RegionPhase, RegionRow, RegionRules};
 use crate::facts::Priority;
 use crate::rng::{hash_str, mix};
@@ -54,10 +54,19 @@ impl<P: RoutingPolicy> RoutingPolicy for RegionFailover<P> {
     }
 
     fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
-        let first = self.survey(cx, slate);
+        slate.range();
+        let regular = slate.is_regular();
+        let first = self.survey(cx, slate, regular);
         let ceilings = Ceilings::new(self.config.headroom, cx.facts().request_priority() == Priority::Critical);
-        let choice = self.divide(cx, &mut slate.sheet.regions[first..], &ceilings);
-        mark(cx, slate, first, choice, &ceilings);
+        if !self.first_takes_all(cx, &mut slate.sheet.regions[first..], &ceilings) {
+            slate.each_with_region(first, |at, row, _, candidate| {
+                if at > 0 && row.rank.is_some() {
+                    look_at_load(row, candidate, regular);
+                }
+            });
+            let choice = self.divide(cx, &mut slate.sheet.regions[first..], &ceilings);
+            mark(cx, slate, first, choice, &ceilings);
+        }
         slate.plan_with(&self.inner, cx);
         // The inner policies may have ruled out all of the region.
         while slate.advance() {
@@ -98,41 +107,31 @@ const REGION_STREAM: u64 = 0x5245_4749;
 impl<P: RoutingPolicy> RegionFailover<P> {
     /// Adds up the current tier by region, and draws the hard line. The rows begin at the index that is returned, in
     /// order of rank.
-    fn survey(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> usize {
-        let range = slate.range();
+    fn survey(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>, regular: bool) -> usize {
         slate.sheet.region_rules = Some(self.rules);
-        let Some(tier) = slate.current.and_then(|tier| u8::try_from(tier).ok()) else {
-            return slate.sheet.regions.len();
-        };
-        // Planned before: what was found then is looked at anew.
-        if slate.sheet.regions.iter().any(|row| row.tier == tier) {
-            slate.sheet.regions.retain(|row| row.tier != tier);
-        }
-        let first = slate.sheet.regions.len();
-        let regular = slate.is_regular();
-        for index in range {
-            let place = slate.place(index);
-            let at = match position(&slate.sheet.regions[first..], place.region) {
-                Some(at) => first + at,
-                None => {
-                    let rank = self.rank(&slate.roster.regions[usize::from(place.region)]);
-                    let state = slate.region_state(place.region);
-                    slate.sheet.regions.push(RegionRow::new(tier, place.region, rank, state));
-                    slate.sheet.regions.len() - 1
-                }
-            };
-            let (row, mut candidate) = slate.with_region(at, index);
-            candidate.set_aside(0);
+        let first = slate.open_regions(|region| self.rank(region));
+        slate.each_with_region(first, |at, row, place, candidate| {
+            // As it will be most of the time: the first region serves, and the others stand behind in their order.
+            candidate.set_aside(at as u8);
             if row.rank.is_none() {
-                candidate.reject(Reason::OutsideResidency);
-            } else if let Some(standing) = if regular { Some(Standing::WELL) } else { Standing::of(&candidate) } {
-                add(row, place.capacity, standing, &mut candidate);
+                return candidate.reject(Reason::OutsideResidency);
             }
-        }
+            if let Some(standing) = Standing::of(candidate, regular) {
+                row.capacity += place.capacity;
+                row.healthy += place.capacity * u64::from(standing.health);
+                row.open += place.capacity * u64::from(standing.open);
+                row.room = row.room.saturating_add(match place.limit {
+                    u32::MAX if standing.open > 0 => u64::MAX,
+                    limit => u64::from(limit) * u64::from(standing.open),
+                });
+            }
+            if at == 0 {
+                look_at_load(row, candidate, regular);
+            }
+        });
         if !cx.attempts().is_empty() {
             note_failures(cx, slate, first);
         }
-        slate.sheet.regions[first..].sort_unstable_by_key(|row| (row.rank.unwrap_or(u8::MAX), row.region));
         first
     }
 
@@ -146,24 +145,27 @@ impl<P: RoutingPolicy> RegionFailover<P> {
         Some(u8::try_from(tier.unwrap_or(self.config.tiers.len())).unwrap_or(u8::MAX - 1))
     }
 
+    /// Sees what each region offers; whether the first takes all of the traffic, as it does most of the time.
+    fn first_takes_all(&self, cx: &PlanContext<'_>, rows: &mut [RegionRow], ceilings: &Ceilings) -> bool {
+        flow::offer(rows, self.factor, &self.rules, cx.now());
+        let [first, others @ ..] = rows else { return false };
+        let all = first.allowed >= 1000 && !first.failed_here && ceilings.has_room(first);
+        // Nobody has a claim beside it.
+        let alone = |row: &RegionRow| row.rank != first.rank && row.allowed > 0 && !is_held(row);
+        if !(all && others.iter().all(alone) && self.config.exercise == 0.0) {
+            return false;
+        }
+        (first.wish, first.granted) = (1000, 1000);
+        true
+    }
+
     /// Divides the traffic among the regions, and says where this request goes.
     fn divide(&self, cx: &PlanContext<'_>, rows: &mut [RegionRow], ceilings: &Ceilings) -> Choice {
-        flow::offer(rows, self.factor, &self.rules, cx.now());
         // What failed this request may fail it again: others first, where there are any.
         if rows.iter().any(|row| row.allowed > 0 && !row.failed_here) {
             for row in rows.iter_mut().filter(|row| row.failed_here) {
                 row.allowed = 0;
             }
-        }
-        // Most of the time the first can take everything.
-        if let [first, others @ ..] = rows
-            && first.allowed >= 1000
-            && others.iter().all(|row| row.rank != first.rank && !is_held(row))
-            && ceilings.has_room(first)
-            && self.config.exercise == 0.0
-        {
-            (first.wish, first.granted) = (1000, 1000);
-            return Choice::Row(0);
         }
         flow::fall(rows);
         flow::exercise(rows, permille(self.config.exercise));
@@ -186,10 +188,6 @@ impl<P: RoutingPolicy> RegionFailover<P> {
         }
         choice
     }
-}
-
-fn position(rows: &[RegionRow], region: RegionIndex) -> Option<usize> {
-    rows.iter().position(|row| row.region == region)
 }
 
 const fn is_held(row: &RegionRow) -> bool {
@@ -222,7 +220,12 @@ impl Standing {
     const ILL: Self = Self { health: 0, open: 0 };
 
     /// `None` for one that may not serve the request in any state of health.
-    fn of(candidate: &Contender<'_>) -> Option<Self> {
+    #[inline]
+    fn of(candidate: &Contender<'_>, regular: bool) -> Option<Self> {
+        if regular { Some(Self::WELL) } else { Self::found(candidate) }
+    }
+
+    fn found(candidate: &Contender<'_>) -> Option<Self> {
         let note = |note: Option<Reason>| match note {
             Some(Reason::RampingUp { share }) => Self { health: 1000, open: share.min(1000) as u16 },
             Some(Reason::QuotaProbe) => Self::CLOSED,
@@ -242,49 +245,32 @@ impl Standing {
     }
 }
 
-/// Adds a backend to its region.
-fn add(row: &mut RegionRow, capacity: u64, standing: Standing, candidate: &mut Contender<'_>) {
-    let limit = candidate.profile().concurrency_limit();
+/// Adds what is in flight at a backend to its region.
+fn look_at_load(row: &mut RegionRow, candidate: &mut Contender<'_>, regular: bool) {
+    let Some(Standing { open, .. }) = Standing::of(candidate, regular) else { return };
     let load = candidate.load();
-    row.capacity = row.capacity.saturating_add(capacity);
-    row.healthy = row.healthy.saturating_add(capacity.saturating_mul(standing.health.into()));
-    row.open = row.open.saturating_add(capacity.saturating_mul(standing.open.into()));
     row.called = row.called.max(load.last_called);
-    if standing.open > 0 {
-        row.in_flight += u64::from(load.in_flight);
-        row.room = match limit {
-            Some(limit) => row.room.saturating_add(u64::from(limit) * u64::from(standing.open)),
-            None => u64::MAX,
-        };
-    }
+    row.in_flight = Some(row.in_flight.unwrap_or(0) + u64::from(load.in_flight) * u64::from(open > 0));
 }
 
 /// Sets the other regions aside, and closes those that have no room.
 fn mark(cx: &PlanContext<'_>, slate: &mut Slate<'_>, first: usize, choice: Choice, ceilings: &Ceilings) {
     let rows = slate.sheet.regions.len() - first;
-    if choice == Choice::Anywhere || (rows == 1 && choice == Choice::Row(0)) {
-        return;
-    }
-    let mut apart = false;
-    for index in slate.range() {
-        let region = slate.place(index).region;
-        let Some(at) = position(&slate.sheet.regions[first..], region) else { continue };
-        if choice == Choice::Row(at) {
-            continue;
+    let critical = cx.facts().request_priority() == Priority::Critical;
+    slate.each_with_region(first, |at, row, _, candidate| {
+        if choice == Choice::Row(at) || choice == Choice::Anywhere {
+            return candidate.set_aside(0);
         }
-        apart = true;
-        let (row, mut candidate) = slate.with_region(first + at, index);
         if row.rank.is_none() {
-            continue;
+            return;
         }
         if ceilings.closed(row) {
-            let full = Reason::RegionFull { in_flight: narrow(row.in_flight), room: narrow(row.room / 1000) };
+            let full =
+                Reason::RegionFull { in_flight: narrow(row.in_flight.unwrap_or(0)), room: narrow(row.room / 1000) };
             match candidate.rejected() {
                 None => candidate.reject(full),
                 // A slot that is freed is not for this request.
-                Some(Reason::AtCapacity { .. }) if cx.facts().request_priority() < Priority::Critical => {
-                    candidate.reject_instead(full);
-                }
+                Some(Reason::AtCapacity { .. }) if !critical => candidate.reject_instead(full),
                 Some(_) => {}
             }
         } else {
@@ -292,10 +278,7 @@ fn mark(cx: &PlanContext<'_>, slate: &mut Slate<'_>, first: usize, choice: Choic
             let behind = at + 1 + if row.allowed == 0 { rows } else { 0 };
             candidate.set_aside(u8::try_from(behind).unwrap_or(u8::MAX));
         }
-    }
-    if apart && let Some(tier) = slate.tier_mut() {
-        tier.regular = false;
-    }
+    });
 }
 
 fn narrow(number: u64) -> u32 {
