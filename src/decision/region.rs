@@ -128,8 +128,10 @@ impl RegionRow {
     pub(crate) const fn is_full(&self, ceiling: u16) -> bool {
         // Window::SIZE times u32::MAX calls, in millionths, fit.
         match self.in_flight {
-            Some(in_flight) => self.room != u64::MAX && in_flight * 1_000_000 >= self.room * ceiling as u64,
-            None => false,
+            Some(in_flight) if self.room > 0 && self.room < u64::MAX => {
+                in_flight * 1_000_000 >= self.room * ceiling as u64
+            }
+            _ => false,
         }
     }
 }

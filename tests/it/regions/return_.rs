@@ -1,10 +1,12 @@
 //! A region goes at once, and comes back slowly.
 
 use super::{close, fleet, shares};
-use crate::support::{Log, Opinion, Told, World, always, ms, plain, secs, within};
+use crate::support::{ANSWER, Log, Opinion, Script, Told, World, always, fail, ms, plain, secs, within};
 use fallway::decision::RegionPhase;
-use fallway::policy::{FailSafe, PolicyExt, Regions, round_robin};
-use fallway::{CallOptions, Profile};
+use fallway::policy::{FailSafe, PolicyExt, Regions, predicted_ttft, round_robin};
+use fallway::time::Timer;
+use fallway::{CallOptions, FailureKind, Profile};
+use std::time::Duration;
 
 /// Sends a request every 100 ms for so many seconds.
 fn traffic(world: &World, router: &crate::support::TestRouter, seconds: u64) {
@@ -23,8 +25,7 @@ fn a_lost_region_is_held_and_ramped() {
     let (world, log) = (World::new(), Log::default());
     let opinion = Opinion::default();
     let policy = round_robin().region_failover(Regions::new("a").then("b")).fail_safe(FailSafe::default());
-    let members =
-        ["a1", "a2", "b1", "b2"].map(|id| (Profile::new(id).region(&id[..1]), always(crate::support::ANSWER)));
+    let members = ["a1", "a2", "b1", "b2"].map(|id| (Profile::new(id).region(&id[..1]), always(ANSWER)));
     for slot in 0..4 {
         opinion.fresh(slot, 1000, world.now());
     }
@@ -69,6 +70,39 @@ fn a_lost_region_is_held_and_ramped() {
         .collect();
     let step = |from, to| ("a".to_owned(), from, to);
     assert_eq!(told, [step("up", "down"), step("down", "held"), step("held", "ramping"), step("ramping", "up")]);
+}
+
+#[test]
+fn a_region_that_refused_every_call_is_probed_held_and_ramped() {
+    let world = World::new();
+    let profiles = ["a1", "a2", "b1", "b2"].map(|id| Profile::new(id).region(&id[..1]).concurrency(8));
+    let outage = secs(1_002)..secs(1_010);
+    let members = profiles.map(|profile| {
+        let (timer, outage, a) = (world.timer().clone(), outage.clone(), profile.region_name() == Some("a"));
+        let script: Script = Box::new(move |_| {
+            let now = Duration::from_nanos(timer.now().as_nanos());
+            if a && outage.contains(&now) { fail(FailureKind::Unreachable) } else { ANSWER }
+        });
+        (profile, script)
+    });
+    let policy = predicted_ttft().region_failover(Regions::new("a").then("b")).fail_safe(FailSafe::default());
+    let (router, [a1, a2, ..]) = world.fleet(world.router(policy), members);
+    let calls = || a1.calls() + a2.calls();
+    let mut attempts = 0;
+    let mut seconds = Vec::new();
+    for _ in 0..130 {
+        let before = calls();
+        for _ in 0..10 {
+            attempts += world.call(&router, within(secs(5))).unwrap().attempts().len();
+            world.run_for(ms(80));
+        }
+        seconds.push(calls() - before);
+    }
+    assert_eq!(seconds[0], 10);
+    assert!(seconds[3..10].iter().all(|second| *second <= 4), "only probes: {seconds:?}");
+    assert!(seconds[15..40].iter().sum::<u64>() <= 12, "held: {seconds:?}");
+    assert!(seconds[120..].iter().all(|second| *second >= 9), "back: {seconds:?}");
+    assert!(attempts <= 1_330, "{attempts}");
 }
 
 #[test]
@@ -155,7 +189,7 @@ fn a_fleet_that_changes_keeps_what_is_remembered_of_its_regions() {
     traffic(&world, &router, 1);
     let down = phase(&router);
     assert!(matches!(down, RegionPhase::Down { .. }));
-    let fresh = world.backend("a-9", always(crate::support::ANSWER));
+    let fresh = world.backend("a-9", always(ANSWER));
     router.update(|fleet| fleet.add(Profile::new("a-9").region("a"), fresh)).unwrap();
     let remembered = router.explain(&CallOptions::new(plain()));
     assert_eq!(remembered.regions().next().unwrap().health(), 500);
