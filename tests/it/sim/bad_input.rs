@@ -135,11 +135,22 @@ fn a_line_of_a_trace_that_makes_no_sense_is_named() {
         ("3,5,6\n5,5,6\n4,5,6", "line 3: the time 4 is before that of the line above"),
         ("3,5,6\n1,5,6", "line 2: the time 1 is before the first"),
     ] {
+        ("3,5,6\n1e300,5,6", "line 2: the time 1e300 is too far from the first"),
+        ("NaN,5,6\n1,5,6", r#"line 1: "NaN" is no time"#),
+        ("inf,5,6\n1,5,6", r#"line 1: "inf" is no time"#),
+        ("TIMESTAMP,ContextTokens\n1,5", "line 1: 2 columns where there should be 3"),
+        ("what is this", "line 1: 1 columns where there should be 3"),
+        (
+            "TIMESTAMP,GeneratedTokens,ContextTokens\n1,5,6",
+            "line 1: the column GeneratedTokens stands where ContextTokens should be",
+        ),
         assert_eq!(Trace::parse(text).unwrap_err().to_string(), expected, "{text:?}");
     }
     assert_eq!(Lengths::of([]), None);
-    let trace = Trace::parse("0,5,6\r\n1,0,0\r\n").unwrap();
-    assert_eq!((trace.len(), trace.is_empty()), (2, false));
+    for text in ["0,5,6\r\n1,0,0\r\n", "\u{feff}TIMESTAMP,ContextTokens,GeneratedTokens\n0,5,6\n1,5,6"] {
+        let trace = Trace::parse(text).unwrap();
+        assert_eq!((trace.len(), trace.is_empty()), (2, false));
+    }
 }
 
 #[test]
@@ -203,3 +214,4 @@ fn what_is_extreme_is_played() {
     }
     assert_eq!(short().requests(0).run(|_| default_stack()).unwrap().goodput(), 1.0);
 }
+        short().trace(Trace::parse("0,5,5\n1.8e19,5,5").unwrap()),
