@@ -112,8 +112,8 @@ impl World {
     pub const SLO: Duration = Duration::from_secs(2);
     /// The time that callers give a request, in all.
     pub const DEADLINE: Duration = Duration::from_secs(60);
-    /// How old a load report is at most.
-    pub const REPORTS_EVERY: Duration = Duration::from_millis(100);
+    /// How old a load report is at most: as llm-d's scheduler has it (`--refresh-metrics-interval`).
+    pub const REPORTS_EVERY: Duration = Duration::from_millis(50);
 
     /// One router, half of the fleet's capacity in requests like those of the Azure conversation trace, five minutes,
     /// no server yet.
@@ -323,7 +323,7 @@ impl World {
         self
     }
 
-    /// How often servers report their load to who asks for reports; default every 100 ms.
+    /// How often servers report their load to who asks for reports; default every 50 ms.
     #[must_use]
     pub const fn reports_every(mut self, time: Duration) -> Self {
         self.reports_every = time;

@@ -39,6 +39,18 @@ fn an_unequal_pool_has_half_the_tail_of_the_fewest_in_flight() {
     }
 }
 
+/// Also beside those who ask the servers how they are.
+#[test]
+fn an_unequal_pool_has_the_shortest_tail_of_all_without_reports_and_with_them() {
+    for stage in stages(Scenario::S1, 32, 1) {
+        let ours = play(&stage, "fallway").1.ttft_p99;
+        for name in ["llm_d", "prequal"] {
+            let theirs = play(&stage, name).1.ttft_p99;
+            assert!(ours < theirs, "{ours} s, and {theirs} s of {name}");
+        }
+    }
+}
+
 #[test]
 fn a_gray_server_costs_next_to_nothing() {
     for seed in [1, 2] {
