@@ -108,6 +108,7 @@ fn a_setting_that_makes_no_sense_is_named() {
         (small().critical_share(f64::NAN), "critical_share and impatient"),
         (small().impatient(2.0, secs(1)), "critical_share and impatient"),
         (small().replay_safe_share(-0.5), "replay_safe_share"),
+        (small().round_trip("eu", "uss", secs(1)), "round_trip"),
     ] {
         let error = error(&world);
         let WorldError::Setting { name, what } = &error else { panic!("{setting}: {error}") };
