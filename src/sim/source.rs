@@ -91,12 +91,22 @@ impl<'w> Source<'w> {
         Facts::model(self.model.clone())
     }
 
-    fn load(&mut self) -> f64 {
+    /// The moment so many mean gaps after the clock, each as long as the load of its time makes it.
+    fn after(&mut self, gap: f64) -> f64 {
         let steps = &self.world.load;
-        while steps.get(self.step + 1).is_some_and(|(from, _)| from.as_secs_f64() <= self.clock) {
-            self.step += 1;
+        let (mut clock, mut left) = (self.clock, gap);
+        loop {
+            let rate = self.capacity * steps[self.step].1;
+            let at = clock + left / rate;
+            match steps.get(self.step + 1).map(|(from, _)| from.as_secs_f64()) {
+                Some(next) if at >= next => {
+                    left = (left - (next - clock) * rate).max(0.0);
+                    clock = next;
+                    self.step += 1;
+                }
+                _ => return at,
+            }
         }
-        steps[self.step].1
     }
 
     /// When the next comes and how long it is.
@@ -107,10 +117,9 @@ impl<'w> Source<'w> {
             let stretch = trace.rate() / (self.capacity * self.world.load[0].1);
             return (at.as_secs_f64() * stretch, prompt, output);
         }
-        let rate = self.capacity * self.load();
-        let gap = self.gaps.draw() / rate;
+        let gap = self.gaps.draw();
         let (prompt, output) = self.world.lengths.draw(&mut self.lengths);
-        (self.clock + gap, prompt, output)
+        (self.after(gap), prompt, output)
     }
 }
 

@@ -39,6 +39,17 @@ fn load_is_what_was_asked_for() {
 }
 
 #[test]
+fn a_flood_after_silence_begins_on_time() {
+    // A gap of the silence is five hundred seconds long on average.
+    let world = World::new().pool("s", 4).load_steps([(secs(0), 1e-4), (secs(50), 0.8), (secs(60), 1e-4)]);
+    for seed in 1..20 {
+        let run = run(&world.clone().lasting(secs(500)).seed(seed));
+        let flood = run.between(50.0, 60.0).count() as f64;
+        assert!((150.0..250.0).contains(&flood) && run.records().len() as f64 - flood < 10.0, "seed {seed}: {flood}");
+    }
+}
+
+#[test]
 fn load_one_is_where_queues_begin_to_grow() {
     let late = |load: f64| {
         let run = run(&World::new().pool("s", 4).load(load).lasting(secs(400)));
