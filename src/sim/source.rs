@@ -22,6 +22,8 @@ pub(super) struct Source<'w> {
     clock: f64,
     step: usize,
     number: u64,
+    /// Requests after the warm-up.
+    counted: u64,
     tenants: Vec<(Arc<str>, f64)>,
     model: Arc<str>,
 }
@@ -63,6 +65,7 @@ impl<'w> Source<'w> {
             clock: 0.0,
             step: 0,
             number: 0,
+            counted: 0,
             tenants: tenants.collect(),
             model: Arc::from(world.servers[0].model.as_str()),
         }
@@ -128,7 +131,7 @@ impl Iterator for Source<'_> {
 
     fn next(&mut self) -> Option<Arrival> {
         let world = self.world;
-        if world.requests.is_some_and(|most| self.number >= most) {
+        if world.requests.is_some_and(|most| self.counted >= most) {
             return None;
         }
         let (at, prompt, output) = self.next_row();
@@ -138,6 +141,7 @@ impl Iterator for Source<'_> {
         }
         let number = self.number;
         self.number += 1;
+        self.counted += u64::from(at >= world.warm_up.as_secs_f64());
         let router = self.places.below(world.routers);
         let point = self.callers.unit();
         let tenant = self.tenants.iter().position(|(_, upto)| point < *upto).unwrap_or(0);

@@ -245,7 +245,7 @@ impl World {
         self
     }
 
-    /// At most so many requests.
+    /// At most so many requests that count: those of the [warm-up](Self::warm_up) come before them.
     #[must_use]
     pub const fn requests(mut self, count: u64) -> Self {
         self.requests = Some(count);
