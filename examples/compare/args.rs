@@ -26,7 +26,7 @@ compare [--scenario NAME]... [--policy NAME]... [--seed N]... [--routers M]... [
   --seed N         everything random follows from it; default 1, 2 and 3
   --routers M      how many routers share the fleet; default 1 and 32
   --load X         instead of the scenario's own: 1 is all that the servers can serve
-  --requests N     at most so many requests for each run
+  --requests N     at most so many requests for each run after its warm-up
   --trace FILE     lengths of requests: of the Azure or the Mooncake form; arrivals stay those of the scenario
   --json           a JSON object for each run on standard output, and no tables
   --report FILE    where the HTML report goes; default target/compare.html";

@@ -15,7 +15,7 @@ mod report;
 use args::{Args, USAGE};
 use fallway::sim::baselines::Contestant;
 use fallway::sim::scenarios::{Measured, Settings, Stage};
-use fallway::sim::{Run, secs};
+use fallway::sim::{Ended, Run, secs};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use report::{Chapter, Row};
 use serde_json::{Value, json};
@@ -142,16 +142,20 @@ impl Job {
     }
 }
 
-/// The times to first token in a hundred steps. What was not answered in time never comes.
+/// The times to first token in a hundred steps, as shares of all requests. What got no whole answer never comes.
 fn cdf(run: &Run) -> Vec<(f64, f64)> {
-    (1..=100).map(|step| f64::from(step) / 100.0).map(|share| (run.ttft(share), share)).collect()
+    let answered = run.counted().filter(|record| record.ended == Ended::Completed);
+    let mut times: Vec<_> = answered.filter_map(|record| record.first).collect();
+    times.sort_by(f64::total_cmp);
+    let all = run.requests();
+    let time = |step: usize| times.get((all * step).div_ceil(100).checked_sub(1)?).copied();
+    (1..=100).filter_map(|step| Some((time(step)?, step as f64 / 100.0))).collect()
 }
 
 fn line(job: &Job, played: &Played, oracle: f64) -> Value {
     let measured = &played.measured;
-    json!({
+    let mut line = json!({
         "scenario": job.stage.scenario().name(),
-        "variant": job.stage.variant(),
         "policy": job.contestant.name(),
         "seed": job.seed,
         "routers": job.routers,
@@ -172,7 +176,11 @@ fn line(job: &Job, played: &Played, oracle: f64) -> Value {
         "share_max": measured.share_max,
         "oracle_ttft_p99_s": oracle,
         "decisions_hash": format!("{:016x}", played.hash),
-    })
+    });
+    if !job.stage.variant().is_empty() {
+        line["variant"] = job.stage.variant().into();
+    }
+    line
 }
 
 /// The runs of each stage beside each other, with medians over the seeds.
@@ -240,9 +248,53 @@ fn print(chapter: &Chapter) {
     );
     for row in chapter.rows.iter().chain(&chapter.oracle) {
         let recover = row.recover.map_or("-".to_owned(), |seconds| format!("{seconds:.0}"));
-        println!(
-            "{:16} {:>8.4} {:>9.3} {:>9.3} {:>9.3} {:>9.3} {:>7.3} {:>9}",
-            row.policy, row.goodput, row.ttft_p50, row.ttft_p90, row.ttft_p99, row.attempts, row.wasted, recover
-        );
+        let figure = |value: f64, digits| if value.is_nan() { "-".into() } else { format!("{value:.digits$}") };
+        let [p50, p90, p99, attempts, wasted] =
+            [row.ttft_p50, row.ttft_p90, row.ttft_p99, row.attempts, row.wasted].map(|value| figure(value, 3));
+        let goodput = figure(row.goodput, 4);
+        println!("{:16} {goodput:>8} {p50:>9} {p90:>9} {p99:>9} {attempts:>9} {wasted:>7} {recover:>9}", row.policy);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fallway::sim::scenarios::Scenario;
+
+    const KEYS: &str = "attempts_per_request cost decisions_hash e2e_p99_s goodput jain load oracle_ttft_p99_s policy \
+                        rate_limited_per_1k requests routers scenario seed share_max time_to_detect_s \
+                        time_to_recover_s ttft_p50_s ttft_p90_s ttft_p99_s wasted_token_share";
+
+    fn jobs_of(scenario: Scenario, requests: u64) -> Vec<Job> {
+        let settings = Settings { requests: Some(requests), ..Settings::default() };
+        let contestant = Contestant::by_name("round_robin").unwrap();
+        let job = |stage| Job { stage, contestant, seed: u64::MAX, routers: 1 };
+        scenario.stages(&settings).into_iter().map(job).collect()
+    }
+
+    #[test]
+    fn a_line_has_the_same_keys_for_every_scenario() {
+        for scenario in Scenario::ALL {
+            let jobs = jobs_of(scenario, 0);
+            for job in &jobs {
+                let mut line = line(job, &job.play().unwrap(), f64::NAN);
+                let variant = line.as_object_mut().unwrap().remove("variant");
+                assert_eq!(variant.is_some(), jobs.len() > 1, "{scenario:?}");
+                let keys: Vec<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
+                assert_eq!(keys.join(" "), KEYS, "{scenario:?}");
+                assert_eq!((&line["goodput"], line["seed"].as_u64()), (&Value::Null, Some(u64::MAX)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_failed_has_no_place_in_a_curve() {
+        // Up to the middle of the fault, where one in ten fails.
+        let job = &jobs_of(Scenario::S2, 6_000)[1];
+        let run = job.stage.run(job.contestant).unwrap();
+        let (last, share) = *cdf(&run).last().unwrap();
+        let whole = run.counted().filter(|record| record.ended == Ended::Completed).count();
+        let whole = whole as f64 / run.requests() as f64;
+        assert!(whole < 0.95 && share <= whole && share > whole - 0.01 && last > run.ttft(0.5), "{share} {whole}");
     }
 }

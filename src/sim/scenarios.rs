@@ -34,7 +34,7 @@ pub struct Settings {
     pub routers: usize,
     /// Instead of the scenario's own load.
     pub load: Option<f64>,
-    /// At most so many requests.
+    /// At most so many requests that count: those of the warm-up come before them.
     pub requests: Option<u64>,
     /// Lengths of requests instead of those of the Azure conversation trace. The arrivals stay those of the scenario.
     pub trace: Option<Trace>,
@@ -53,7 +53,7 @@ pub struct Stage {
     counted: (f64, f64),
 }
 
-/// The figures of one run.
+/// The figures of one run. Where no request counts, they are no numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
     /// How many requests came after the warm-up.
@@ -77,10 +77,12 @@ pub struct Measured {
     /// Dollars.
     pub cost: f64,
     /// Seconds from the fault's start until the policy had answered to it: in windows of five seconds, goodput stays
-    /// above 0.95 (S8: the mean time to first token within a quarter of what it is in the end of the fault).
+    /// above 0.95 (S8: the mean time to first token within a quarter of what it is in the end of the fault). Nothing is
+    /// told of a run that ended before the fault did.
     pub time_to_detect: Option<f64>,
     /// Seconds from the fault's end until the run is as before (S2, S4: goodput 0.99 in windows of five seconds, for
-    /// good; S8: mean time to first token within 10 % of that before, in windows of ten).
+    /// good; S8: mean time to first token within 10 % of that before, in windows of ten). Nothing is told of a run that
+    /// ended less than a minute after the fault.
     pub time_to_recover: Option<f64>,
     /// Jain's index over tenants.
     pub jain: f64,
@@ -271,6 +273,7 @@ impl Stage {
     pub fn measure(&self, run: &Run) -> Measured {
         let (from, to) = self.counted;
         let recovered = self.windows.first().map(|window| window.1);
+        let last_came = run.records().last().map_or(0.0, |record| record.at);
         let (time_to_detect, time_to_recover) = match self.scenario {
             Scenario::S8 => self.reaction(run),
             Scenario::S2 | Scenario::S4 => {
@@ -281,22 +284,25 @@ impl Stage {
             }
             _ => (None, None),
         };
+        let requests = run.requests();
+        let known = |value: f64| if requests > 0 { value } else { f64::NAN };
         Measured {
-            requests: run.requests(),
+            requests,
             goodput: match self.scenario {
-                Scenario::S16 => self.worst_step(run),
+                Scenario::S16 => known(self.worst_step(run)),
+                _ if run.between(from, to).next().is_none() => f64::NAN,
                 _ => run.goodput_between(from, to),
             },
-            ttft_p50: run.ttft(0.5),
-            ttft_p90: run.ttft(0.9),
-            ttft_p99: run.ttft(0.99),
-            e2e_p99: run.end_to_end(0.99),
-            attempts: run.attempts_per_request(),
+            ttft_p50: known(run.ttft(0.5)),
+            ttft_p90: known(run.ttft(0.9)),
+            ttft_p99: known(run.ttft(0.99)),
+            e2e_p99: known(run.end_to_end(0.99)),
+            attempts: known(run.attempts_per_request()),
             wasted: run.wasted_token_share(),
             rate_limited: run.rate_limited_per_1k(),
             cost: run.cost(),
-            time_to_detect,
-            time_to_recover,
+            time_to_detect: time_to_detect.filter(|_| recovered.is_some_and(|end| last_came >= end)),
+            time_to_recover: time_to_recover.filter(|_| recovered.is_some_and(|end| last_came >= end + 60.0)),
             jain: run.jain(),
             share_max: match self.scenario {
                 Scenario::S18 => self.newcomer(run),

@@ -22,6 +22,8 @@ pub(super) struct Source<'w> {
     clock: f64,
     step: usize,
     number: u64,
+    /// Requests after the warm-up.
+    counted: u64,
     tenants: Vec<(Arc<str>, f64)>,
     model: Arc<str>,
 }
@@ -63,6 +65,7 @@ impl<'w> Source<'w> {
             clock: 0.0,
             step: 0,
             number: 0,
+            counted: 0,
             tenants: tenants.collect(),
             model: Arc::from(world.servers[0].model.as_str()),
         }
@@ -91,12 +94,22 @@ impl<'w> Source<'w> {
         Facts::model(self.model.clone())
     }
 
-    fn load(&mut self) -> f64 {
+    /// The moment so many mean gaps after the clock, each as long as the load of its time makes it.
+    fn after(&mut self, gap: f64) -> f64 {
         let steps = &self.world.load;
-        while steps.get(self.step + 1).is_some_and(|(from, _)| from.as_secs_f64() <= self.clock) {
-            self.step += 1;
+        let (mut clock, mut left) = (self.clock, gap);
+        loop {
+            let rate = self.capacity * steps[self.step].1;
+            let at = clock + left / rate;
+            match steps.get(self.step + 1).map(|(from, _)| from.as_secs_f64()) {
+                Some(next) if at >= next => {
+                    left = (left - (next - clock) * rate).max(0.0);
+                    clock = next;
+                    self.step += 1;
+                }
+                _ => return at,
+            }
         }
-        steps[self.step].1
     }
 
     /// When the next comes and how long it is.
@@ -107,10 +120,9 @@ impl<'w> Source<'w> {
             let stretch = trace.rate() / (self.capacity * self.world.load[0].1);
             return (at.as_secs_f64() * stretch, prompt, output);
         }
-        let rate = self.capacity * self.load();
-        let gap = self.gaps.draw() / rate;
+        let gap = self.gaps.draw();
         let (prompt, output) = self.world.lengths.draw(&mut self.lengths);
-        (self.clock + gap, prompt, output)
+        (self.after(gap), prompt, output)
     }
 }
 
@@ -119,7 +131,7 @@ impl Iterator for Source<'_> {
 
     fn next(&mut self) -> Option<Arrival> {
         let world = self.world;
-        if world.requests.is_some_and(|most| self.number >= most) {
+        if world.requests.is_some_and(|most| self.counted >= most) {
             return None;
         }
         let (at, prompt, output) = self.next_row();
@@ -129,6 +141,7 @@ impl Iterator for Source<'_> {
         }
         let number = self.number;
         self.number += 1;
+        self.counted += u64::from(at >= world.warm_up.as_secs_f64());
         let router = self.places.below(world.routers);
         let point = self.callers.unit();
         let tenant = self.tenants.iter().position(|(_, upto)| point < *upto).unwrap_or(0);

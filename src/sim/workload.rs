@@ -99,15 +99,19 @@ impl Trace {
     ///
     /// # Errors
     ///
-    /// The first line that makes no sense: no number, negative, not in order, or no request at all.
+    /// The first line that makes no sense: no number, negative, not in order, the wrong columns, or no request at all.
     pub fn parse(text: &str) -> Result<Self, TraceError> {
         let mut rows: Vec<(Duration, u32, u32)> = Vec::new();
         let mut first = None;
-        for (line, row) in (1..).zip(text.lines()) {
-            if row.trim().is_empty() || (line == 1 && row.starts_with(|c: char| c.is_alphabetic())) {
+        for (line, row) in (1..).zip(text.strip_prefix('\u{feff}').unwrap_or(text).lines()) {
+            let error = |reason: String| TraceError { line, reason };
+            if row.trim().is_empty() {
                 continue;
             }
-            let error = |reason: String| TraceError { line, reason };
+            if line == 1 && is_header(row) {
+                check_header(row).map_err(error)?;
+                continue;
+            }
             let object = row.trim_start().starts_with('{');
             let cells: Vec<_> = if object {
                 ["timestamp", "input_length", "output_length"].iter().filter_map(|name| field(row, name)).collect()
@@ -120,8 +124,11 @@ impl Trace {
             let seconds = seconds(time).ok_or_else(|| error(format!("{time:?} is no time")))?;
             let seconds = if object { seconds / 1e3 } else { seconds };
             let start = *first.get_or_insert(seconds);
+            if seconds < start {
+                return Err(error(format!("the time {time} is before the first")));
+            }
             let at = Duration::try_from_secs_f64(seconds - start)
-                .map_err(|_| error(format!("the time {time} is before the first")))?;
+                .map_err(|_| error(format!("the time {time} is too far from the first")))?;
             let tokens =
                 |text: &str| text.parse::<u32>().map_err(|_| error(format!("{text:?} is no number of tokens")));
             let (prompt, output) = (tokens(prompt)?, tokens(output)?);
@@ -163,7 +170,29 @@ impl Trace {
         let (time, prompt, output) = self.rows[at];
         // Played again and again, a mean gap apart.
         let length = self.rows.last().map_or(0.0, |(last, ..)| last.as_secs_f64()) + 1.0 / self.rate();
-        (time + Duration::from_secs_f64(length * round as f64), prompt, output)
+        let before = Duration::try_from_secs_f64(length * round as f64).unwrap_or(Duration::MAX);
+        (time.saturating_add(before), prompt, output)
+    }
+}
+
+/// The columns of the Azure traces.
+const COLUMNS: [&str; 3] = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"];
+
+/// Names begin with a letter; so does NaN, which is a number that makes no sense.
+fn is_header(row: &str) -> bool {
+    let first = row.split(',').next().unwrap_or_default().trim();
+    first.starts_with(char::is_alphabetic) && first.parse::<f64>().is_err()
+}
+
+/// Three columns of any name, but none of the known ones where another should be.
+fn check_header(row: &str) -> Result<(), String> {
+    let cells: Vec<_> = row.split(',').map(str::trim).collect();
+    if cells.len() != COLUMNS.len() {
+        return Err(format!("{} columns where there should be 3", cells.len()));
+    }
+    match cells.iter().zip(COLUMNS).find(|(cell, column)| *cell != column && COLUMNS.contains(cell)) {
+        Some((cell, column)) => Err(format!("the column {cell} stands where {column} should be")),
+        None => Ok(()),
     }
 }
 

@@ -112,8 +112,8 @@ impl World {
     pub const SLO: Duration = Duration::from_secs(2);
     /// The time that callers give a request, in all.
     pub const DEADLINE: Duration = Duration::from_secs(60);
-    /// How old a load report is at most.
-    pub const REPORTS_EVERY: Duration = Duration::from_millis(100);
+    /// How old a load report is at most: as llm-d's scheduler has it (`--refresh-metrics-interval`).
+    pub const REPORTS_EVERY: Duration = Duration::from_millis(50);
 
     /// One router, half of the fleet's capacity in requests like those of the Azure conversation trace, five minutes,
     /// no server yet.
@@ -245,7 +245,7 @@ impl World {
         self
     }
 
-    /// At most so many requests.
+    /// At most so many requests that count: those of the [warm-up](Self::warm_up) come before them.
     #[must_use]
     pub const fn requests(mut self, count: u64) -> Self {
         self.requests = Some(count);
@@ -323,7 +323,7 @@ impl World {
         self
     }
 
-    /// How often servers report their load to who asks for reports; default every 100 ms.
+    /// How often servers report their load to who asks for reports; default every 50 ms.
     #[must_use]
     pub const fn reports_every(mut self, time: Duration) -> Self {
         self.reports_every = time;
@@ -394,6 +394,10 @@ impl World {
         if !(0.0..=1.0).contains(&self.replay_safe) {
             return setting("replay_safe_share", "a share must be between 0 and 1");
         }
+        let regions: BTreeSet<_> = self.homes.iter().chain(self.servers.iter().map(|server| &server.region)).collect();
+        if let Some((region, _)) = self.round_trips.keys().find(|(region, _)| !regions.contains(region)) {
+            return setting("round_trip", &format!("no server and no router is in the region {region:?}"));
+        }
         for (number, fault) in (1..).zip(&self.faults) {
             self.check_fault(number, fault)?;
         }
@@ -402,22 +406,18 @@ impl World {
 
     fn check_fault(&self, number: usize, fault: &Fault) -> Result<(), WorldError> {
         match &fault.target {
-            Target::Everywhere => {}
             Target::Server(id) if self.servers.iter().all(|server| server.id != *id) => {
                 return Err(WorldError::UnknownServer { number, id: id.clone() });
             }
             Target::Region(name) if self.servers.iter().all(|server| server.region != *name) => {
                 return Err(WorldError::UnknownRegion { number, name: name.clone() });
             }
-            Target::Server(_) | Target::Region(_) => {}
+            Target::Everywhere | Target::Server(_) | Target::Region(_) => {}
         }
         if fault.start >= self.lasting {
             return Err(WorldError::Fault { number, what: "starts after the end of the run" });
         }
-        match fault.mistake() {
-            Some(what) => Err(WorldError::Fault { number, what }),
-            None => Ok(()),
-        }
+        fault.mistake().map_or(Ok(()), |what| Err(WorldError::Fault { number, what }))
     }
 
     /// One way from a router to a server, in nanoseconds.

@@ -1,9 +1,8 @@
 //! Policies made for prefix caches: LMetric, SGLang's router, llm-d. Without common prefixes they balance load.
 
 use super::bare;
-use crate::policy::{PlanContext, RoutingPolicy, Slate};
+use crate::policy::{PlanContext, RoutingPolicy, Slate, policy_fn};
 use crate::sim::{Desk, Reports, Stack};
-use parking_lot::Mutex;
 
 /// LMetric: the least product of *prompt tokens that would have to be prefilled there, those waiting included* and
 /// *requests in the batch* (Zhang et al., *LMetric: Simple is Better*, arXiv:2603.15202). No parameters. Both come
@@ -31,51 +30,15 @@ impl RoutingPolicy for LMetric {
     }
 }
 
-/// SGLang's cache-aware router: where the fleet is out of balance (most and least calls in flight more than 64 apart
-/// *and* by more than a factor of 1.5) the fewest in flight; else the longest match of its prefix tree, if above
-/// 30 %, else the server with the smallest tree (`--balance-abs-threshold 64 --balance-rel-threshold 1.5
-/// --cache-threshold 0.3`, the defaults of sglang-router). No prefix is known here, so every prompt goes to the
-/// smallest tree.
+/// SGLang's cache-aware router: the longest match of its prefix tree, if above 30 %, unless the fleet is out of balance
+/// (most and least calls in flight more than 64 apart *and* by more than a factor of 1.5); else the fewest calls in
+/// flight, ties at random (sgl-model-gateway's `cache_aware.rs` since sgl-project/sglang#14650, which before chose the
+/// smallest tree; `--balance-abs-threshold 64 --balance-rel-threshold 1.5 --cache-threshold 0.3`). No prefix is known
+/// here, so every prompt is a miss.
 pub fn sglang(_: &Desk) -> Stack {
-    bare(SgLang::default())
-}
-
-#[derive(Debug, Default)]
-struct SgLang {
-    /// Tokens in each server's tree.
-    trees: Mutex<Vec<u64>>,
-}
-
-const ABSOLUTE: u32 = 64;
-const RELATIVE: f64 = 1.5;
-
-impl RoutingPolicy for SgLang {
-    fn name(&self) -> &'static str {
-        "sglang"
-    }
-
-    fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
-        let (mut least, mut most) = (u32::MAX, 0);
-        slate.each(|candidate| {
-            let load = candidate.load().in_flight;
-            (least, most) = (least.min(load), most.max(load));
-        });
-        let mut trees = self.trees.lock();
-        let unbalanced = most.saturating_sub(least) > ABSOLUTE && f64::from(most) > f64::from(least) * RELATIVE;
-        let mut best = (u64::MAX, 0);
-        slate.rank(|candidate| {
-            let slot = candidate.id().slot();
-            if trees.len() <= slot {
-                trees.resize(slot + 1, 0);
-            }
-            let cost = if unbalanced { u64::from(candidate.load().in_flight) } else { trees[slot] };
-            best = best.min((cost, slot));
-            cost
-        });
-        if let Some(tree) = trees.get_mut(best.1) {
-            *tree += cx.facts().input_tokens();
-        }
-    }
+    bare(policy_fn("sglang", |_: &PlanContext<'_>, slate: &mut Slate<'_>| {
+        slate.rank(|candidate| u64::from(candidate.load().in_flight));
+    }))
 }
 
 /// llm-d's scheduler with its queue, KV-cache and prefix scorers at weights 2 : 2 : 3, each between 0 and 1, the
@@ -108,5 +71,20 @@ impl RoutingPolicy for LlmD {
             let score = 2.0 * queue + 2.0 * (1.0 - load.kv_use.clamp(0.0, 1.0));
             ((7.0 - score) * 1e12) as u64
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sim::baselines::Contestant;
+    use crate::sim::scenarios::{Scenario, Settings};
+
+    #[test]
+    fn without_known_prefixes_sglang_takes_the_fewest_in_flight() {
+        let settings = Settings { routers: 3, requests: Some(2_000), ..Settings::default() };
+        for stage in Scenario::S1.stages(&settings) {
+            let hash = |name| stage.run(Contestant::by_name(name).unwrap()).unwrap().decisions_hash();
+            assert_eq!(hash("sglang"), hash("least_in_flight"));
+        }
     }
 }

@@ -8,17 +8,13 @@ use crate::time::Instant;
 use parking_lot::Mutex;
 use std::time::Duration;
 
-/// Each request sends three probes to random backends; their answers (requests in flight, latency at that number)
+/// Each request sends three probes to distinct random backends; their answers (requests in flight, latency at that number)
 /// wait in a pool of sixteen, for a second at most. Of those that are not *hot* (in flight below the 84th percentile
 /// of the pool) the one of lowest latency is taken, else the one with the fewest in flight; one probe, the worst and
 /// the oldest by turns, leaves the pool per request, and each is used a few times (Wydrowski et al., *Load is not
 /// what you should balance: Introducing Prequal*, NSDI 2024: 3 probes, pool 16, age 1 s, Q_RIF 2^-0.25, δ = 1).
 pub fn prequal(desk: &Desk) -> Stack {
-    bare(Prequal {
-        reports: desk.reports().clone(),
-        servers: desk.servers(),
-        pool: Mutex::new(Pool { probes: Vec::new(), rng: Rng::new(desk.seed() ^ 0x5052_4551), oldest_next: false }),
-    })
+    bare(Prequal { reports: desk.reports().clone(), servers: desk.servers(), pool: Mutex::new(Pool::new(desk.seed())) })
 }
 
 #[derive(Debug)]
@@ -60,9 +56,10 @@ impl Prequal {
         if budget.is_finite() { budget.max(1.0).ceil() as u32 } else { 1 }
     }
 
-    fn probe(&self, pool: &mut Pool, now: Instant) {
-        for _ in 0..PROBES_PER_REQUEST {
-            let server = pool.rng.below(self.servers);
+    /// Asks distinct servers of those in the fleet, as the paper does.
+    fn probe(&self, pool: &mut Pool, mut servers: Vec<usize>, now: Instant) {
+        for _ in 0..PROBES_PER_REQUEST.min(servers.len()) {
+            let server = servers.swap_remove(pool.rng.below(servers.len()));
             let load = self.reports.truth(server);
             // A server that is down does not answer.
             if !load.up {
@@ -78,6 +75,10 @@ impl Prequal {
 }
 
 impl Pool {
+    fn new(seed: u64) -> Self {
+        Self { probes: Vec::new(), rng: Rng::new(seed ^ 0x5052_4551), oldest_next: false }
+    }
+
     fn hot(&self) -> usize {
         let mut in_flight: Vec<_> = self.probes.iter().map(|probe| probe.in_flight).collect();
         in_flight.sort_unstable();
@@ -146,7 +147,8 @@ impl RoutingPolicy for Prequal {
             }
             pool.remove_one();
         }
-        self.probe(&mut pool, cx.now());
+        let fleet = (0..self.servers).filter(|server| usable[*server]).collect();
+        self.probe(&mut pool, fleet, cx.now());
         drop(pool);
         let mut rng = cx.rng(0x5052_4551);
         slate.rank(|candidate| match chosen {
@@ -154,5 +156,38 @@ impl RoutingPolicy for Prequal {
             // No probes: at random.
             None => rng.next_u64() >> 1,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::scenarios::{Scenario, Settings};
+    use std::sync::Arc;
+
+    #[test]
+    fn probes_go_to_distinct_servers_of_the_fleet() {
+        let stage = &Scenario::S1.stages(&Settings { requests: Some(0), ..Settings::default() })[0];
+        let probed = Arc::new(Mutex::new(Vec::new()));
+        let seen = probed.clone();
+        stage
+            .world()
+            .run(move |desk| {
+                let prequal =
+                    Prequal { reports: desk.reports().clone(), servers: 4, pool: Mutex::new(Pool::new(desk.seed())) };
+                let mut pool = prequal.pool.lock();
+                for fleet in [vec![1, 3], vec![0, 1, 2, 3]] {
+                    pool.probes.clear();
+                    prequal.probe(&mut pool, fleet, Instant::default());
+                    let mut servers: Vec<_> = pool.probes.iter().map(|probe| probe.server).collect();
+                    servers.sort_unstable();
+                    servers.dedup();
+                    seen.lock().push(servers);
+                }
+                crate::sim::baselines::random(desk)
+            })
+            .unwrap();
+        let probed = probed.lock();
+        assert_eq!((&*probed[0], probed[1].len()), (&[1, 3][..], 3));
     }
 }

@@ -108,6 +108,7 @@ fn a_setting_that_makes_no_sense_is_named() {
         (small().critical_share(f64::NAN), "critical_share and impatient"),
         (small().impatient(2.0, secs(1)), "critical_share and impatient"),
         (small().replay_safe_share(-0.5), "replay_safe_share"),
+        (small().round_trip("eu", "uss", secs(1)), "round_trip"),
     ] {
         let error = error(&world);
         let WorldError::Setting { name, what } = &error else { panic!("{setting}: {error}") };
@@ -134,12 +135,23 @@ fn a_line_of_a_trace_that_makes_no_sense_is_named() {
         ("0,5,6\n1,5,6.5", r#"line 2: "6.5" is no number of tokens"#),
         ("3,5,6\n5,5,6\n4,5,6", "line 3: the time 4 is before that of the line above"),
         ("3,5,6\n1,5,6", "line 2: the time 1 is before the first"),
+        ("3,5,6\n1e300,5,6", "line 2: the time 1e300 is too far from the first"),
+        ("NaN,5,6\n1,5,6", r#"line 1: "NaN" is no time"#),
+        ("inf,5,6\n1,5,6", r#"line 1: "inf" is no time"#),
+        ("TIMESTAMP,ContextTokens\n1,5", "line 1: 2 columns where there should be 3"),
+        ("what is this", "line 1: 1 columns where there should be 3"),
+        (
+            "TIMESTAMP,GeneratedTokens,ContextTokens\n1,5,6",
+            "line 1: the column GeneratedTokens stands where ContextTokens should be",
+        ),
     ] {
         assert_eq!(Trace::parse(text).unwrap_err().to_string(), expected, "{text:?}");
     }
     assert_eq!(Lengths::of([]), None);
-    let trace = Trace::parse("0,5,6\r\n1,0,0\r\n").unwrap();
-    assert_eq!((trace.len(), trace.is_empty()), (2, false));
+    for text in ["0,5,6\r\n1,0,0\r\n", "\u{feff}TIMESTAMP,ContextTokens,GeneratedTokens\n0,5,6\n1,5,6"] {
+        let trace = Trace::parse(text).unwrap();
+        assert_eq!((trace.len(), trace.is_empty()), (2, false));
+    }
 }
 
 #[test]
@@ -170,6 +182,23 @@ fn settings_of_a_scenario_that_make_no_sense_are_named() {
     }
 }
 
+#[test]
+fn a_comparison_of_nothing_has_no_figures() {
+    let none = Settings { requests: Some(0), routers: 1, ..Settings::default() };
+    // Ends in the middle of the fault.
+    let short = Settings { requests: Some(3_000), ..none.clone() };
+    for stage in Scenario::S2.stages(&none).into_iter().chain(Scenario::S16.stages(&none)) {
+        let measured = stage.measure(&stage.run(Contestant::ALL[0]).unwrap());
+        assert_eq!((measured.requests, measured.time_to_detect, measured.time_to_recover), (0, None, None));
+        assert!(measured.goodput.is_nan() && measured.ttft_p99.is_nan() && measured.attempts.is_nan());
+    }
+    for stage in Scenario::S2.stages(&short) {
+        let measured = stage.measure(&stage.run(Contestant::ALL[0]).unwrap());
+        assert_eq!((measured.requests, measured.time_to_detect, measured.time_to_recover), (3_000, None, None));
+        assert!(measured.goodput > 0.9 && measured.ttft_p99 > 0.0);
+    }
+}
+
 /// The ends of what a setting takes: odd, and no reason to panic.
 #[test]
 fn what_is_extreme_is_played() {
@@ -195,6 +224,7 @@ fn what_is_extreme_is_played() {
         short().fault(start().throttled(Duration::MAX)),
         short().fault(start().cuts_streams(0)),
         short().fault(start().clock_jumps(secs(1e9))),
+        short().trace(Trace::parse("0,5,5\n1.8e19,5,5").unwrap()),
     ] {
         let (pure, real) =
             (world.run(|_| default_stack()).unwrap(), world.run_with_futures(|_| default_stack()).unwrap());

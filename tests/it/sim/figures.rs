@@ -39,6 +39,17 @@ fn load_is_what_was_asked_for() {
 }
 
 #[test]
+fn a_flood_after_silence_begins_on_time() {
+    // A gap of the silence is five hundred seconds long on average.
+    let world = World::new().pool("s", 4).load_steps([(secs(0), 1e-4), (secs(50), 0.8), (secs(60), 1e-4)]);
+    for seed in 1..20 {
+        let run = run(&world.clone().lasting(secs(500)).seed(seed));
+        let flood = run.between(50.0, 60.0).count() as f64;
+        assert!((150.0..250.0).contains(&flood) && run.records().len() as f64 - flood < 10.0, "seed {seed}: {flood}");
+    }
+}
+
+#[test]
 fn load_one_is_where_queues_begin_to_grow() {
     let late = |load: f64| {
         let run = run(&World::new().pool("s", 4).load(load).lasting(secs(400)));
@@ -66,11 +77,14 @@ fn a_trace_is_replayed_row_by_row() {
 fn figures_leave_the_warm_up_out() {
     let world = small().fault(at(secs(0)).lasting(secs(20)).down());
     assert!(run(&world).goodput() < 0.95);
-    let warm = run(&world.warm_up(secs(40)));
+    let warm = run(&world.clone().warm_up(secs(40)));
     assert_eq!((warm.goodput(), warm.attempts_per_request()), (1.0, 1.0));
     assert_eq!(warm.requests(), warm.between(40.0, 120.0).count());
     assert!(warm.requests() < warm.records().len() && warm.goodput_between(0.0, 20.0) < 1.0);
     assert!(warm.ttft(0.99) <= 2.0 && warm.end_to_end(0.5) > warm.ttft(0.5));
+    // Nor does it use up the requests that are asked for.
+    let few = run(&world.warm_up(secs(40)).requests(30));
+    assert_eq!((few.requests(), few.between(0.0, 40.0).count()), (30, warm.between(0.0, 40.0).count()));
 }
 
 #[test]
