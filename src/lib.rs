@@ -117,6 +117,7 @@ mod prose {
         Contributing: "../docs/contributing.md",
         Defaults: "../docs/defaults.md",
         Failures: "../docs/failures.md",
+        Regions: "../docs/guide/regions.md",
     }
 
     #[cfg(feature = "sim")]

@@ -138,8 +138,10 @@ impl RegionView<'_> {
                 RegionPhase::Held { until } => write!(f, ", held for {} more", Span(until - now))?,
                 RegionPhase::Ramping { .. } => write!(f, ", ramping up ({})", Percent(self.ramp(now)))?,
             }
-            if self.flaps() > 0 {
-                write!(f, ", {} flaps", self.flaps())?;
+            match self.flaps() {
+                0 => {}
+                1 => write!(f, ", 1 flap")?,
+                flaps => write!(f, ", {flaps} flaps")?,
             }
             if self.failed_here() {
                 write!(f, ", failed for this request")?;
