@@ -23,7 +23,7 @@ pub struct PredictedTtft;
 /// time tries it. What was learned in bad times is not believed for ever: a backend that was not called for ten
 /// seconds is tried by one request, a canary, if at its best it was about as good as the best is now. While canaries
 /// find nothing better, they come every 20 and then every 40 seconds. One that was never that good is tried too, by
-/// fewer. [`fail_safe`](super::FailSafe) gives a canary up in time for another attempt.
+/// fewer. A request that takes longer than is usual is no canary: it would lose the most. [`fail_safe`](super::FailSafe) gives a canary up in time for another attempt.
 ///
 /// ```
 /// use fallway::policy::{FailSafe, PolicyExt, predicted_ttft};
@@ -70,6 +70,8 @@ impl RoutingPolicy for PredictedTtft {
         });
         let equal = best.saturating_add(best >> TOLERANCE_SHIFT);
         let promising = usual.saturating_add(usual >> TOLERANCE_SHIFT);
+        // A request that takes long at the best already would lose most: it is no canary.
+        let light = best <= promising;
         let draw = mix(cx.seed, CANARY_STREAM);
         slate.each(|candidate| {
             let cost = match candidate.cost() {
@@ -80,7 +82,7 @@ impl RoutingPolicy for PredictedTtft {
                 predicted => predicted,
             };
             candidate.rank(cost);
-            if doubtful && is_canary(candidate, promising, draw) {
+            if doubtful && is_canary(candidate, promising, light, draw) {
                 candidate.promote(Reason::Canary);
             }
         });
@@ -88,8 +90,8 @@ impl RoutingPolicy for PredictedTtft {
 }
 
 /// Whether this request looks after a backend of which nothing is known, or nothing that is still true. `promising`:
-/// what is usual at the best.
-fn is_canary(candidate: &mut Contender<'_>, promising: u64, draw: u64) -> bool {
+/// what is usual at the best; `light`: the request takes no longer there than is usual.
+fn is_canary(candidate: &mut Contender<'_>, promising: u64, light: bool, draw: u64) -> bool {
     let load = candidate.load();
     let (idle, out, stale) = (load.in_flight == 0, load.canary_out, load.stale);
     let latency = candidate.latency();
@@ -99,7 +101,7 @@ fn is_canary(candidate: &mut Contender<'_>, promising: u64, draw: u64) -> bool {
         idle
     } else {
         let odds = if latency.best <= promising { CANARY_ODDS.0 } else { CANARY_ODDS.1 };
-        stale && draw.is_multiple_of(odds)
+        stale && light && draw.is_multiple_of(odds)
     }
 }
 

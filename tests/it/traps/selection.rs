@@ -7,9 +7,10 @@
 
 use crate::support::{ANSWER, Act, Load, Scripted, World, always, leaf, ms, ok_share, percentile, secs, within};
 use fallway::FailureKind::{ServerError, Unreachable};
+use fallway::decision::Reason;
 use fallway::policy::{FailSafe, PolicyExt};
 use fallway::recover::Ejection;
-use fallway::{FailureKind, Profile};
+use fallway::{CallOptions, Facts, FailureKind, Profile};
 
 const TEN: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "bad"];
 
@@ -134,4 +135,21 @@ fn a_canary_of_one_percent_gets_one_percent() {
     }
     assert_eq!(canary.calls(), 10, "{per_hundred:?}");
     assert!(per_hundred.iter().all(|calls| *calls <= 2), "{per_hundred:?}");
+}
+
+#[test]
+fn a_long_prompt_is_no_canary() {
+    let world = World::new();
+    let members = ["a", "b"].map(|id| (Profile::new(id), always(Act::Answer(ms(100)))));
+    let (router, _) = world.fleet(world.router(leaf("predicted_ttft")), members);
+    let of = |tokens| CallOptions::new(Facts::any().prompt_tokens(tokens));
+    (0..50).for_each(|_| assert!(world.call(&router, of(1_000)).is_ok()));
+    world.run_for(secs(60));
+    let canaries = |tokens| {
+        let canary = |_: &u32| router.explain(&of(tokens)).candidates().any(|it| it.note() == Some(Reason::Canary));
+        (0..200).filter(canary).count()
+    };
+    // It would lose the most where nothing became better.
+    assert!((30..80).contains(&canaries(1_000)), "{}", canaries(1_000));
+    assert_eq!(canaries(4_000), 0);
 }
