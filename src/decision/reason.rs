@@ -110,8 +110,8 @@ pub enum Reason {
     },
     /// Its quota should be back, but a peer's that should be was not: it is not asked by the same request.
     QuotaInDoubt,
-    /// The attempt before had its time and was given up, and this backend is predicted to take more than half as long:
-    /// the fleet has too much to do, and another attempt would add to it.
+    /// The attempt before had its time and was given up, and this backend is predicted to take a good part of that time,
+    /// and longer than at its best: the fleet has too much to do, and another attempt would add to it.
     TooSlow {
         /// Its predicted time to first token, in nanoseconds.
         predicted: u64,

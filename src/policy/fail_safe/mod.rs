@@ -195,25 +195,27 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
                 // Quotas of one provider return together or not at all; asking each of them would use up the
                 // attempts that waiting leaves.
                 candidate.reject(Reason::QuotaInDoubt);
-            } else if let Some(attempt) = failed_domain(cx, candidate.profile()) {
-                candidate.demote(Reason::SameDomain { attempt });
+            } else if timed_out && let Some(predicted) = self.too_slow(cx, candidate) {
+                candidate.reject(Reason::TooSlow { predicted });
             } else if let Some(failed_window) = window
                 && !larger(candidate.profile().context_window, failed_window, larger_tier)
             {
                 candidate.reject(Reason::WouldRepeat { kind: FailureKind::ContextTooLong });
-            } else if timed_out && let Some(predicted) = self.too_slow(cx, candidate) {
-                candidate.reject(Reason::TooSlow { predicted });
+            } else if let Some(attempt) = failed_domain(cx, candidate.profile()) {
+                candidate.demote(Reason::SameDomain { attempt });
             }
         });
     }
 
     /// The predicted time to first token of a candidate that is no place for what was given up elsewhere. Where
-    /// attempts have a limit, one that takes more than half of it is as overloaded as the one before.
+    /// attempts have a limit, one that takes a good part of it, and longer than at its best, has a queue as well: it
+    /// would hardly do better, and those who wait there would pay.
     fn too_slow(&self, cx: &PlanContext<'_>, candidate: &mut Contender<'_>) -> Option<u64> {
         let limits = [self.config.attempt_limit, candidate.profile().attempt_limit];
         let limit = nanos(limits.into_iter().flatten().min()?);
         let predicted = candidate.predicted(cx.now(), cx.facts().input_tokens())?;
-        (predicted > limit / 2).then_some(predicted)
+        let best = candidate.latency().best;
+        (predicted > limit / BUSY && predicted > best.saturating_add(best / 2)).then_some(predicted)
     }
 
     /// Panic mode: when too few look healthy, the signals are doubted. What an outside signal says is set aside
@@ -283,6 +285,10 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         }
     }
 }
+
+/// After a timeout: a candidate that is predicted to take more than this part of the limit is busy, unless it takes
+/// as long at its best.
+const BUSY: u64 = 5;
 
 /// How long a canary may take: this many times what the best of the others is predicted to take, and at least this
 /// long, in nanoseconds.

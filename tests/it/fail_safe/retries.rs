@@ -1,13 +1,13 @@
 //! Attempts: how many, where, after what wait, and with how much time.
 
 use crate::support::{ANSWER, Act, LEAVES, Load, World, always, fail, in_turn, leaf, ms, plain, secs, within};
-use fallway::FailureKind::{Overloaded, RateLimited, ServerError, Timeout, Unreachable};
+use fallway::FailureKind::{ContextTooLong, Overloaded, RateLimited, ServerError, Timeout, Unreachable};
 use fallway::budget::{Backoff, RetryBudget};
 use fallway::decision::{Next, Reason, Refusal};
 use fallway::policy::{FailSafe, PolicyExt, ordered, predicted_ttft};
 use fallway::recover::Ejection;
 use fallway::router::RouteErrorKind;
-use fallway::{CallOptions, Profile};
+use fallway::{CallOptions, Facts, Profile};
 use std::time::Duration;
 
 #[test]
@@ -233,4 +233,30 @@ fn a_canary_is_given_up_for_another_attempt_only_where_that_would_be_paid_for() 
     assert!(refused == 0 && retried > 0 && calls > 1, "{refused} refused, {retried} retried, {calls} at b");
     let (refused, retried, calls) = play(0);
     assert!(refused == 0 && retried == 0 && calls > 1, "{refused} refused, {retried} retried, {calls} at b");
+}
+
+#[test]
+fn what_timed_out_is_repeated_where_it_takes_no_longer_than_at_its_best() {
+    // 1 s of 2 s, or 100 ms with a queue of half a second on top.
+    for (usual, now, retried) in [(1_000, 1_000, true), (100, 600, false), (100, 300, true)] {
+        let world = World::new();
+        let policy = ordered().fail_safe(FailSafe::default().attempt_limit(secs(2)));
+        let a = in_turn((0..60).map(|call| if call % 2 == 0 { fail(ServerError) } else { ANSWER }).chain([Act::Hang]));
+        let b = in_turn((0..30).map(|call| Act::Answer(ms(if call < 10 { usual } else { now }))));
+        let (router, _) = world.fleet(world.router(policy), [(Profile::new("a"), a), (Profile::new("b"), b)]);
+        let ask = || world.call(&router, CallOptions::new(Facts::any().replay_safe()));
+        (0..60).for_each(|_| assert!(ask().is_ok()));
+        assert_eq!(ask().is_ok(), retried, "{usual} ms, and then {now} ms");
+    }
+}
+
+#[test]
+fn a_failed_domain_hides_no_failure_that_would_repeat() {
+    let world = World::new();
+    let backend = |id, region, act| (Profile::new(id).region(region).context_window(8_000), always(act));
+    let members =
+        [backend("a", "eu", fail(ServerError)), backend("b", "us", fail(ContextTooLong)), backend("c", "eu", ANSWER)];
+    let (router, [.., c]) = world.fleet(world.router(ordered().fail_safe(FailSafe::default())), members);
+    let error = world.call(&router, within(secs(5))).unwrap_err();
+    assert_eq!((error.attempts().len(), c.calls()), (2, 0));
 }

@@ -267,7 +267,8 @@ fn too_slow() {
     let stack = ordered().fail_safe(FailSafe::default().attempt_limit(ms(1_000)));
     let a = in_turn([fail(FailureKind::ServerError), Act::Hang]);
     let b = always(Act::Answer(ms(800)));
-    let (router, _) = world.fleet(world.router(stack), [(Profile::new("a"), a), (Profile::new("b"), b)]);
+    let members = [("a", a), ("b", b)].map(|(id, script)| (Profile::new(id).region("eu"), script));
+    let (router, _) = world.fleet(world.router(stack), members);
     let ask = || world.call(&router, CallOptions::new(Facts::any().replay_safe()));
     assert_eq!(ask().unwrap().backend(), Some("b"));
     // Its peer takes 800 of 1000 ms: where one attempt timed out, another would hardly do better.
