@@ -21,6 +21,7 @@ pub mod campaign;
 mod clock;
 mod cluster;
 pub mod conformance;
+mod envoy;
 mod fault;
 mod job;
 mod machine;
@@ -39,6 +40,7 @@ mod workload;
 mod world;
 
 pub use clock::{Clock, Executor};
+pub use envoy::{EnvoyExact, Priority, PriorityLoad};
 pub use fault::{Fault, Schedule, at};
 pub use job::Request;
 pub use reality::Tokens;

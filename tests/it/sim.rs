@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod drivers;
+mod envoy;
 mod exact;
 mod faults;
 mod figures;
