@@ -41,6 +41,8 @@ planted! {
     RETRY_SAME_BACKEND = "retry_same_backend";
     /// The shared retry budget pays for everything.
     BUDGET_FREE = "budget_free";
+    /// Panic mode sends a request where it may not be served.
+    RESIDENCY_IN_PANIC = "residency_in_panic";
     /// A replay sees attempts that came after the decision.
     REPLAY_SEES_LATER = "replay_sees_later";
 }

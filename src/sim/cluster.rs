@@ -1,12 +1,14 @@
 //! The simulated servers and their network, as one queue of events.
 
-use super::Fault;
 use super::cache::PrefixCache;
 use super::fault::{Effect, Target};
 use super::job::{Job, JobId, Jobs, Notice, Place, Request};
 use super::machine::{Machine, Probes, State, nanos, seconds};
+use super::regions::Regions;
 use super::server::{Finished, Server};
 use super::stack::Load;
+use super::tally::Tally;
+use super::{Fault, World};
 use crate::backend::{BackendError, FailureKind};
 use crate::rng::Rng;
 use std::cmp::Reverse;
@@ -24,21 +26,8 @@ pub(super) struct Cluster {
     faults: Vec<(Fault, Vec<usize>)>,
     /// Draws which requests fail. Of its own, so that no policy changes what another meets.
     rng: Rng,
+    pub(super) regions: Regions,
     pub(super) tally: Tally,
-}
-
-/// What the servers did in all.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
-    /// Tokens worked for requests that were completed, and for others.
-    pub(super) useful: f64,
-    pub(super) wasted: f64,
-    pub(super) rate_limited: u64,
-    pub(super) cost: f64,
-    /// Requests that met a fault: refused, failed, cut, slowed or hung by one.
-    pub(super) harmed: u64,
-    /// Requests in flight at the busiest moment of any server.
-    pub(super) peak: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +62,8 @@ enum Last {
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
 
 impl Cluster {
-    pub(super) fn new(servers: &[Server], faults: &[Fault], end: Duration, seed: u64) -> Self {
+    pub(super) fn new(world: &World, seed: u64) -> Self {
+        let World { servers, faults, lasting: end, .. } = world;
         let machines = servers.iter().map(Machine::new).collect();
         let mut cluster = Self {
             now: 0,
@@ -83,6 +73,7 @@ impl Cluster {
             jobs: Jobs::default(),
             faults: Vec::new(),
             rng: Rng::new(seed),
+            regions: Regions::new(world),
             tally: Tally::default(),
         };
         for fault in faults {
@@ -94,7 +85,7 @@ impl Cluster {
             let targets = (0..servers.len()).filter(|at| hit(&servers[*at])).collect();
             let number = cluster.faults.len();
             cluster.faults.push((fault.clone(), targets));
-            for (from, to) in fault.spells(end) {
+            for (from, to) in fault.spells(*end) {
                 cluster.push(nanos(from), Event::Begin(number));
                 cluster.push(nanos(to), Event::End(number));
             }
@@ -114,6 +105,7 @@ impl Cluster {
 
     /// Sends a request to a server. `trip`: one way, in nanoseconds.
     pub(super) fn submit(&mut self, server: usize, request: &Request, trip: u64, tag: u64) -> JobId {
+        self.tally.outside += u64::from(request.bound && !self.regions.may_serve_bound(server));
         let (prefill, decode) = (0.0, f64::from(request.output.saturating_sub(1)));
         let job = Job {
             server,
@@ -204,6 +196,7 @@ impl Cluster {
             base: machine.server.base.saturating_add(machine.state.latency).as_secs_f64(),
             kv_use: machine.engine.use_of_batch(),
             error_share: machine.state.errors.map_or(0.0, |(_, share, _)| share),
+            reachable: machine.state.up,
             up: machine.state.up && !machine.state.hung && machine.state.throttled.is_none(),
         }
     }
@@ -216,6 +209,11 @@ impl Cluster {
         let mut times: Vec<_> = near.map(|(_, time)| *time).collect();
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]
+    }
+
+    /// Whether a server reports its load.
+    pub(super) fn reports(&self, server: usize) -> bool {
+        self.machines[server].state.reports
     }
 
     /// What a health probe sees of a server, and how the probe itself is.
@@ -258,6 +256,26 @@ impl Cluster {
         machine.engine.enqueue(id, job.prefill);
         self.tally.peak = self.tally.peak.max(machine.engine.in_flight());
         self.expect(server);
+        self.weigh(server, id);
+    }
+
+    /// How full the region of a server is that was sent a request.
+    fn weigh(&mut self, server: usize, id: JobId) {
+        if self.regions.are_one() {
+            return;
+        }
+        let now = self.now;
+        let there = |at: &usize| self.machines[*at].state.up && nanos(self.machines[*at].server.joins) <= now;
+        let count = |at: usize| (self.machines[at].engine.in_flight(), self.machines[at].server.batch as usize);
+        let servers = self.regions.servers_beside(server);
+        let each = servers.iter().copied().filter(there).map(count);
+        let (in_flight, slots) = each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let standard = |job: &Job| {
+            let served = matches!(job.place, Place::Queued | Place::Decoding);
+            served && !job.request.critical && servers.contains(&job.server)
+        };
+        let overrun = in_flight > slots && (self.jobs.get(id).is_some_and(standard) || self.jobs.all().any(standard));
+        self.regions.filled(now, in_flight as f64 / slots.max(1) as f64, overrun);
     }
 
     /// The engine of a server has finished something, or will a moment later.

@@ -57,6 +57,7 @@ pub(super) enum Effect {
     Throttled { retry_after: Duration },
     ProbesSilent,
     ProbesLie,
+    ReportsSilent,
     ClockJump { nanos: i64 },
 }
 
@@ -149,6 +150,11 @@ impl Schedule {
     /// The health probes say the opposite of the truth.
     pub fn lying_probes(self) -> Fault {
         self.with(Effect::ProbesLie)
+    }
+
+    /// The servers report their load to nobody: what they said last becomes stale.
+    pub fn silent_reports(self) -> Fault {
+        self.with(Effect::ReportsSilent)
     }
 
     /// The routers' clock jumps ahead. It stays there; `lasting` and the target mean nothing.

@@ -18,6 +18,9 @@ pub struct Request {
     pub(super) prompt: u32,
     pub(super) output: u32,
     pub(super) blocks: Option<Arc<[u64]>>,
+    pub(super) critical: bool,
+    /// Bound to the regions of the world's residency.
+    pub(super) bound: bool,
 }
 
 impl Request {
@@ -115,6 +118,11 @@ impl Jobs {
         *generation = generation.wrapping_add(1);
         self.free.push(id.slot);
         job.take()
+    }
+
+    /// Those that were sent and have not ended.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Job> {
+        self.slots.iter().filter_map(|(_, job)| job.as_ref())
     }
 
     /// The jobs of one server, by slot.

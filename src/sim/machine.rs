@@ -42,6 +42,7 @@ pub(super) struct State {
     pub(super) cut: Option<u32>,
     pub(super) throttled: Option<Duration>,
     pub(super) probes: Probes,
+    pub(super) reports: bool,
 }
 
 /// What a health probe of a server says.
@@ -107,6 +108,7 @@ impl State {
             cut: None,
             throttled: None,
             probes: Probes::Honest,
+            reports: true,
         };
         let mut speed = 1.0;
         for effect in effects {
@@ -120,6 +122,7 @@ impl State {
                 Effect::Throttled { retry_after } => state.throttled = Some(retry_after),
                 Effect::ProbesSilent => state.probes = Probes::Silent,
                 Effect::ProbesLie => state.probes = Probes::Lying,
+                Effect::ReportsSilent => state.reports = false,
                 Effect::ClockJump { .. } => {}
             }
         }

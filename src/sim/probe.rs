@@ -1,5 +1,6 @@
-//! A health signal that probes simulated servers.
+//! Health signals of simulated servers: probes of each, and the load reports that they send.
 
+use super::World;
 use super::machine::Probes;
 use super::reality::Reality;
 use crate::backend::BackendId;
@@ -55,6 +56,36 @@ impl HealthSignal for Probe {
             Some((at, value)) if now - at > self.every * PATIENCE => Reading::Stale { value, at },
             Some((at, value)) => Reading::Fresh { value, at },
         }
+    }
+
+    fn observe(&self, _: &Event<'_>, _: Instant) {}
+}
+
+/// Hears the servers' load reports. Who reports that it works is well; how much it has to do is no illness.
+#[derive(Debug)]
+pub(super) struct Heard(Arc<Mutex<Reality>>);
+
+impl Heard {
+    pub(super) const fn new(reality: Arc<Mutex<Reality>>) -> Self {
+        Self(reality)
+    }
+}
+
+impl HealthSignal for Heard {
+    fn name(&self) -> &'static str {
+        "load_report"
+    }
+
+    fn read(&self, backend: BackendId, now: Instant) -> Reading<Score> {
+        let reality = self.0.lock();
+        let slot = backend.slot();
+        let (Some(load), Some(reported)) = (reality.reported.get(slot), reality.reported_at.get(slot)) else {
+            return Reading::Missing;
+        };
+        let value = if load.up { Score::WELL } else { Score::DEAD };
+        let age = Duration::from_nanos(reality.cluster.now().saturating_sub(*reported));
+        let at = now - age;
+        if age > World::REPORTS_STALE { Reading::Stale { value, at } } else { Reading::Fresh { value, at } }
     }
 
     fn observe(&self, _: &Event<'_>, _: Instant) {}

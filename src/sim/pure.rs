@@ -44,7 +44,8 @@ impl Setting {
         self.tell(|audit| audit.is_over(&self.routers, &Source::new(world).plain_facts()));
         let leaked = self.routers.iter().map(SimRouter::total_in_flight).sum();
         let reality = self.reality.lock();
-        Run::new(world, records, reality.cluster.tally, reality.hash, leaked)
+        let regions = reality.cluster.regions.clone();
+        Run::new(world, records, reality.cluster.tally, regions, self.diary.entries(), reality.hash, leaked)
     }
 }
 

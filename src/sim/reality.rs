@@ -2,6 +2,7 @@
 
 use super::audit::{Audit, Over};
 use super::cluster::{Cluster, Step};
+use super::diary::Diary;
 use super::job::{JobId, Notice, Request};
 use super::stack::{Desk, Load, Reports, Stack};
 use super::{Clock, World, WorldError, stream};
@@ -26,6 +27,8 @@ pub(super) struct Reality {
     pub(super) cluster: Cluster,
     /// The servers' last load reports.
     pub(super) reported: Vec<Load>,
+    /// When that was, in nanoseconds.
+    pub(super) reported_at: Vec<u64>,
     calls: Vec<Call>,
     free: Vec<usize>,
     /// How often each request was sent, and where last; only of calls by futures.
@@ -54,8 +57,9 @@ impl Reality {
     pub(super) fn new(world: &World) -> Self {
         let seed = stream(world.seed, "faults");
         Self {
-            cluster: Cluster::new(&world.servers, &world.faults, world.lasting, seed),
+            cluster: Cluster::new(world, seed),
             reported: vec![Load::default(); world.servers.len()],
+            reported_at: vec![0; world.servers.len()],
             calls: Vec::new(),
             free: Vec::new(),
             sent: FxHashMap::default(),
@@ -66,7 +70,9 @@ impl Reality {
     /// Has every server report its load.
     pub(super) fn scrape(&mut self) {
         for server in 0..self.reported.len() {
-            self.reported[server] = self.cluster.load(server);
+            if self.cluster.reports(server) {
+                (self.reported[server], self.reported_at[server]) = (self.cluster.load(server), self.cluster.now());
+            }
         }
     }
 
@@ -243,6 +249,9 @@ pub(super) struct Setting {
     pub(super) clock: Clock,
     pub(super) routers: Vec<SimRouter>,
     pub(super) audit: Option<Audit>,
+    pub(super) diary: Diary,
+    /// Whether a router is told the servers' limits.
+    knows_limits: Vec<bool>,
 }
 
 impl Setting {
@@ -255,8 +264,14 @@ impl Setting {
         world.check()?;
         let reality = Arc::new(Mutex::new(Reality::new(world)));
         reality.lock().scrape();
-        let mut setting =
-            Self { reality: reality.clone(), clock: clock.clone(), routers: Vec::new(), audit: audit.cloned() };
+        let mut setting = Self {
+            reality: reality.clone(),
+            clock: clock.clone(),
+            routers: Vec::new(),
+            audit: audit.cloned(),
+            diary: Diary::default(),
+            knows_limits: Vec::new(),
+        };
         for index in 0..world.routers {
             let seed = mix(stream(world.seed, "routers"), index as u64);
             let desk = Desk {
@@ -264,6 +279,7 @@ impl Setting {
                 routers: world.routers,
                 servers: world.servers.len(),
                 region: world.home(index).to_owned(),
+                regions: world.nearest(world.home(index)),
                 seed,
                 reports: Reports(reality.clone()),
             };
@@ -271,6 +287,11 @@ impl Setting {
             if let Some(every) = world.probes {
                 stack = stack.signal(super::probe::Probe::new(reality.clone(), every));
             }
+            if world.load_signals {
+                stack = stack.signal(super::probe::Heard::new(reality.clone()));
+            }
+            stack = stack.observer(setting.diary.of(index));
+            setting.knows_limits.push(stack.knows_limits);
             if let Some(audit) = audit {
                 stack = stack.observer(audit.witness(index));
             }
@@ -278,7 +299,7 @@ impl Setting {
             // A server that stops in the middle of an answer says so itself (`Stalled`), after its own idle limit.
             builder = builder.idle_limit(std::time::Duration::from_secs(1 << 30));
             for at in (0..world.servers.len()).filter(|at| world.servers[*at].joins.is_zero()) {
-                builder = builder.backend(profile(world, at), setting.server(world, index, at));
+                builder = builder.backend(setting.profile(world, index, at), setting.server(world, index, at));
             }
             setting.routers.push(builder.build()?);
         }
@@ -288,7 +309,7 @@ impl Setting {
     /// Lets a server join every router's fleet.
     pub(super) fn join(&self, world: &World, at: usize) -> Result<(), WorldError> {
         for (index, router) in self.routers.iter().enumerate() {
-            router.update(|fleet| fleet.add(profile(world, at), self.server(world, index, at)))?;
+            router.update(|fleet| fleet.add(self.profile(world, index, at), self.server(world, index, at)))?;
         }
         Ok(())
     }
@@ -300,27 +321,28 @@ impl Setting {
         SimServer { reality, clock, audit, router, index: at, way }
     }
 
+    /// What a router is told of a server.
+    fn profile(&self, world: &World, router: usize, at: usize) -> Profile {
+        let server = &world.servers[at];
+        let mut profile = Profile::new(&*server.id).model(&*server.model).region(&*server.region).weight(server.speed);
+        if let Ok(price) = Price::per_million(server.price, server.price) {
+            profile = profile.price(price);
+        }
+        if let Some(limit) = server.limit.filter(|_| self.knows_limits[router]) {
+            profile = profile.concurrency(limit);
+        }
+        if let Some(limit) = world.attempt_limit {
+            profile = profile.attempt_limit(limit);
+        }
+        profile
+    }
+
     /// Tells who looks over the routers' shoulders, if somebody does.
     pub(super) fn tell(&self, what: impl FnOnce(&Audit)) {
         if let Some(audit) = &self.audit {
             what(audit);
         }
     }
-}
-
-fn profile(world: &World, at: usize) -> Profile {
-    let server = &world.servers[at];
-    let mut profile = Profile::new(&*server.id).model(&*server.model).region(&*server.region).weight(server.speed);
-    if let Ok(price) = Price::per_million(server.price, server.price) {
-        profile = profile.price(price);
-    }
-    if let Some(limit) = server.limit {
-        profile = profile.concurrency(limit);
-    }
-    if let Some(limit) = world.attempt_limit {
-        profile = profile.attempt_limit(limit);
-    }
-    profile
 }
 
 /// Nanoseconds of a router's clock, as an instant of a run.

@@ -1,8 +1,10 @@
 //! [`Run`]: what came of a simulation.
 
 use super::World;
-use super::cluster::Tally;
+use super::diary::Transition;
+use super::regions::Regions;
 use super::source::Arrival;
+use super::tally::Tally;
 use crate::backend::FailureKind;
 use crate::router::RouteErrorKind;
 use std::fmt;
@@ -42,6 +44,8 @@ pub struct Record {
     pub tenant: u32,
     /// Whether it is critical.
     pub critical: bool,
+    /// Whether it must stay within the world's [residency](super::World::residency).
+    pub bound: bool,
     /// How it ended.
     pub ended: Ended,
 }
@@ -56,7 +60,8 @@ impl Record {
             server: None,
             router: arrival.router as u32,
             tenant: arrival.tenant as u32,
-            critical: arrival.critical,
+            critical: arrival.request.critical,
+            bound: arrival.request.bound,
             ended: Ended::Open,
         }
     }
@@ -78,6 +83,8 @@ pub struct Run {
     pub(super) servers: Vec<String>,
     pub(super) tenants: Vec<String>,
     pub(super) tally: Tally,
+    pub(super) regions: Regions,
+    pub(super) transitions: Vec<Transition>,
     pub(super) warm_up: f64,
     pub(super) slo: f64,
     pub(super) deadline: f64,
@@ -86,12 +93,22 @@ pub struct Run {
 }
 
 impl Run {
-    pub(super) fn new(world: &World, records: Vec<Record>, tally: Tally, hash: u64, leaked: u64) -> Self {
+    pub(super) fn new(
+        world: &World,
+        records: Vec<Record>,
+        tally: Tally,
+        regions: Regions,
+        transitions: Vec<Transition>,
+        hash: u64,
+        leaked: u64,
+    ) -> Self {
         Self {
             records,
             servers: world.servers.iter().map(|server| server.id.clone()).collect(),
             tenants: world.tenants.iter().map(|(name, _)| name.clone()).collect(),
             tally,
+            regions,
+            transitions,
             warm_up: world.warm_up.as_secs_f64(),
             slo: world.slo.as_secs_f64(),
             deadline: world.deadline.as_secs_f64(),
@@ -140,7 +157,7 @@ impl Run {
         self.share_good(self.between(from, to))
     }
 
-    fn share_good<'r>(&self, records: impl Iterator<Item = &'r Record>) -> f64 {
+    pub(super) fn share_good<'r>(&self, records: impl Iterator<Item = &'r Record>) -> f64 {
         let (mut good, mut all) = (0u64, 0u64);
         for record in records {
             good += u64::from(self.is_good(record));
@@ -233,6 +250,68 @@ impl Run {
     /// The largest share of one server over the whole run.
     pub fn share_max(&self) -> f64 {
         self.shares_between(self.warm_up, f64::INFINITY).into_iter().fold(0.0, f64::max)
+    }
+
+    /// How many requests got no complete answer, of those that count; callers who left of their own will apart.
+    pub fn failures(&self) -> usize {
+        self.counted().filter(|record| !matches!(record.ended, Ended::Completed | Ended::Left)).count()
+    }
+
+    /// The share of critical requests served well, of those that came between two moments, in seconds.
+    pub fn critical_goodput_between(&self, from: f64, to: f64) -> f64 {
+        self.share_good(self.between(from, to).filter(|record| record.critical))
+    }
+
+    /// How many calls went to a server where their request may not be served.
+    pub const fn outside_residency(&self) -> u64 {
+        self.tally.outside
+    }
+
+    /// What the routers told of backends that they took out and let back, in the order of time.
+    pub fn transitions(&self) -> &[Transition] {
+        &self.transitions
+    }
+
+    /// The names of the regions, in the order of the servers.
+    pub fn region_names(&self) -> &[String] {
+        self.regions.names()
+    }
+
+    /// Each region's share of the requests that came between two moments, by where they were sent last.
+    pub fn region_shares_between(&self, from: f64, to: f64) -> Vec<f64> {
+        let mut shares = vec![0.0; self.regions.names().len()];
+        for (server, share) in self.shares_between(from, to).into_iter().enumerate() {
+            shares[self.regions.of(server)] += share;
+        }
+        shares
+    }
+
+    /// The fullest that a region was between two moments, in seconds: requests on its servers for each that their
+    /// batches have room for. 0 in a world of one region, where nobody looks.
+    pub fn fullest_region_between(&self, from: f64, to: f64) -> f64 {
+        self.regions.fullest(from, to)
+    }
+
+    /// In how many spells between two moments a region had more on its servers than their batches have room for,
+    /// and a request among that which is not critical. A spell is a second, or a thousandth of the run.
+    pub fn overruns_between(&self, from: f64, to: f64) -> usize {
+        self.regions.overruns(from, to)
+    }
+
+    /// Seconds after `moment` from which on, in windows of one second up to `end`, no more than this share of the
+    /// requests end in a region; `None` when that is never so, or for a region that is not there.
+    pub fn time_to_leave(&self, region: &str, moment: f64, end: f64, share: f64) -> Option<f64> {
+        let region = self.regions.names().iter().position(|name| name == region)?;
+        let (mut left, mut from) = (Some(0.0), moment);
+        while from + 1.0 <= end {
+            if self.region_shares_between(from, from + 1.0)[region] > share {
+                left = None;
+            } else {
+                left = left.or(Some(from - moment));
+            }
+            from += 1.0;
+        }
+        left
     }
 
     /// The servers, in the order of the shares.

@@ -36,7 +36,6 @@ pub(super) struct Arrival {
     pub(super) router: usize,
     pub(super) request: Request,
     pub(super) tenant: usize,
-    pub(super) critical: bool,
     pub(super) replay_safe: bool,
     pub(super) session: Option<u64>,
     /// When the caller leaves, after the arrival.
@@ -77,8 +76,13 @@ impl<'w> Source<'w> {
         if arrival.replay_safe {
             facts = facts.replay_safe();
         }
-        if arrival.critical {
+        if arrival.request.critical {
             facts = facts.priority(Priority::Critical);
+        }
+        if arrival.request.bound
+            && let Some((_, regions)) = &self.world.residency
+        {
+            facts = facts.residency(regions.iter().cloned());
         }
         if let Some((tenant, _)) = self.tenants.get(arrival.tenant) {
             facts = facts.tenant(tenant.clone());
@@ -152,8 +156,9 @@ impl Iterator for Source<'_> {
         let replay_safe = world.replay_safe >= 1.0 || self.callers.unit() < world.replay_safe;
         let cached = world.servers.iter().any(|server| server.cache_blocks > 0);
         let blocks = session.filter(|_| cached).map(|session| blocks(session, prompt));
-        let request = Request { number, prompt, output, blocks };
-        Some(Arrival { at: (at * 1e9) as u64, router, request, tenant, critical, replay_safe, session, leaves })
+        let bound = world.residency.as_ref().is_some_and(|(share, _)| self.callers.unit() < *share);
+        let request = Request { number, prompt, output, blocks, critical, bound };
+        Some(Arrival { at: (at * 1e9) as u64, router, request, tenant, replay_safe, session, leaves })
     }
 }
 

@@ -20,6 +20,7 @@ pub struct Stack {
     ejection: Ejection,
     budget: Option<RetryBudget>,
     queue: Option<usize>,
+    pub(super) knows_limits: bool,
 }
 
 impl Stack {
@@ -32,6 +33,7 @@ impl Stack {
             ejection: Ejection::default(),
             budget: None,
             queue: None,
+            knows_limits: true,
         }
     }
 
@@ -70,10 +72,11 @@ impl Stack {
         self
     }
 
-    /// Nothing beside the policy: no ejection, and retries are as many as it wants.
+    /// Nothing beside the policy: no ejection, no limits of calls in flight, and retries are as many as it wants.
     #[must_use]
     pub fn bare(self) -> Self {
-        self.ejection(Ejection::off()).retry_budget(RetryBudget::unlimited())
+        let bare = self.ejection(Ejection::off()).retry_budget(RetryBudget::unlimited());
+        Self { knows_limits: false, ..bare }
     }
 
     pub(super) fn builder(self) -> Builder<Request, Tokens> {
@@ -108,6 +111,7 @@ pub struct Desk {
     pub(super) routers: usize,
     pub(super) servers: usize,
     pub(super) region: String,
+    pub(super) regions: Vec<String>,
     pub(super) seed: u64,
     pub(super) reports: Reports,
 }
@@ -131,6 +135,11 @@ impl Desk {
     /// Where it stands.
     pub fn region(&self) -> &str {
         &self.region
+    }
+
+    /// Every region where a server is from the start, its own first, then by distance.
+    pub fn regions(&self) -> &[String] {
+        &self.regions
     }
 
     /// A seed of its own.
@@ -163,7 +172,9 @@ pub struct Load {
     pub kv_use: f64,
     /// The share of requests that fail.
     pub error_share: f64,
-    /// Whether it takes requests.
+    /// Whether it takes connections; one that hangs does.
+    pub reachable: bool,
+    /// Whether it takes requests, and works on them.
     pub up: bool,
 }
 

@@ -42,11 +42,13 @@ pub struct World {
     pub(super) attempt_limit: Option<Duration>,
     pub(super) tenants: Vec<(String, f64)>,
     pub(super) critical: f64,
+    pub(super) residency: Option<(f64, Vec<String>)>,
     pub(super) replay_safe: f64,
     pub(super) sessions: u64,
     pub(super) probes: Option<Duration>,
     pub(super) impatient: Option<(f64, Duration)>,
     pub(super) reports_every: Duration,
+    pub(super) load_signals: bool,
     pub(super) seed: u64,
 }
 
@@ -114,6 +116,8 @@ impl World {
     pub const DEADLINE: Duration = Duration::from_secs(60);
     /// How old a load report is at most: as llm-d's scheduler has it (`--refresh-metrics-interval`).
     pub const REPORTS_EVERY: Duration = Duration::from_millis(50);
+    /// A load report older than this is stale.
+    pub const REPORTS_STALE: Duration = Duration::from_secs(2);
 
     /// One router, half of the fleet's capacity in requests like those of the Azure conversation trace, five minutes,
     /// no server yet.
@@ -135,11 +139,13 @@ impl World {
             attempt_limit: None,
             tenants: Vec::new(),
             critical: 0.0,
+            residency: None,
             replay_safe: 1.0,
             sessions: 0,
             probes: None,
             impatient: None,
             reports_every: Self::REPORTS_EVERY,
+            load_signals: false,
             seed: 1,
         }
     }
@@ -294,6 +300,13 @@ impl World {
         self
     }
 
+    /// This share of the requests may be served in these regions only.
+    #[must_use]
+    pub fn residency<S: Into<String>>(mut self, share: f64, regions: impl IntoIterator<Item = S>) -> Self {
+        self.residency = Some((share, regions.into_iter().map(Into::into).collect()));
+        self
+    }
+
     /// The share of requests that may be executed twice; default all.
     #[must_use]
     pub const fn replay_safe_share(mut self, share: f64) -> Self {
@@ -327,6 +340,14 @@ impl World {
     #[must_use]
     pub const fn reports_every(mut self, time: Duration) -> Self {
         self.reports_every = time;
+        self
+    }
+
+    /// Every router has a health signal that hears the servers' load reports: a server that reports is well, one that
+    /// can not is not. Reports older than [`REPORTS_STALE`](Self::REPORTS_STALE) say nothing.
+    #[must_use]
+    pub const fn load_signals(mut self) -> Self {
+        self.load_signals = true;
         self
     }
 
@@ -391,6 +412,14 @@ impl World {
         if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
             return setting("critical_share and impatient", "a share must be between 0 and 1");
         }
+        if let Some((share, regions)) = &self.residency {
+            if !(0.0..=1.0).contains(share) {
+                return setting("residency", "a share must be between 0 and 1");
+            }
+            if let Some(name) = regions.iter().find(|name| self.servers.iter().all(|server| server.region != **name)) {
+                return setting("residency", &format!("no server is in the region {name:?}"));
+            }
+        }
         if !(0.0..=1.0).contains(&self.replay_safe) {
             return setting("replay_safe_share", "a share must be between 0 and 1");
         }
@@ -431,6 +460,30 @@ impl World {
         let back: Duration = self.faults.iter().map(Fault::jumps_back_by).sum();
         let last = self.lasting.saturating_add(self.deadline).saturating_add(back).saturating_add(Self::DEADLINE);
         u64::try_from(last.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Every region where a server is, in the order of the servers.
+    pub(super) fn regions(&self) -> Vec<&str> {
+        let mut regions: Vec<&str> = Vec::new();
+        for server in &self.servers {
+            if !regions.contains(&&*server.region) {
+                regions.push(&server.region);
+            }
+        }
+        regions
+    }
+
+    /// Every region where a server is from the start, the nearest to a router first.
+    pub(super) fn nearest(&self, home: &str) -> Vec<String> {
+        let distance = |region: &str| {
+            let trip = self.round_trips.get(&(home.to_owned(), region.to_owned()));
+            (region != home, trip.copied().unwrap_or_default())
+        };
+        let mut regions = self.regions();
+        let there = |region: &str| self.servers.iter().any(|it| it.region == region && it.joins.is_zero());
+        regions.retain(|region| there(region));
+        regions.sort_by_key(|region| distance(region));
+        regions.into_iter().map(str::to_owned).collect()
     }
 
     /// Where a router stands.

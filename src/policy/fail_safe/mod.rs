@@ -247,6 +247,9 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             Some(Reason::Ejected { .. }) if candidate.readmit(Reason::Readmitted) => {
                 candidate.demote(Reason::Readmitted);
             }
+            Some(Reason::OutsideResidency) if bug::RESIDENCY_IN_PANIC => {
+                candidate.try_anyway(Reason::Readmitted);
+            }
             _ => {}
         });
         note_panic(slate);

@@ -145,6 +145,11 @@ impl Books {
         let tokens = u64::from(request.prompt);
         self.last_sent[server] = now;
         self.hold_request(server, request.number, number, now);
+        if request.bound && self.rules.outside[server] {
+            self.find("I6", || {
+                format!("request {} is sent to server {server}, outside the regions it is bound to", request.number)
+            });
+        }
         let call = Call { number: order, server, tokens };
         if let Some(inquiry) = self.inquiries.get_mut(&request.number) {
             (inquiry.attempts, inquiry.call) = (number, Some(call));

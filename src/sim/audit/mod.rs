@@ -40,6 +40,8 @@ pub(super) struct Rules {
     pub(super) rests: bool,
     /// A signal has a say. It wakes nobody when it changes its mind, and asking it is not without effect.
     pub(super) signals: bool,
+    /// The servers where a bound request may not be served.
+    pub(super) outside: Vec<bool>,
 }
 
 /// Something that must not be.

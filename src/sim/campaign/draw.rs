@@ -4,7 +4,7 @@ use super::super::{Fault, Schedule, Server, at};
 use super::plan::{Leaf, Plan, REGIONS, SECOND, Safe, StackPlan, seconds};
 use crate::backend::FailureKind;
 use crate::recover::Ejection;
-use crate::rng::Rng;
+use crate::rng::{Rng, hash_str, mix};
 use std::time::Duration;
 
 /// A source of choices.
@@ -58,6 +58,7 @@ impl Plan {
             deadline: Duration::ZERO,
             attempt_limit: None,
             impatient: (patience > 0.0).then(|| (patience, seconds(dice.scale(0.02, 8.0)))),
+            residency: None,
             replay_safe: if dice.chance(0.4) { dice.unit() } else { 1.0 },
             sessions: if dice.chance(0.5) { dice.whole(1, 200) } else { 0 },
             probes: dice.chance(0.4).then(|| seconds(dice.scale(0.2, 5.0))),
@@ -83,6 +84,8 @@ impl Plan {
             safe.attempt_limit = limit(0.4);
         }
         plan.faults = draw_faults(&mut dice, &plan);
+        // Of random numbers of its own: the rest of a plan is what it would be without.
+        plan.residency = draw_residency(&mut Dice(Rng::new(mix(seed, hash_str("residency")))), &plan);
         plan
     }
 }
@@ -119,6 +122,21 @@ fn draw_servers(dice: &mut Dice) -> Vec<Server> {
         server
     });
     servers.collect()
+}
+
+/// Binds some requests to some regions, where there is more than one. Never to more of the fleet's work than its part
+/// of the servers: the calm must be calm there too.
+fn draw_residency(dice: &mut Dice, plan: &Plan) -> Option<(f64, Vec<&'static str>)> {
+    let there = |region: &&str| plan.first_tier().any(|(_, server)| server.region == **region);
+    let mut regions: Vec<_> = REGIONS.into_iter().filter(there).collect();
+    if regions.len() < 2 || dice.chance(0.5) {
+        return None;
+    }
+    let leaves = dice.0.below(regions.len());
+    regions.remove(leaves);
+    let inside = plan.first_tier().filter(|(_, server)| regions.contains(&server.region.as_str())).count();
+    let part = inside as f64 / plan.first_tier().count() as f64;
+    Some((dice.unit() * part / 2.0, regions))
 }
 
 fn draw_stack(dice: &mut Dice) -> StackPlan {

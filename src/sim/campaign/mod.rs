@@ -12,6 +12,7 @@
 //! | I3 | requests end by their deadline, and no attempt starts after it |
 //! | I4 | one end for each request; never at two servers at once, nor again where it failed without a reason |
 //! | I5 | no retry after the first token, nor of what would repeat or may not be repeated |
+//! | I6 | no call to a server outside the regions to which its request is bound |
 //! | I7 | no call to a server before the time that it asked for |
 //! | I8 | whoever waits for a probe waits for one that is there; what was sent before an outage ends none |
 //! | I10 | every decision replays to the same choice; what routers tell is what servers saw; both drivers decide alike |

@@ -31,6 +31,8 @@ pub struct Plan {
     pub(super) attempt_limit: Option<Duration>,
     pub(super) impatient: Option<(f64, Duration)>,
     pub(super) replay_safe: f64,
+    /// How many of the requests are bound, and to which regions.
+    pub(super) residency: Option<(f64, Vec<&'static str>)>,
     pub(super) sessions: u64,
     pub(super) probes: Option<Duration>,
     pub(super) stack: StackPlan,
@@ -149,6 +151,11 @@ impl Plan {
         self.seed
     }
 
+    /// Whether bound requests may be served there.
+    pub(super) fn may_serve_bound(&self, server: &Server) -> bool {
+        self.residency.as_ref().is_none_or(|(_, regions)| regions.contains(&server.region.as_str()))
+    }
+
     /// The servers that serve what requests ask for.
     pub(super) fn first_tier(&self) -> impl Iterator<Item = (usize, &Server)> {
         self.servers.iter().enumerate().filter(|(_, server)| server.model == Server::MODEL)
@@ -211,6 +218,9 @@ impl Plan {
         if let Some(limit) = self.attempt_limit {
             world = world.attempt_limit(limit);
         }
+        if let Some((share, regions)) = &self.residency {
+            world = world.residency(*share, regions.iter().copied());
+        }
         if let Some((share, after)) = self.impatient {
             world = world.impatient(share, after);
         }
@@ -229,6 +239,7 @@ impl Plan {
             budget: Some(budget),
             rests: !self.stack.ejection.off,
             signals: self.probes.is_some(),
+            outside: world.servers.iter().map(|server| !self.may_serve_bound(server)).collect(),
         }
     }
 }
@@ -258,6 +269,9 @@ impl fmt::Display for Plan {
         self.impatient.iter().try_for_each(|(share, after)| write!(f, ", {share:.2} leave after {after:?}"))?;
         if self.replay_safe < 1.0 {
             write!(f, ", {:.2} replay safe", self.replay_safe)?;
+        }
+        if let Some((share, regions)) = &self.residency {
+            write!(f, ", {share:.2} only in {}", regions.join(" or "))?;
         }
         self.probes.iter().try_for_each(|every| write!(f, ", probes every {every:?}"))?;
         write!(f, "; servers")?;
@@ -301,6 +315,7 @@ impl fmt::Display for Line<'_> {
             Effect::Throttled { retry_after } => write!(f, ".throttled({retry_after:?})"),
             Effect::ProbesSilent => write!(f, ".silent_probes()"),
             Effect::ProbesLie => write!(f, ".lying_probes()"),
+            Effect::ReportsSilent => write!(f, ".silent_reports()"),
             Effect::ClockJump { nanos } => write!(f, ".clock_jumps({:.3} s)", *nanos as f64 / 1e9),
         }
     }

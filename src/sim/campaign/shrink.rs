@@ -64,6 +64,9 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     if plan.replay_safe < 1.0 {
         offer(&|plan| plan.replay_safe = 1.0);
     }
+    if plan.residency.is_some() {
+        offer(&|plan| plan.residency = None);
+    }
     if plan.sessions > 0 {
         offer(&|plan| plan.sessions = 0);
     }
@@ -81,6 +84,12 @@ impl Plan {
     fn remove_server(&mut self, at: usize) {
         let removed = self.servers.remove(at);
         let servers = &self.servers;
+        if let Some((_, regions)) = &mut self.residency {
+            regions.retain(|name| servers.iter().any(|server| server.region == *name));
+        }
+        if self.residency.as_ref().is_some_and(|(_, regions)| regions.is_empty()) {
+            self.residency = None;
+        }
         self.faults.retain(|fault| match &fault.target {
             Target::Everywhere => true,
             Target::Server(id) => *id != removed.id,

@@ -84,8 +84,9 @@ impl Plan {
         }
         let tier: Vec<_> = self.world().servers.iter().map(|it| it.model == super::super::Server::MODEL).collect();
         let servers = tier.iter().filter(|first| **first).count() as f64;
-        // Callers who leave find nothing out.
-        let rate = self.calm_rate() * (1.0 - self.impatient.map_or(0.0, |(share, _)| share));
+        // Callers who leave find nothing out, nor those who may not go everywhere.
+        let bound = self.residency.as_ref().map_or(0.0, |(share, _)| *share);
+        let rate = self.calm_rate() * (1.0 - self.impatient.map_or(0.0, |(share, _)| share)) * (1.0 - bound);
         // In the second half of the calm: enough requests that nobody is left out by chance.
         let half = CALM.as_secs_f64() / 2.0;
         if rate * half >= self.stack.leaf.looks_everywhere_in(servers) {
