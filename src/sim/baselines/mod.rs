@@ -1,22 +1,26 @@
 //! What users run today, as policies: each as its source publishes it, with the parameters that it recommends.
 //!
-//! None of them ejects backends or retries unless its source does; they run in the same router, so the bookkeeping
+//! None of them ejects backends, retries or limits calls in flight unless its source does; they run in the same router, so the bookkeeping
 //! (calls in flight, leases, deadlines) is the same for all.
 
 mod cache_aware;
+mod envoy;
+mod grpc;
 mod litellm;
 mod peak_ewma;
 mod prequal;
 mod simple;
 
 pub use cache_aware::{llm_d, lmetric, sglang};
+pub use envoy::envoy_priority;
+pub use grpc::grpc_priority;
 pub use litellm::litellm;
 pub use peak_ewma::peak_ewma;
 pub use prequal::prequal;
 pub use simple::{least_in_flight, naive_retries, nearest_region, oracle, p2c, random, round_robin, weighted_random};
 
 use crate::event::{Event, Observer};
-use crate::policy::{FailSafe, PolicyExt, predicted_ttft};
+use crate::policy::{FailSafe, PolicyExt, Regions, predicted_ttft};
 use crate::sim::{Desk, Stack};
 use crate::time::Instant;
 use std::fmt;
@@ -31,7 +35,7 @@ pub struct Contestant {
 
 impl Contestant {
     /// Everybody, fallway's default stack first.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self { name: "fallway", make: fallway },
         Self { name: "random", make: random },
         Self { name: "weighted_random", make: weighted_random },
@@ -45,6 +49,8 @@ impl Contestant {
         Self { name: "llm_d", make: llm_d },
         Self { name: "litellm", make: litellm },
         Self { name: "nearest_region", make: nearest_region },
+        Self { name: "envoy_priority", make: envoy_priority },
+        Self { name: "grpc_priority", make: grpc_priority },
         Self { name: "naive_retries", make: naive_retries },
     ];
 
@@ -73,9 +79,16 @@ impl fmt::Debug for Contestant {
     }
 }
 
-/// The default stack of this crate, as the README shows it.
-pub fn fallway(_: &Desk) -> Stack {
-    Stack::new(predicted_ttft().fail_safe(FailSafe::default()))
+/// The default stack of this crate, as the README shows it; where servers stand in several regions, with these in the
+/// order of their distance.
+pub fn fallway(desk: &Desk) -> Stack {
+    match desk.regions() {
+        [home, others @ ..] if !others.is_empty() => {
+            let regions = others.iter().fold(Regions::new(home), Regions::then);
+            Stack::new(predicted_ttft().region_failover(regions).fail_safe(FailSafe::default()))
+        }
+        _ => Stack::new(predicted_ttft().fail_safe(FailSafe::default())),
+    }
 }
 
 /// A stack without anything that the policy itself does not do: nothing is ejected, and its own retries, if any, are

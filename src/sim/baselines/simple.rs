@@ -71,14 +71,15 @@ pub(super) fn pair(cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> [usize; 2] {
     [first, second]
 }
 
-/// The router's own region, in turn; others only where it has none.
+/// Any backend of the router's own region; where it has none, of the nearest that has.
 pub fn nearest_region(desk: &Desk) -> Stack {
-    let home = desk.region().to_owned();
+    let regions = desk.regions().to_vec();
     bare(policy_fn("nearest_region", move |cx: &PlanContext<'_>, slate: &mut Slate<'_>| {
         let mut rng: Rng = cx.rng(STREAM);
         slate.rank(|candidate| {
-            let away = candidate.profile().region_name() != Some(home.as_str());
-            (u64::from(away) << 62) | (rng.next_u64() >> 2)
+            let name = candidate.profile().region_name();
+            let distance = regions.iter().position(|region| Some(region.as_str()) == name);
+            ((distance.unwrap_or(regions.len()) as u64) << 48) | (rng.next_u64() >> 16)
         });
     }))
 }
