@@ -121,7 +121,10 @@ mod tests {
     #[test]
     fn what_is_unknown_is_named_beside_what_is_known() {
         let error_of = error("--scenario S99");
-        assert!(error_of.contains("S99") && error_of.contains("S1, S2, S4, S8, S16, S18"), "{error_of}");
+        assert!(
+            error_of.contains("S99") && error_of.contains("S1, S2, S3, S4, S8, S9, S15, S16, S17, S18"),
+            "{error_of}"
+        );
         let error_of = error("--policy magic");
         assert!(error_of.contains("magic") && error_of.contains("peak_ewma"), "{error_of}");
     }
@@ -138,7 +141,7 @@ mod tests {
     #[test]
     fn the_whole_is_the_default() {
         let args = Args::parse(std::iter::empty()).unwrap();
-        assert_eq!((args.scenarios.len(), args.policies.len()), (6, 14));
+        assert_eq!((args.scenarios.len(), args.policies.len()), (10, 16));
         assert_eq!((args.seeds, args.routers), (vec![1, 2, 3], vec![1, 32]));
     }
 }

@@ -69,6 +69,8 @@ struct Played {
     hash: u64,
     cdf: Vec<(f64, f64)>,
     timeline: Vec<(f64, f64)>,
+    regions: Vec<Vec<(f64, f64)>>,
+    region_names: Vec<String>,
 }
 
 /// Every run that is asked for; the oracle plays each stage first.
@@ -132,12 +134,15 @@ fn play(args: &Args) -> Result<Vec<(Job, Played)>, String> {
 impl Job {
     fn play(&self) -> Result<Played, String> {
         let run = self.stage.run(self.contestant).map_err(|error| error.to_string())?;
-        let timeline = run.goodput_over_time(secs(5)).into_iter().filter_map(|(at, share)| Some((at, share?)));
+        let step = (self.stage.lasting() / 200.0).max(5.0);
+        let timeline = run.goodput_over_time(secs(step)).into_iter().filter_map(|(at, share)| Some((at, share?)));
         Ok(Played {
             measured: self.stage.measure(&run),
             hash: run.decisions_hash(),
             cdf: cdf(&run),
             timeline: timeline.collect(),
+            regions: regions(&run, step),
+            region_names: run.region_names().to_vec(),
         })
     }
 }
@@ -152,6 +157,22 @@ fn cdf(run: &Run) -> Vec<(f64, f64)> {
     (1..=100).filter_map(|step| Some((time(step)?, step as f64 / 100.0))).collect()
 }
 
+/// Each region's share of the requests, over time: a curve for each. Nothing where there is one only.
+fn regions(run: &Run, step: f64) -> Vec<Vec<(f64, f64)>> {
+    let (count, end) = (run.region_names().len(), run.records().last().map_or(0.0, |record| record.at));
+    if count < 2 {
+        return Vec::new();
+    }
+    let mut curves = vec![Vec::new(); count];
+    let mut from = 0.0;
+    while from < end {
+        let shares = run.region_shares_between(from, from + step);
+        curves.iter_mut().zip(shares).for_each(|(curve, share)| curve.push((from, share)));
+        from += step;
+    }
+    curves
+}
+
 fn line(job: &Job, played: &Played, oracle: f64) -> Value {
     let measured = &played.measured;
     let mut line = json!({
@@ -162,6 +183,8 @@ fn line(job: &Job, played: &Played, oracle: f64) -> Value {
         "load": job.stage.load(),
         "requests": measured.requests,
         "goodput": measured.goodput,
+        "critical_goodput": measured.critical_goodput,
+        "failures": measured.failures,
         "ttft_p50_s": measured.ttft_p50,
         "ttft_p90_s": measured.ttft_p90,
         "ttft_p99_s": measured.ttft_p99,
@@ -170,10 +193,15 @@ fn line(job: &Job, played: &Played, oracle: f64) -> Value {
         "wasted_token_share": measured.wasted,
         "rate_limited_per_1k": measured.rate_limited,
         "cost": measured.cost,
+        "spend_of_cap": measured.spend,
         "time_to_detect_s": measured.time_to_detect,
         "time_to_recover_s": measured.time_to_recover,
         "jain": measured.jain,
         "share_max": measured.share_max,
+        "max_region_utilisation": measured.max_region_utilisation,
+        "overruns": measured.overruns,
+        "outside_residency": measured.outside_residency,
+        "flaps": measured.flaps,
         "oracle_ttft_p99_s": oracle,
         "decisions_hash": format!("{:016x}", played.hash),
     });
@@ -207,6 +235,10 @@ fn chapters(played: &[(Job, Played)]) -> Vec<Chapter> {
             load: job.stage.load(),
             slo: job.stage.slo(),
             windows: job.stage.windows().to_vec(),
+            regions: played
+                .iter()
+                .find(|(other, _)| place(other) == (scenario, variant, routers))
+                .map_or_else(Vec::new, |(_, it)| it.region_names.clone()),
             rows,
             oracle,
         });
@@ -218,7 +250,11 @@ fn row(policy: &'static str, runs: &[&(Job, Played)]) -> Row {
     let runs: Vec<_> =
         runs.iter().filter(|(job, _)| job.contestant.name() == policy).map(|(_, played)| played).collect();
     let of = |value: fn(&Measured) -> f64| median(runs.iter().map(|played| value(&played.measured)).collect());
-    let recovered: Option<Vec<f64>> = runs.iter().map(|played| played.measured.time_to_recover).collect();
+    // What is not known of every seed is not known.
+    let known = |value: fn(&Measured) -> Option<f64>| {
+        let values: Option<Vec<f64>> = runs.iter().map(|played| value(&played.measured)).collect();
+        values.map(median)
+    };
     Row {
         policy,
         goodput: of(|it| it.goodput),
@@ -227,9 +263,13 @@ fn row(policy: &'static str, runs: &[&(Job, Played)]) -> Row {
         ttft_p99: of(|it| it.ttft_p99),
         attempts: of(|it| it.attempts),
         wasted: of(|it| it.wasted),
-        recover: recovered.map(median),
+        recover: known(|it| it.time_to_recover),
+        critical: known(|it| it.critical_goodput),
+        fullest: known(|it| it.max_region_utilisation),
+        flaps: known(|it| it.flaps),
         cdf: runs.first().map(|played| played.cdf.clone()).unwrap_or_default(),
         timeline: runs.first().map(|played| played.timeline.clone()).unwrap_or_default(),
+        regions: runs.first().map(|played| played.regions.clone()).unwrap_or_default(),
     }
 }
 
@@ -242,17 +282,22 @@ fn print(chapter: &Chapter) {
     let Chapter { scenario, title, variant, routers, load, .. } = chapter;
     let variant = if variant.is_empty() { String::new() } else { format!(" ({variant})") };
     println!("\n{scenario}{variant}, {title}; {routers} router(s), load {load}");
-    println!(
+    print!(
         "{:16} {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>9}",
         "policy", "goodput", "p50 s", "p90 s", "p99 s", "attempts", "waste", "recover s"
     );
+    let extra = chapter.extra();
+    extra.iter().for_each(|(name, _)| print!(" {name:>9}"));
+    println!();
     for row in chapter.rows.iter().chain(&chapter.oracle) {
         let recover = row.recover.map_or("-".to_owned(), |seconds| format!("{seconds:.0}"));
         let figure = |value: f64, digits| if value.is_nan() { "-".into() } else { format!("{value:.digits$}") };
         let [p50, p90, p99, attempts, wasted] =
             [row.ttft_p50, row.ttft_p90, row.ttft_p99, row.attempts, row.wasted].map(|value| figure(value, 3));
         let goodput = figure(row.goodput, 4);
-        println!("{:16} {goodput:>8} {p50:>9} {p90:>9} {p99:>9} {attempts:>9} {wasted:>7} {recover:>9}", row.policy);
+        print!("{:16} {goodput:>8} {p50:>9} {p90:>9} {p99:>9} {attempts:>9} {wasted:>7} {recover:>9}", row.policy);
+        extra.iter().for_each(|(_, value)| print!(" {:>9}", figure(value(row).unwrap_or(f64::NAN), 3)));
+        println!();
     }
 }
 
@@ -261,8 +306,9 @@ mod tests {
     use super::*;
     use fallway::sim::scenarios::Scenario;
 
-    const KEYS: &str = "attempts_per_request cost decisions_hash e2e_p99_s goodput jain load oracle_ttft_p99_s policy \
-                        rate_limited_per_1k requests routers scenario seed share_max time_to_detect_s \
+    const KEYS: &str = "attempts_per_request cost critical_goodput decisions_hash e2e_p99_s failures flaps goodput jain \
+                        load max_region_utilisation oracle_ttft_p99_s outside_residency overruns policy \
+                        rate_limited_per_1k requests routers scenario seed share_max spend_of_cap time_to_detect_s \
                         time_to_recover_s ttft_p50_s ttft_p90_s ttft_p99_s wasted_token_share";
 
     fn jobs_of(scenario: Scenario, requests: u64) -> Vec<Job> {

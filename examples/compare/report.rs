@@ -3,6 +3,8 @@
 //! No scripts and nothing from outside: one style sheet, tables, and charts as inline SVG in the colours of the style
 //! sheet. Text is escaped; what is not a number is a dash in a table and draws nothing.
 
+mod regions;
+
 const OURS: &str = "fallway";
 /// In every chart, because readers know them.
 const FAMILIAR: [&str; 3] = ["least_in_flight", "round_robin", "litellm"];
@@ -25,10 +27,15 @@ pub(crate) struct Row {
     pub(crate) attempts: f64,
     pub(crate) wasted: f64,
     pub(crate) recover: Option<f64>,
+    pub(crate) critical: Option<f64>,
+    pub(crate) fullest: Option<f64>,
+    pub(crate) flaps: Option<f64>,
     /// Time to first token of the first seed: ascending (seconds, share) points, at most ~200.
     pub(crate) cdf: Vec<(f64, f64)>,
     /// Goodput over time of the first seed: (seconds, share).
     pub(crate) timeline: Vec<(f64, f64)>,
+    /// Share of the requests over time, of the first seed, for each region.
+    pub(crate) regions: Vec<Vec<(f64, f64)>>,
 }
 
 pub(crate) struct Chapter {
@@ -40,8 +47,21 @@ pub(crate) struct Chapter {
     pub(crate) slo: f64,
     /// Fault windows in seconds.
     pub(crate) windows: Vec<(f64, f64)>,
+    pub(crate) regions: Vec<String>,
     pub(crate) rows: Vec<Row>,
     pub(crate) oracle: Option<Row>,
+}
+
+/// A column of a table that some stages have.
+pub(crate) type Column = (&'static str, fn(&Row) -> Option<f64>);
+
+impl Chapter {
+    /// The columns that somebody has a figure for, beside those of every stage.
+    pub(crate) fn extra(&self) -> Vec<Column> {
+        let all: [Column; 3] =
+            [("critical", |row| row.critical), ("fullest", |row| row.fullest), ("flaps", |row| row.flaps)];
+        all.into_iter().filter(|(_, value)| self.rows.iter().any(|row| value(row).is_some())).collect()
+    }
 }
 
 /// The whole page; `seconds` is how long the comparison took to compute.
@@ -68,7 +88,9 @@ fn introduction(seeds: &[u64], seconds: f64) -> String {
          <p>From <code>cargo run --release --features sim --example compare</code>, computed in {took} s.</p>\n\
          <p class=\"soft\">Goodput: requests with a first token within the SLO and a whole answer, of all (S16: of \
          what the fleet could do, at its worst step). Wasted: tokens worked for nothing. Recovery: from the end of \
-         the fault until all is as before; – where that is not measured, or did not happen with every seed.</p>\n"
+         the fault until all is as before; – where that is not measured, or did not happen with every seed. Critical: \
+         the same as goodput, of critical requests. Fullest: requests in the fullest region for each that its servers \
+         have room for. Flaps: what came back and left again.</p>\n"
     )
 }
 
@@ -103,9 +125,10 @@ fn section(at: usize, chapter: &Chapter) -> String {
     let (name, title, conditions) = (escape(chapter.scenario), escape(chapter.title), escape(&conditions(chapter)));
     let (figures, bars, lines) = (figures(chapter), bar_chart(chapter), lines(chapter));
     let (cdf, timeline) = (cdf_chart(chapter, &lines), timeline_chart(chapter, &lines));
+    let regions = regions::charts(chapter);
     format!(
         "<section id=\"stage-{at}\">\n<h2>{name} {title}<span class=\"soft\">{conditions}</span></h2>\n{figures}\
-         <div class=\"charts\">\n{bars}{cdf}{timeline}</div>\n</section>\n"
+         <div class=\"charts\">\n{bars}{cdf}{timeline}{regions}</div>\n</section>\n"
     )
 }
 
@@ -118,16 +141,19 @@ fn conditions(chapter: &Chapter) -> String {
 fn figures(chapter: &Chapter) -> String {
     let mut rows = sorted(chapter, by_p99);
     rows.sort_by(|a, b| by_goodput(b).total_cmp(&by_goodput(a)));
-    let lines: String = rows.into_iter().chain(&chapter.oracle).map(figures_line).collect();
+    let extra = chapter.extra();
+    let lines: String = rows.into_iter().chain(&chapter.oracle).map(|row| figures_line(row, &extra)).collect();
     let heads = "policy|goodput, %|TTFT p50, s|TTFT p90, s|TTFT p99, s|attempts per request|wasted, %|recovery, s";
-    table(heads, &lines)
+    let more: String = extra.iter().map(|(name, _)| format!("|{name}")).collect();
+    table(&(heads.to_owned() + &more), &lines)
 }
 
-fn figures_line(row: &Row) -> String {
+fn figures_line(row: &Row, extra: &[Column]) -> String {
     let [p50, p90, p99, attempts] = [row.ttft_p50, row.ttft_p90, row.ttft_p99, row.attempts].map(figure);
     let recover = row.recover.map_or("–".into(), short);
+    let more = extra.iter().map(|(_, value)| value(row).map_or("–".into(), figure));
     let cells = [percent(row.goodput), p50, p90, p99, attempts, percent(row.wasted), recover];
-    line(row.policy, &escape(row.policy), &cells)
+    line(row.policy, &escape(row.policy), &cells.into_iter().chain(more).collect::<Vec<_>>())
 }
 
 fn table(heads: &str, lines: &str) -> String {
@@ -354,7 +380,9 @@ tr.fallway>*{background:var(--us);font-weight:bold}tr.oracle{font-style:italic}
 .line.fallway{stroke-width:3.2;stroke-linejoin:round}.fallway{--c:var(--ours)}.oracle{--c:var(--ink);--dash:2 2.5}
 .least_in_flight,.p2c{--c:var(--t0)}.round_robin,.weighted_random{--c:var(--t1)}.litellm,.lmetric{--c:var(--t2)}
 .peak_ewma,.sglang{--c:var(--t3)}.prequal,.naive_retries{--c:var(--t4)}.llm_d,.random{--c:var(--t5)}
+.envoy_priority{--c:var(--t1)}.grpc_priority{--c:var(--t4)}
 .p2c,.weighted_random,.lmetric,.sglang,.naive_retries,.random,.nearest_region{--dash:7 3}
+.region-0{--c:var(--t0)}.region-1{--c:var(--t4)}.region-2{--c:var(--t2)}.region-3{--c:var(--t1)}
 ";
 
 #[cfg(test)]
@@ -364,12 +392,41 @@ mod tests {
     fn row(policy: &'static str, p99: f64, points: &[(f64, f64)]) -> Row {
         let (goodput, recover, cdf, timeline) = (p99 / 10.0, Some(p99), points.to_vec(), points.to_vec());
         let [ttft_p50, ttft_p90, ttft_p99, attempts, wasted] = [p99; 5];
-        Row { policy, goodput, ttft_p50, ttft_p90, ttft_p99, attempts, wasted, recover, cdf, timeline }
+        let (critical, fullest, flaps) = (Some(p99), Some(p99), None);
+        let regions = vec![points.to_vec(), points.to_vec()];
+        Row {
+            policy,
+            goodput,
+            ttft_p50,
+            ttft_p90,
+            ttft_p99,
+            attempts,
+            wasted,
+            recover,
+            critical,
+            fullest,
+            flaps,
+            cdf,
+            timeline,
+            regions,
+        }
     }
 
     fn chapter(rows: Vec<Row>, oracle: Option<Row>) -> Chapter {
         let windows = vec![(1.0, 2.0), (f64::NAN, 3.0)];
-        Chapter { scenario: "S0", title: "a < b", variant: "", routers: 1, load: 0.6, slo: 10.0, windows, rows, oracle }
+        let regions = vec!["eu".to_owned(), "<us>".to_owned()];
+        Chapter {
+            scenario: "S0",
+            title: "a < b",
+            variant: "",
+            routers: 1,
+            load: 0.6,
+            slo: 10.0,
+            windows,
+            regions,
+            rows,
+            oracle,
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! The simulator against arithmetic, against itself, and against nonsense; and what routing in it is worth.
 
 mod bad_input;
+mod baselines;
 mod drivers;
 mod envoy;
 mod exact;
 mod faults;
 mod figures;
 mod quality;
+mod regions;
 
 use fallway::RoutingPolicy;
 use fallway::policy::{FailSafe, PolicyExt, predicted_ttft};

@@ -173,9 +173,8 @@ fn any_level() -> impl Strategy<Value = Priority> {
     (0u32..40).prop_flat_map(|hosts| (Just(hosts), 0..=hosts)).prop_flat_map(|(hosts, healthy)| {
         let rest = hosts - healthy;
         (Just((hosts, healthy)), 0..=rest).prop_flat_map(move |(counts, degraded)| {
-            (Just((counts, degraded)), 0..=rest - degraded).prop_map(|(((hosts, healthy), degraded), excluded)| {
-                Priority { hosts, healthy, degraded, excluded }
-            })
+            (Just((counts, degraded)), 0..=rest - degraded)
+                .prop_map(|(((hosts, healthy), degraded), excluded)| Priority { hosts, healthy, degraded, excluded })
         })
     })
 }

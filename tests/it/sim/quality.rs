@@ -98,6 +98,54 @@ fn the_best_provider_is_found_again() {
 }
 
 #[test]
+fn nobody_leaves_the_regions_that_a_request_is_bound_to() {
+    let settings = Settings { seed: 1, routers: 4, requests: Some(4_000), ..Settings::default() };
+    for stage in Scenario::S3.stages(&settings) {
+        for contestant in Contestant::ALL {
+            assert_eq!(play(&stage, contestant.name()).1.outside_residency, Some(0), "{contestant:?}");
+        }
+    }
+}
+
+#[test]
+fn a_year_of_incidents_costs_nobody_an_answer() {
+    for routers in [1, 32] {
+        let settings = Settings { seed: 1, routers, requests: Some(20_000), ..Settings::default() };
+        for stage in Scenario::S9.stages(&settings) {
+            let Measured { goodput, spend, flaps, .. } = play(&stage, "fallway").1;
+            assert!(goodput >= 0.999, "{routers} routers: {goodput}");
+            assert!(spend.is_some_and(|spend| spend <= 1.0), "{routers} routers: {spend:?}");
+            assert!(flaps.is_some_and(|flaps| flaps <= 0.1), "{routers} routers: {flaps:?}");
+            let theirs = play(&stage, "round_robin").1;
+            assert!(theirs.spend.is_some_and(|spend| spend > 1.0) && theirs.goodput < 0.999, "{theirs:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_flaps_costs_little() {
+    for routers in [1, 32] {
+        for stage in stages(Scenario::S15, routers, 1) {
+            let goodput = play(&stage, "fallway").1.goodput;
+            assert!(goodput >= 0.98, "{routers} routers: {goodput}");
+        }
+    }
+}
+
+#[test]
+fn nothing_fails_because_nothing_is_heard() {
+    for routers in [1, 32] {
+        let [blind, seeing] = &stages(Scenario::S17, routers, 1)[..] else { panic!("two stages") };
+        let failures = |stage| play(stage, "fallway").1.failures;
+        assert_eq!(failures(blind), failures(seeing), "{routers} routers");
+        // What relies on reports does not.
+        if routers == 1 {
+            assert!(play(blind, "lmetric").1.failures > 10_000);
+        }
+    }
+}
+
+#[test]
 fn a_newcomer_is_not_overrun() {
     for seed in [1, 2] {
         for routers in [1, 32] {
