@@ -5,7 +5,7 @@ use fallway::budget::{Backoff, RetryBudget};
 use fallway::policy::{FailSafe, Regions, Window};
 use fallway::recover::Ejection;
 use fallway::signal::Score;
-use fallway::sim::{Lengths, Request, Server, World};
+use fallway::sim::{EnvoyExact, Lengths, Request, Server, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -198,6 +198,9 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("World::SLO", time(World::SLO)),
         ("World::DEADLINE", time(World::DEADLINE)),
         ("World::REPORTS_EVERY", time(World::REPORTS_EVERY)),
+        ("World::REPORTS_STALE", time(World::REPORTS_STALE)),
+        ("EnvoyExact::OVERPROVISIONING", format!("{} %", EnvoyExact::OVERPROVISIONING)),
+        ("EnvoyExact::PANIC_THRESHOLD", format!("{} %", EnvoyExact::PANIC_THRESHOLD)),
         ("Server::PREFILL_RATE", format!("{} tokens per second", Server::PREFILL_RATE)),
         ("Server::STEP", time(Server::STEP)),
         ("Server::STEP_PER_REQUEST", format!("{} µs", Server::STEP_PER_REQUEST.as_micros())),
