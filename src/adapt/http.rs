@@ -118,3 +118,25 @@ impl<C, A> fmt::Debug for HttpProbe<C, A> {
         f.debug_struct("HttpProbe").field("path", &self.path.path()).field("headers", &headers).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::http::header::AUTHORIZATION;
+
+    #[test]
+    fn a_request_is_a_get_of_the_page_below_the_address_with_sensitive_headers() {
+        let probe = HttpProbe::new((), |profile: &Profile| profile.id().parse().ok())
+            .header(AUTHORIZATION, HeaderValue::from_static("Bearer x"));
+        for (address, page) in [
+            ("http://a:80", "http://a:80/health"),
+            ("https://a/base/", "https://a/base/health"),
+            ("https://a/base?query", "https://a/base/health"),
+        ] {
+            let request = probe.request(&Profile::new(address)).unwrap();
+            assert_eq!((request.method(), request.uri().to_string()), (&Method::GET, page.to_owned()));
+            assert!(request.headers()[AUTHORIZATION].is_sensitive());
+        }
+        assert!(probe.request(&Profile::new("not an address")).is_none());
+    }
+}

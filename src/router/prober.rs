@@ -185,3 +185,26 @@ async fn check(
     };
     Checked { backend: turn.backend, result, panicked, next }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_left_is_due_no_more_also_when_its_check_ends_later() {
+        let [a, b] = [0, 1].map(|slot| BackendId::new(slot, 0));
+        let at = Instant::from_nanos;
+        let mut schedule = Schedule::default();
+        schedule.follow(&[a, b], at(5));
+        assert_eq!(schedule.due(at(4)), None);
+        assert_eq!([schedule.due(at(5)), schedule.due(at(5)), schedule.due(at(5))], [Some((a, 1)), Some((b, 1)), None]);
+        schedule.follow(&[a], at(6));
+        schedule.again(a, at(10));
+        schedule.again(b, at(10));
+        assert_eq!([schedule.due(at(10)), schedule.due(at(10))], [Some((a, 2)), None]);
+        // In its slot comes another.
+        let newcomer = BackendId::new(1, 1);
+        schedule.follow(&[a, newcomer], at(11));
+        assert_eq!(schedule.due(at(11)), Some((newcomer, 1)));
+    }
+}

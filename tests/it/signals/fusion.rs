@@ -75,6 +75,18 @@ fn a_quorum_needs_so_many_fresh_ones_that_agree() {
 }
 
 #[test]
+fn a_quorum_covers_where_enough_of_its_sources_do() {
+    let covering = |needed, opinions: usize| {
+        let opinions = (0..opinions).map(|_| Opinion::default().shared());
+        let silent = (0..2).map(|_| SuccessRate::default().shared());
+        Quorum::of(needed, opinions.chain(silent)).unwrap().covers(A)
+    };
+    assert_eq!([covering(1, 0), covering(1, 1), covering(2, 1), covering(2, 2)], [false, true, false, true]);
+    assert!(!SuccessRate::default().worst_of(Manual::default()).covers(A));
+    assert!(SuccessRate::default().worst_of(Opinion::default()).fresh_for(secs(1)).covers(A));
+}
+
+#[test]
 fn hysteresis_holds_both_edges_as_decisions_saw_them() {
     let opinion = Opinion::default();
     let signal = Arc::new(opinion.clone().hysteresis(score(300), score(700)).unwrap());
