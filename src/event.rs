@@ -5,6 +5,7 @@ use crate::decision::{Decision, Reason, Refusal, RegionPhase};
 use crate::facts::Profile;
 use crate::time::Instant;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How an attempt ended.
@@ -22,6 +23,14 @@ pub enum Outcome<'a> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// The fleet is this from now on: the first event of a router, and one for each
+    /// [update](crate::Router::update). No decision is made over a fleet that was not told before.
+    Fleet {
+        /// Its generation, from 1.
+        generation: u64,
+        /// All backends with their profiles.
+        backends: &'a [(BackendId, Arc<Profile>)],
+    },
     /// The policies decided.
     Decided(&'a Decision),
     /// A backend is being called.
@@ -52,6 +61,8 @@ pub enum Event<'a> {
         elapsed: Duration,
         /// How.
         outcome: Outcome<'a>,
+        /// It was given up because its caller had no more time, too early to tell anything of the backend.
+        excused: bool,
     },
     /// A backend left or came back, by itself.
     Transition {

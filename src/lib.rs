@@ -53,8 +53,8 @@
 //!   [conduct](FailureKind::conduct) follows from the kind alone.
 //! - A backend that fails leaves the running and returns by evidence: one probe, then a growing share. See
 //!   [`Ejection`](recover::Ejection).
-//! - A [`HealthSignal`] is an opinion from outside or from watching; an [`Observer`](event::Observer) is where the host
-//!   watches.
+//! - A [`HealthSignal`] is an opinion on backends' health: from outcomes, checks, load reports or people, see
+//!   [`signal`]. An [`Observer`](event::Observer) is where the host watches.
 //! - A [`Routed`] is the answer with the lease on its backend's capacity; a stream when the answer is one. A [`RouteError`]
 //!   carries the last decision and every attempt.
 //!
@@ -65,6 +65,7 @@
 //!
 //! | feature | adds | default |
 //! | --- | --- | --- |
+//! | `http` | `adapt::http::HttpProbe`, health checks by `GET`, on the HTTP client of the host | off |
 //! | `serde` | `Serialize` for decisions, facts, profiles, reasons and kinds of failure and error | off |
 //! | `sim` | `sim`: virtual time, simulated servers, faults and workloads, what others do as policies, comparisons; for tests | off |
 //! | `tokio` | `adapt::tokio::TokioTimer`, which sleeps on the timer wheel of tokio instead of the portable timer thread | off |
@@ -118,6 +119,12 @@ mod prose {
         Defaults: "../docs/defaults.md",
         Failures: "../docs/failures.md",
         Regions: "../docs/guide/regions.md",
+    }
+
+    // Its HTTP check needs the feature.
+    #[cfg(feature = "http")]
+    pages! {
+        Health: "../docs/guide/health.md",
     }
 
     #[cfg(feature = "sim")]

@@ -10,12 +10,16 @@ use fallway::policy::{
     FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft, round_robin,
     sticky, weighted,
 };
+use fallway::signal::{
+    HealthSignal, HealthSignalExt, LoadReport, LoadReports, Manual, Probes, Probing, Quorum, Score, SuccessRate,
+};
 use fallway::time::Instant;
 use fallway::{CallOptions, Decision, Facts, Profile, Router};
 use futures::executor::block_on;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Counts the allocations of the current thread, growth included.
@@ -180,4 +184,39 @@ fn a_call_to_a_boxed_backend_allocates_three_times_at_most() {
         assert!(made > 0, "{name}: nothing was counted");
         assert!(made <= 3_000, "{name}: {made} allocations in 1,000 calls");
     }
+}
+
+#[test]
+fn signals_cost_no_allocation_in_good_times_and_in_bad() {
+    let (probes, manual) = (Arc::new(Probes::new(Probing::default()).unwrap()), Arc::new(Manual::default()));
+    let (rate, reports) = (Arc::new(SuccessRate::default()), Arc::new(LoadReports::default()));
+    let mut builder = Router::<str, ()>::builder(predicted_ttft().fail_safe(FailSafe::default()))
+        .signal(rate.clone().hysteresis(Score::from_permille(400), Score::from_permille(700)).unwrap())
+        .signal(probes.clone())
+        .signal(manual.worst_of(reports.clone()).fresh_for(Duration::from_secs(60)))
+        .signal(Quorum::of(2, [rate.clone().shared(), probes.clone().shared()]).unwrap());
+    for n in 0..64 {
+        let backend: Box<dyn Backend<str, Response = ()>> = Box::new(Nothing(None));
+        builder = builder.backend(Profile::new(format!("b{n}")), backend);
+    }
+    let router = builder.build().unwrap();
+    let options = CallOptions::within(Duration::from_secs(8)).facts(Facts::any().prompt_tokens(900));
+    let now = router.explain(&options).time();
+    let ids = (0..64).map(|n| router.backend_id(&format!("b{n}")).unwrap());
+    let down = BackendError::new(FailureKind::Unreachable);
+    for (number, id) in ids.enumerate() {
+        let ill = number % 8 == 0;
+        reports.report(id, LoadReport::from_vllm("vllm:kv_cache_usage_perc 0.3"), now);
+        probes.report(id, if ill { Err(&down) } else { Ok(()) }, now);
+        let mut decision = router.explain(&options);
+        let mut seed = 0u64;
+        let mut decide = || {
+            seed += 1;
+            router.decide(&mut decision, Instant::from_nanos(now.as_nanos() + seed), seed);
+            assert!(black_box(decision.chosen()).is_some());
+        };
+        allocations(100, &mut decide);
+        assert_eq!(allocations(1_000, &mut decide), 0, "after {number}");
+    }
+    assert!(!probes.is_calm(now));
 }

@@ -100,7 +100,7 @@ fn milliseconds(value: &str) -> Option<Duration> {
 
 /// RFC 9110 §10.2.3: `delay-seconds` or an HTTP-date. A date in the past means now; a fraction is rounded up, and
 /// what is neither is no hint.
-fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than a u64 holds is a very long wait, not garbage; the constructor clamps it.

@@ -100,6 +100,8 @@ pub enum Reason {
         signal: u32,
         /// Its score, of 1000.
         score: u32,
+        /// When that was measured.
+        at: Instant,
     },
     /// This request already failed there.
     FailedHere {
@@ -143,10 +145,20 @@ pub enum Reason {
         /// Its share now, of 1000.
         share: u32,
     },
-    /// Note: a health signal has no fresh reading of it while a peer has a good one.
+    /// Note: a health signal that should have a fresh reading of it has none, and no other calls it well: it stands
+    /// behind where such a signal calls a peer well.
     Unproven {
         /// The signal, by its position in the router.
         signal: u32,
+        /// When it had one last; `None` if it never did.
+        at: Option<Instant>,
+    },
+    /// Note: a health signal that should have a fresh reading of it has none, but another calls it well.
+    PartlyUnproven {
+        /// The silent signal, by its position in the router.
+        signal: u32,
+        /// When it had one last; `None` if it never did.
+        at: Option<Instant>,
     },
     /// Note: readmitted in panic mode, because too few of its tier look healthy.
     Readmitted,
@@ -223,6 +235,7 @@ impl Reason {
             | Self::Canary
             | Self::RampingUp { .. }
             | Self::Unproven { .. }
+            | Self::PartlyUnproven { .. }
             | Self::Readmitted
             | Self::RetriedHere { .. }
             | Self::OverBound { .. } => Class::Note,
@@ -295,6 +308,7 @@ impl Reason {
             Self::Canary => "canary",
             Self::RampingUp { .. } => "ramping up",
             Self::Unproven { .. } => "unproven",
+            Self::PartlyUnproven { .. } => "partly unproven",
             Self::Readmitted => "readmitted",
             Self::RetriedHere { .. } => "retried",
             Self::OverBound { .. } => "over the affinity bound",

@@ -136,6 +136,8 @@ pub(crate) struct Finding {
     pub(crate) level: u8,
     pub(crate) rejected: Option<Reason>,
     pub(crate) note: Option<Reason>,
+    /// Signals that should know it are silent, and no other calls it well.
+    pub(crate) unproven: bool,
 }
 
 /// The level of a candidate that the router itself puts first.
@@ -348,7 +350,7 @@ impl Sheet {
 
 impl Finding {
     pub(crate) const fn rejected(reason: Reason) -> Self {
-        Self { index: 0, level: LEVEL_NORMAL, rejected: Some(reason), note: None }
+        Self { index: 0, level: LEVEL_NORMAL, rejected: Some(reason), note: None, unproven: false }
     }
 
     pub(crate) const fn apply(&self, entry: &mut Entry) {

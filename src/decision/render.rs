@@ -231,10 +231,13 @@ impl Candidate<'_> {
                 Reason::Ejected { failures, .. } | Reason::CoolingDown { failures, .. } => {
                     write!(f, " ({failures} failures in a row)")
                 }
-                Reason::Unhealthy { signal, score } => {
-                    write!(f, " ({} says {score} of 1000)", self.signal(signal))
+                Reason::Unhealthy { signal, score, at } => {
+                    write!(f, " ({} says {score} of 1000, {} ago)", self.signal(signal), Span(now - at))
                 }
-                Reason::Unproven { signal } => write!(f, " ({} has no fresh reading)", self.signal(signal)),
+                Reason::Unproven { signal, at } | Reason::PartlyUnproven { signal, at } => match at {
+                    Some(at) => write!(f, " ({} said nothing for {})", self.signal(signal), Span(now - at)),
+                    None => write!(f, " ({} never said anything)", self.signal(signal)),
+                },
                 Reason::FailedHere { attempt, kind } => write!(f, " ({kind} in attempt {attempt})"),
                 Reason::SameDomain { attempt } => write!(f, " (attempt {attempt})"),
                 Reason::TooSlow { predicted } => {

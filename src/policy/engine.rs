@@ -2,7 +2,7 @@
 
 use super::slate::{Slate, Source};
 use super::survey::Asked;
-pub(crate) use super::survey::Live;
+pub(crate) use super::survey::{Live, calm_ones};
 use super::{PlanContext, RoutingPolicy, Window};
 use crate::decision::record::{Record, Sheet};
 use crate::decision::{Next, Refusal};

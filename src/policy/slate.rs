@@ -429,7 +429,7 @@ impl Slate<'_> {
             }
         }
         if !live.signals.is_empty() {
-            demote_unproven(self.sheet, first);
+            demote_unproven(self.sheet, first, live, self.asked.now);
         }
     }
 }

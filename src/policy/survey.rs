@@ -2,7 +2,7 @@
 
 use crate::backend::BackendId;
 use crate::decision::Reason;
-use crate::decision::record::{Finding, LEVEL_NORMAL, LEVEL_PROBE, RegionIndex, Sheet};
+use crate::decision::record::{Entry, Finding, LEVEL_NORMAL, LEVEL_PROBE, RegionIndex, Sheet};
 use crate::facts::Facts;
 use crate::fleet::{Berth, Fleet, Pool};
 use crate::recover::{Alarm, Standing};
@@ -17,13 +17,33 @@ use std::sync::Arc;
 pub(crate) struct Live<'a> {
     pub(crate) fleet: &'a Fleet,
     pub(crate) signals: &'a [Arc<dyn HealthSignal>],
+    /// Which of the signals have nothing to say, by bit; see [`calm_ones`].
+    pub(crate) calm: u64,
     /// Silent while every gate of every backend is open.
     pub(crate) alarm: &'a Alarm,
     /// Where the request has a slot in hand, which was freed for it: others find the backend full.
     pub(crate) in_hand: Option<BackendId>,
 }
 
+/// The signals that have nothing to say of any backend, by bit. Those that have no bit have something to say.
+pub(crate) fn calm_ones(signals: &[Arc<dyn HealthSignal>], now: Instant) -> u64 {
+    let calm = |signal: &dyn HealthSignal| catch_unwind(AssertUnwindSafe(|| signal.is_calm(now))).unwrap_or(false);
+    signals.iter().take(64).enumerate().fold(0, |bits, (index, signal)| bits | u64::from(calm(&**signal)) << index)
+}
+
 impl Live<'_> {
+    /// Whether no signal has anything to say.
+    fn all_calm(&self) -> bool {
+        self.calm.count_ones() as usize == self.signals.len()
+    }
+
+    /// The signals that have something to say, or those that have not.
+    fn signals(&self, calm: bool) -> impl Iterator<Item = (u32, &dyn HealthSignal)> {
+        let bits = self.calm;
+        let is_calm = move |index: u32| bits.checked_shr(index).is_some_and(|bits| bits & 1 == 1);
+        (0..).zip(self.signals).filter(move |(index, _)| is_calm(*index) == calm).map(|(index, it)| (index, &**it))
+    }
+
     /// How many calls are in flight, where that is as many as may be.
     #[inline]
     fn full(&self, berth: &Berth) -> Option<Reason> {
@@ -52,7 +72,7 @@ impl Asked<'_> {
             && facts.max_cost.is_none()
             && facts.context_tokens() <= pool.least_window
             && !pool.selective
-            && live.signals.is_empty()
+            && live.all_calm()
             && live.alarm.is_silent()
     }
 
@@ -67,7 +87,7 @@ impl Asked<'_> {
 
     #[inline(never)]
     fn look_closely(&self, live: &Live<'_>, berth: &Berth, seat: u32) -> Option<Finding> {
-        let mut finding = Finding { index: 0, level: LEVEL_NORMAL, rejected: None, note: None };
+        let mut finding = Finding { index: 0, level: LEVEL_NORMAL, rejected: None, note: None, unproven: false };
         finding.rejected = self
             .hard_line(live, berth, seat)
             .or_else(|| self.soft_line(live, berth, &mut finding))
@@ -132,42 +152,89 @@ impl Asked<'_> {
         live.full(berth)
     }
 
-    /// The worst fresh opinion decides; the lack of one is noted.
+    /// The worst fresh opinion decides. Where all that speak speak well, it is enough that one does; the silence of
+    /// those that should have spoken is noted.
     fn listen(&self, live: &Live<'_>, berth: &Berth, finding: &mut Finding) -> Option<Reason> {
         let mut worst = None;
-        for (signal, source) in (0u32..).zip(live.signals) {
-            // A signal that panics says nothing; the panic must not cross a decision.
-            let reading =
-                catch_unwind(AssertUnwindSafe(|| source.read(berth.member.id, self.now))).unwrap_or(Reading::Missing);
-            match reading {
-                Reading::Fresh { value, .. } if !value.is_healthy() => {
-                    let score = u32::from(value.permille());
-                    if worst.is_none_or(|(_, least)| score < least) {
-                        worst = Some((signal, score));
+        let (mut praised, mut silent) = (false, None);
+        for (signal, source) in live.signals(false) {
+            match Said::by(source, berth.member.id, self.now) {
+                Said::Ill { score, at } => {
+                    if worst.is_none_or(|(_, least, _)| score < least) {
+                        worst = Some((signal, score, at));
                     }
                 }
-                Reading::Fresh { .. } => {}
-                Reading::Stale { .. } | Reading::Missing if finding.note.is_none() => {
-                    finding.note = Some(Reason::Unproven { signal });
-                }
-                Reading::Stale { .. } | Reading::Missing => {}
+                Said::Well => praised = true,
+                Said::Nothing { at, expected: true } => silent = silent.or(Some((signal, at))),
+                Said::Nothing { expected: false, .. } => {}
             }
         }
-        worst.map(|(signal, score)| Reason::Unhealthy { signal, score })
+        if let Some((signal, at)) = silent {
+            let praises = |(_, source)| matches!(Said::by(source, berth.member.id, self.now), Said::Well);
+            praised = praised || live.signals(true).any(praises);
+            finding.unproven = !praised;
+            // What the backend's own gate has to say goes before.
+            finding.note = finding.note.or(Some(match praised {
+                true => Reason::PartlyUnproven { signal, at },
+                false => Reason::Unproven { signal, at },
+            }));
+        }
+        worst.map(|(signal, score, at)| Reason::Unhealthy { signal, score, at })
+    }
+}
+
+/// What a signal says of a backend.
+enum Said {
+    Ill {
+        score: u32,
+        at: Instant,
+    },
+    Well,
+    Nothing {
+        at: Option<Instant>,
+        /// It should have said something.
+        expected: bool,
+    },
+}
+
+impl Said {
+    /// A signal that panics says nothing; the panic must not cross a decision.
+    fn by(signal: &dyn HealthSignal, backend: BackendId, now: Instant) -> Self {
+        let covers = || covers(signal, backend);
+        match catch_unwind(AssertUnwindSafe(|| signal.read(backend, now))).unwrap_or(Reading::Missing) {
+            Reading::Fresh { value, at } if !value.is_healthy() => Self::Ill { score: u32::from(value.permille()), at },
+            Reading::Fresh { .. } => Self::Well,
+            Reading::Stale { at, .. } => Self::Nothing { at: Some(at), expected: covers() },
+            Reading::Missing => Self::Nothing { at: None, expected: covers() },
+        }
     }
 }
 
 /// Separates the draws for slow starts from other draws of the decision.
 const RAMP_STREAM: u64 = 0x5241_4d50;
 
-/// Unknown is not best: where a peer has a fresh good reading, a candidate without one stands behind it. Where
-/// nobody has one (the source is gone), all stand as before.
-pub(crate) fn demote_unproven(sheet: &mut Sheet, first: usize) {
-    let unproven = |note: Option<Reason>| matches!(note, Some(Reason::Unproven { .. }));
-    if sheet.entries[first..].iter().any(|entry| entry.admitted() && !unproven(entry.note)) {
-        for finding in sheet.findings.iter_mut().filter(|finding| finding.index >= first && unproven(finding.note)) {
+fn covers(signal: &dyn HealthSignal, backend: BackendId) -> bool {
+    catch_unwind(AssertUnwindSafe(|| signal.covers(backend))).unwrap_or(true)
+}
+
+/// Unknown is not best: a candidate that a signal should know and does not, and that no other calls well, stands behind
+/// where such a signal calls a peer well. Where it praises nobody (the source is gone), all stand as before.
+pub(crate) fn demote_unproven(sheet: &mut Sheet, first: usize, live: &Live<'_>, now: Instant) {
+    let Sheet { entries, findings, .. } = sheet;
+    let unproven = |finding: &Finding| finding.index >= first && finding.unproven;
+    if !findings.iter().any(unproven) {
+        return;
+    }
+    // Rare, so those with nothing against them are asked about once more instead of being written down each time.
+    let vouched = |entry: &Entry| {
+        let backend = live.fleet.berths[entry.seat as usize].member.id;
+        let mut signals = live.signals.iter();
+        signals.any(|it| matches!(Said::by(&**it, backend, now), Said::Well) && covers(&**it, backend))
+    };
+    if entries[first..].iter().any(|entry| entry.admitted() && vouched(entry)) {
+        for finding in findings.iter_mut().filter(|finding| unproven(finding)) {
             finding.level = finding.level.saturating_add(1);
-            finding.apply(&mut sheet.entries[finding.index]);
+            finding.apply(&mut entries[finding.index]);
         }
     }
 }

@@ -237,6 +237,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             },
             waiters: Waiters::new(self.queue),
         };
+        shared.tell_of_fleet(&generation.fleet);
         Ok(Router {
             core: Arc::new(Core {
                 current: ArcSwap::from_pointee(generation),

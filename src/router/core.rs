@@ -5,7 +5,7 @@ use super::{BuildError, CallOptions, SharedBackend, Update};
 use crate::backend::BackendId;
 use crate::budget::RetryBudget;
 use crate::bug;
-use crate::decision::record::{Extra, Record};
+use crate::decision::record::{Extra, Record, Roster};
 use crate::decision::{Decision, Reason};
 use crate::event::{Event, Observer};
 use crate::fleet::{Fleet, Member};
@@ -172,8 +172,16 @@ impl Shared {
         }
     }
 
+    /// Before the first decision over it: a signal has its say from the start.
+    pub(super) fn tell_of_fleet(&self, fleet: &Fleet) {
+        if self.is_watched() {
+            let Roster { generation, seats, .. } = &*fleet.roster;
+            self.tell(&Event::Fleet { generation: *generation, backends: seats }, self.timer.now());
+        }
+    }
+
     #[cold]
-    fn tell_of_panic(&self, name: &str, culprit: Option<usize>, now: Instant) {
+    pub(super) fn tell_of_panic(&self, name: &str, culprit: Option<usize>, now: Instant) {
         for (index, observer) in self.observers.iter().enumerate() {
             if Some(index) != culprit {
                 let _ = catch_unwind(AssertUnwindSafe(|| observer.on_event(&Event::Panicked { name }, now)));
@@ -216,8 +224,14 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         if !Arc::ptr_eq(&record.roster, &generation.fleet.roster) {
             record.roster = generation.fleet.roster.clone();
         }
-        let live =
-            engine::Live { fleet: &generation.fleet, signals: &self.shared.signals, alarm: &self.alarm, in_hand };
+        let signals = &self.shared.signals;
+        let live = engine::Live {
+            fleet: &generation.fleet,
+            signals,
+            calm: engine::calm_ones(signals, now),
+            alarm: &self.alarm,
+            in_hand,
+        };
         engine::decide(&*self.policy, self.window, live, record);
         if !record.sheet.regions.is_empty() && !record.dry_run {
             self.remember_regions(generation, record, now);
@@ -288,6 +302,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         change(&mut update);
         let next = update.finish(&current, &mut self.slots.lock(), self)?;
         let generation = next.fleet.roster.generation;
+        self.shared.tell_of_fleet(&next.fleet);
         self.current.store(Arc::new(next));
         // Whoever waits may have somewhere to go now.
         self.shared.waiters.call_all();

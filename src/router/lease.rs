@@ -268,7 +268,8 @@ impl Lease {
         }
         if self.shared.is_watched() {
             let (backend, profile) = (self.member.id, &*self.profile);
-            self.tell(&Event::Ended { backend, profile, elapsed, outcome }, now);
+            let excused = self.excused;
+            self.tell(&Event::Ended { backend, profile, elapsed, outcome, excused }, now);
             if let Some(out) = change {
                 self.tell(&Event::Transition { backend, profile, out }, now);
             }

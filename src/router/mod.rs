@@ -6,6 +6,7 @@ mod driver;
 mod error;
 mod lease;
 mod options;
+mod prober;
 mod routed;
 mod trip;
 mod update;
@@ -13,6 +14,7 @@ mod update;
 pub use builder::{BuildError, Builder};
 pub use error::{RouteError, RouteErrorKind};
 pub use options::CallOptions;
+pub use prober::{FnProbe, Probe, probe_fn};
 pub use routed::{Interrupted, Routed};
 pub use trip::{Step, Trip};
 pub use update::Update;
@@ -21,6 +23,7 @@ use self::core::Core;
 use crate::backend::{Backend, BackendId};
 use crate::decision::Decision;
 use crate::policy::RoutingPolicy;
+use crate::signal::Probes;
 use crate::time::Instant;
 use std::fmt;
 use std::sync::Arc;
@@ -110,6 +113,41 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
     /// choice](Decision::same_choice), unless the policy is not pure.
     pub fn replay(&self, decision: &Decision) -> Decision {
         self.core.replay(decision)
+    }
+
+    /// Checks the backends now and then and tells `probes`, which should be one of the [signals](Builder::signal) of
+    /// this router. The host drives the future: it spawns it, or polls it beside its own work.
+    ///
+    /// A backend is checked when it joins and then at jittered intervals, never twice at a time, on the router's
+    /// [`Timer`](crate::time::Timer). A check that takes longer than its limit has failed; one that panics comes to no
+    /// verdict and is told to the observers.
+    ///
+    /// The future ends when the last clone of the router is gone; it does not keep it alive.
+    ///
+    /// ```
+    /// # use fallway::{Profile, Router, backend::{BackendError, backend_fn}, policy::round_robin};
+    /// use fallway::router::probe_fn;
+    /// use fallway::signal::{Probes, Probing};
+    /// use std::sync::Arc;
+    /// # let model = || backend_fn(|_: &str, _: &_| async { Ok::<_, BackendError>(()) });
+    /// let probes = Arc::new(Probes::new(Probing::default())?);
+    /// let router = Router::builder(round_robin()).backend(Profile::new("a"), model()).signal(probes.clone()).build()?;
+    /// let prober = router.probe(probes, probe_fn(|_, _| async { Ok(()) }));
+    /// // tokio::spawn(prober);
+    /// # drop(prober);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops the probing and drops the checks on their way, which then say nothing. Another may
+    /// be started at any time.
+    pub fn probe<P: Probe>(
+        &self,
+        probes: Arc<Probes>,
+        probe: P,
+    ) -> impl Future<Output = ()> + Send + 'static + use<Req, Res, P> {
+        prober::drive(Arc::downgrade(&self.core.shared), probes, Arc::new(probe))
     }
 
     /// Changes the fleet in one step. Requests in flight finish where they are; later decisions see all of the

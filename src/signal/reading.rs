@@ -4,7 +4,6 @@ use crate::backend::BackendId;
 use crate::event::Event;
 use crate::time::Instant;
 use std::fmt;
-use std::time::Duration;
 
 /// A measured value that may be old or absent. There is no default: absence is never a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,43 +75,24 @@ pub trait HealthSignal: fmt::Debug + Send + Sync + 'static {
     /// What is known of `backend` at `now`.
     fn read(&self, backend: BackendId, now: Instant) -> Reading<Score>;
 
-    /// Learns from what happened.
+    /// Learns from what happened. The first event is the fleet ([`Event::Fleet`]).
     fn observe(&self, event: &Event<'_>, now: Instant);
-}
 
-/// Combinators on every [`HealthSignal`].
-pub trait HealthSignalExt: HealthSignal + Sized {
-    /// Readings older than `age` become stale, whatever the signal itself thinks: a source that stopped must not
-    /// be believed for ever.
-    fn fresh_for(self, age: Duration) -> FreshFor<Self> {
-        FreshFor { signal: self, age }
-    }
-}
-
-impl<S: HealthSignal> HealthSignalExt for S {}
-
-/// See [`HealthSignalExt::fresh_for`].
-#[derive(Clone, Debug)]
-pub struct FreshFor<S> {
-    signal: S,
-    age: Duration,
-}
-
-#[deny(clippy::missing_trait_methods)]
-impl<S: HealthSignal> HealthSignal for FreshFor<S> {
-    fn name(&self) -> &'static str {
-        self.signal.name()
+    /// Whether it should have a fresh reading of `backend` at any time, as a prober has: then a backend of which it is
+    /// silent stands behind those that it calls well. A source that speaks only of what it happened to see (traffic,
+    /// the word of an operator) says `false`, or the first backend that was ever used would get all requests.
+    fn covers(&self, backend: BackendId) -> bool {
+        let _ = backend;
+        true
     }
 
-    fn read(&self, backend: BackendId, now: Instant) -> Reading<Score> {
-        match self.signal.read(backend, now) {
-            Reading::Fresh { value, at } if now - at > self.age => Reading::Stale { value, at },
-            reading => reading,
-        }
-    }
-
-    fn observe(&self, event: &Event<'_>, now: Instant) {
-        self.signal.observe(event, now);
+    /// Whether there is nothing to say of any backend of the fleet at `now`: none reads unhealthy, and none that it
+    /// covers is without a fresh reading. Then a decision does not ask about each, and in good times the cost of a
+    /// signal does not grow with the fleet. `false` is always allowed; `true` must be so. As `read` it computes
+    /// nothing.
+    fn is_calm(&self, now: Instant) -> bool {
+        let _ = now;
+        false
     }
 }
 
@@ -131,11 +111,20 @@ macro_rules! forward {
             fn observe(&self, event: &Event<'_>, now: Instant) {
                 (**self).observe(event, now);
             }
+
+            fn covers(&self, backend: BackendId) -> bool {
+                (**self).covers(backend)
+            }
+
+            fn is_calm(&self, now: Instant) -> bool {
+                (**self).is_calm(now)
+            }
         }
     )*};
 }
 
 forward!(Box<S>, std::sync::Arc<S>);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -206,7 +206,8 @@ async fn dropped_after(polls: usize, future: impl Future<Output = ()>) {
 }
 
 /// A signal answers for any backend at any time, also for those that it never heard of, of which it says nothing;
-/// reading changes nothing; it takes any event in any order; and no reading comes from the future.
+/// reading changes nothing; it takes any event in any order; no reading comes from the future; and while it is calm it
+/// has nothing to say.
 ///
 /// # Panics
 ///
@@ -226,16 +227,27 @@ pub fn signal(make: impl Fn() -> Box<dyn HealthSignal>) {
         }
         assert_eq!(signal.read(ids[2], now), Reading::Missing, "it knows a backend that nobody spoke of");
     }
-    let profile = Profile::new("a");
+    let profile = Arc::new(Profile::new("a"));
     let error = BackendError::new(FailureKind::ServerError);
     let elapsed = secs(0.001);
     for (now, id) in times.into_iter().rev().zip(ids.iter().cycle()) {
         for outcome in [Outcome::Cancelled, Outcome::Failure(&error), Outcome::Success] {
-            signal.observe(&Event::Ended { backend: *id, profile: &profile, elapsed, outcome }, now);
+            signal.observe(&Event::Ended { backend: *id, profile: &profile, elapsed, outcome, excused: false }, now);
         }
         signal.observe(&Event::Started { backend: *id, profile: &profile, attempt: 1 }, now);
         signal.observe(&Event::FirstItem { backend: *id, profile: &profile, elapsed }, now);
         signal.observe(&Event::Panicked { name: "x" }, now);
+        // The same fleet again and again, another backend each time; what it says of one that is gone is its own.
+        signal.observe(&Event::Fleet { generation: 1, backends: &[(*id, profile.clone())] }, now);
+        signal.observe(
+            &Event::Ended { backend: *id, profile: &profile, elapsed, outcome: Outcome::Success, excused: true },
+            now,
+        );
+        let first = signal.read(*id, now);
+        assert!((0..10).all(|_| signal.read(*id, now) == first), "reading changes what is read");
+        let ill = matches!(first, Reading::Fresh { value, .. } if !value.is_healthy());
+        let silent = !matches!(first, Reading::Fresh { .. }) && signal.covers(*id);
+        assert!(!(signal.is_calm(now) && (ill || silent)), "it is calm and has something to say");
     }
     let executor = Executor::new();
     let mut builder = Router::<str, ()>::builder(ordered()).timer(executor.clock().clone()).signal(make());

@@ -4,7 +4,9 @@ use crate::support::{ANSWER, Act, LEAVES, Opinion, Scripted, Step, always, fail,
 use fallway::FailureKind;
 use fallway::backend::{BackendError, BackendExt, BackendId, backend_fn};
 use fallway::policy::{FailSafe, PolicyExt, RoutingPolicy, describe, policy_fn};
-use fallway::signal::{HealthSignal, HealthSignalExt, Reading, Score};
+use fallway::signal::{
+    HealthSignal, HealthSignalExt, LoadReports, Manual, Probes, Probing, Quorum, Reading, Score, SuccessRate,
+};
 use fallway::sim::{Executor, conformance};
 use fallway::time::Instant;
 use std::sync::Arc;
@@ -63,6 +65,17 @@ fn every_signal() {
     conformance::signal(|| Box::new(Opinion::default().fresh_for(secs(2))));
     conformance::signal(|| Box::new(Arc::new(Opinion::default())));
     conformance::signal(|| Box::new(Arc::new(Opinion::default()).fresh_for(secs(2)).fresh_for(secs(1))));
+    conformance::signal(|| Box::new(SuccessRate::default()));
+    conformance::signal(|| Box::new(SuccessRate::over(secs(1)).unwrap()));
+    conformance::signal(|| Box::new(Probes::new(Probing::default()).unwrap()));
+    conformance::signal(|| Box::new(LoadReports::default()));
+    conformance::signal(|| Box::new(Manual::default()));
+    let score = Score::from_permille;
+    conformance::signal(|| Box::new(Opinion::default().worst_of(SuccessRate::default())));
+    conformance::signal(move || Box::new(SuccessRate::default().hysteresis(score(400), score(700)).unwrap()));
+    conformance::signal(|| {
+        Box::new(Quorum::of(2, [Opinion::default().shared(), SuccessRate::default().shared()]).unwrap())
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@ use fallway::backend::{BackendError, FailureKind};
 use fallway::budget::{Backoff, RetryBudget};
 use fallway::policy::{FailSafe, Regions, Window};
 use fallway::recover::Ejection;
-use fallway::signal::Score;
+use fallway::signal::{LoadReport, LoadReports, Probing, Quorum, QuotaReport, Score, SuccessRate};
 use fallway::sim::{EnvoyExact, Lengths, Request, Server, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 type Router = fallway::Router<str, ()>;
+type HttpProbe = fallway::adapt::http::HttpProbe<(), fn(&fallway::Profile) -> Option<hyper::Uri>>;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: impl AsRef<Path>) -> String {
+pub(crate) fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -38,7 +39,7 @@ fn section<'p>(page: &'p str, heading: &str) -> &'p str {
 }
 
 /// The rows of the table whose heading begins with `first`, cell by cell.
-fn table<'p>(page: &'p str, first: &str) -> Vec<Vec<&'p str>> {
+pub(crate) fn table<'p>(page: &'p str, first: &str) -> Vec<Vec<&'p str>> {
     let head = format!("| {first} |");
     let lines = page.lines().skip_while(|line| !line.starts_with(&head)).skip(2);
     let rows = lines.take_while(|line| line.starts_with('|'));
@@ -194,6 +195,20 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("BackendError::MAX_RETRY_AFTER", time(BackendError::MAX_RETRY_AFTER)),
         ("Score::HEALTHY", format!("{} of 1000", Score::HEALTHY.permille())),
         ("Window::SIZE", Window::SIZE.to_string()),
+        ("SuccessRate::WINDOW", time(SuccessRate::WINDOW)),
+        ("SuccessRate::OUTCOMES", SuccessRate::OUTCOMES.to_string()),
+        ("Probing::INTERVAL", time(Probing::INTERVAL)),
+        ("Probing::LIMIT", time(Probing::LIMIT)),
+        ("Probing::JITTER", Probing::JITTER.to_string()),
+        ("Probing::UNHEALTHY_AFTER", Probing::UNHEALTHY_AFTER.to_string()),
+        ("Probing::HEALTHY_AFTER", Probing::HEALTHY_AFTER.to_string()),
+        ("LoadReports::STALE_AFTER", time(LoadReports::STALE_AFTER)),
+        ("LoadReport::SATURATED", format!("{} of 1000", LoadReport::SATURATED)),
+        ("LoadReport::MOST_BYTES", format!("{} KiB", LoadReport::MOST_BYTES / 1024)),
+        ("QuotaReport::LONGEST_WINDOW", format!("{} days", QuotaReport::LONGEST_WINDOW.as_secs() / 86_400)),
+        ("Quorum::MOST", Quorum::MOST.to_string()),
+        ("HttpProbe::PATH", HttpProbe::PATH.to_owned()),
+        ("HttpProbe::MOST_BYTES", format!("{} KiB", HttpProbe::MOST_BYTES / 1024)),
         ("World::LASTING", time(World::LASTING)),
         ("World::SLO", time(World::SLO)),
         ("World::DEADLINE", time(World::DEADLINE)),
@@ -289,8 +304,9 @@ fn every_test_that_the_docs_name_exists() {
 fn every_page_is_a_doctest_and_every_link_leads_somewhere() {
     let lib = read("src/lib.rs");
     let mut pages = files("docs", ".md");
-    for page in pages.iter().filter(|page| page.parent() == Some(&root().join("docs"))) {
-        let name = page.file_name().unwrap().to_string_lossy();
+    let folders = [root().join("docs"), root().join("docs/guide")];
+    for page in pages.iter().filter(|page| page.parent().is_some_and(|folder| folders.contains(&folder.to_owned()))) {
+        let name = page.strip_prefix(&folders[0]).unwrap().to_string_lossy();
         assert!(lib.contains(&format!("\"../docs/{name}\"")), "src/lib.rs does not test the snippets of docs/{name}");
     }
     pages.extend(["README.md", "CHANGELOG.md"].map(|page| root().join(page)));

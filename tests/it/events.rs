@@ -114,12 +114,12 @@ fn a_panic_of_one_is_told_to_the_others_by_name() {
     let builder = world.router(ordered()).observer(Nervous).signal(Nervous).observer(log.clone());
     let (router, _) = world.fleet(builder, [(Profile::new("a"), always(ANSWER))]);
     let decision = router.explain(&within(secs(5)));
-    assert_eq!(decision.candidates().next().unwrap().note(), Some(Reason::Unproven { signal: 0 }));
+    assert_eq!(decision.candidates().next().unwrap().note(), Some(Reason::Unproven { signal: 0, at: None }));
     drop(world.call(&router, within(secs(5))).unwrap());
     let story = story(&log);
     let panics = |name: &str| story.iter().filter(|line| **line == format!("{name} panicked")).count();
-    // Each of the four events was told, and each was too much for both.
-    assert_eq!((panics("nervous"), panics("observer"), story.len()), (4, 4, 12), "{story:?}");
+    // Each of the five events was told, the fleet first, and each was too much for both.
+    assert_eq!((panics("nervous"), panics("observer"), story.len()), (5, 5, 14), "{story:?}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod regions;
 mod runtimes;
 mod secrets;
 mod shares;
+mod signals;
 mod sim;
 mod streams;
 mod support;

@@ -19,6 +19,7 @@ impl Observer for Witness {
         let mut books = self.audit.0.lock();
         let told = &mut books.desks[self.router].told;
         match event {
+            Event::Fleet { .. } => {}
             Event::Decided(decision) => books.compare(self.router, decision),
             Event::Started { .. } => told.started += 1,
             Event::FirstItem { .. } => told.began += 1,

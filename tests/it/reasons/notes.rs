@@ -93,7 +93,20 @@ fn unproven() {
     let (router, _) = world.fleet(world.router(ordered()).signal(opinion.clone()), members);
     opinion.set(0, Reading::Stale { value: Score::WELL, at: world.now() });
     opinion.fresh(1, 1000, world.now());
-    assert_eq!(first(&router, plain()), (None, Some(Reason::Unproven { signal: 0 })));
+    assert_eq!(first(&router, plain()), (None, Some(Reason::Unproven { signal: 0, at: Some(world.now()) })));
+}
+
+#[test]
+fn partly_unproven() {
+    let (world, first_opinion, second_opinion) = (World::new(), Opinion::default(), Opinion::default());
+    let members = [(a(), always(ANSWER)), (Profile::new("b"), always(ANSWER))];
+    let builder = world.router(ordered()).signal(first_opinion.clone()).signal(second_opinion.clone());
+    let (router, _) = world.fleet(builder, members);
+    (0..2).for_each(|slot| first_opinion.fresh(slot, 1000, world.now()));
+    second_opinion.fresh(1, 1000, world.now());
+    let decision = router.explain(&CallOptions::new(plain()));
+    let chosen = decision.chosen().unwrap();
+    assert_eq!((chosen.name(), chosen.note()), ("a", Some(Reason::PartlyUnproven { signal: 1, at: None })));
 }
 
 #[test]

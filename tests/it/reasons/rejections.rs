@@ -173,7 +173,7 @@ fn unhealthy() {
     let members = ["a", "b", "c"].map(|id| (Profile::new(id), always(ANSWER)));
     let (router, _) = world.fleet(world.router(ordered()).signal(opinion.clone()), members);
     (0..3).for_each(|slot| opinion.fresh(slot, if slot == 0 { 499 } else { 1000 }, world.now()));
-    assert_eq!(rejected(&router, plain()), Some(Reason::Unhealthy { signal: 0, score: 499 }));
+    assert_eq!(rejected(&router, plain()), Some(Reason::Unhealthy { signal: 0, score: 499, at: world.now() }));
 }
 
 /// The reason for which `a` is out in the decision about a second attempt, after the first failed so.
