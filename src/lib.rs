@@ -91,6 +91,7 @@ pub mod router;
 pub mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub(crate) mod sync;
 pub mod time;
 
 pub use backend::{Backend, BackendError, FailureKind};

@@ -4,15 +4,14 @@
 
 use super::Ejection;
 use crate::bug;
+use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::time::{Instant, nanos};
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// 0 when open, else the moment in nanoseconds, whose lowest bits are the cause: eight nanoseconds are nobody's
+    /// 0 when open, else the moment in nanoseconds, whose lowest bits are the cause: sixteen nanoseconds are nobody's
     /// concern, but a clock that counts from 1970 needs the highest.
     word: AtomicU64,
     /// When the permit that is out expires; 0 when none is.
@@ -49,7 +48,7 @@ pub(crate) struct View {
     pub(crate) moment: Instant,
 }
 
-const CAUSE_MASK: u64 = 7;
+const CAUSE_MASK: u64 = 15;
 
 impl Alarm {
     /// Whether every gate is open.
@@ -91,10 +90,11 @@ impl Gate {
         self.state.lock().trips
     }
 
-    /// Takes the permit, unless one is out whose lease has not expired.
-    pub(crate) fn claim(&self, now: Instant) -> Option<Permit> {
+    /// Takes the permit, unless one is out whose lease has not expired, or the gate has moved on since `epoch`: what
+    /// was half-open then may be shut again.
+    pub(crate) fn claim(&self, epoch: u64, now: Instant) -> Option<Permit> {
         let mut state = self.state.lock();
-        if state.permit.is_some() && self.permit_until(now).is_some() {
+        if epoch != self.epoch() || (state.permit.is_some() && self.permit_until(now).is_some()) {
             return None;
         }
         state.permits += 1;
@@ -144,6 +144,14 @@ impl Gate {
         let end = until(state.trips);
         self.set(cause, end);
         Some((end, state.trips))
+    }
+
+    /// Shuts the gate for a cause that lies outside of it, whatever it was: counts as no trip.
+    pub(crate) fn mark(&self, cause: u8, until: Instant) {
+        let mut state = self.state.lock();
+        self.epoch.fetch_add(1, Ordering::Release);
+        self.free(&mut state);
+        self.set(cause, until);
     }
 
     /// The probe ended without a verdict: shuts the gate again until `until`, which counts as no trip. Without this,
@@ -223,6 +231,9 @@ pub(crate) fn staggered(now: Instant, rest: std::time::Duration, slot: usize, sa
     Instant::from_nanos(earliest.saturating_add(if past == 0 { 0 } else { spacing - past }))
 }
 
+#[cfg(all(test, fallway_loom))]
+mod models;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,15 +247,15 @@ mod tests {
     fn one_permit_until_it_is_settled_or_expires() {
         let gate = Gate::new(Arc::default());
         gate.shut(0, 1, at(0), false, false, |_| at(10)).unwrap();
-        let permit = gate.claim(at(20)).unwrap();
-        assert!(gate.claim(at(21)).is_none());
+        let permit = gate.claim(gate.epoch(), at(20)).unwrap();
+        assert!(gate.claim(gate.epoch(), at(21)).is_none());
         gate.give_back(permit);
-        let lost = gate.claim(at(22)).unwrap();
+        let lost = gate.claim(gate.epoch(), at(22)).unwrap();
         let lease_over = at(22) + Ejection::PROBE_LEASE + Duration::from_nanos(1);
-        let second = gate.claim(lease_over).unwrap();
+        let second = gate.claim(gate.epoch(), lease_over).unwrap();
         // The first permit comes back late and frees nothing.
         gate.give_back(lost);
-        assert!(gate.claim(lease_over).is_none());
+        assert!(gate.claim(gate.epoch(), lease_over).is_none());
         gate.give_back(second);
     }
 
@@ -257,6 +268,7 @@ mod tests {
         assert!(gate.shut(old, 1, at(1), false, true, |_| at(50)).is_none());
         assert!(gate.shut(old, 1, at(1), false, false, |_| at(200)).is_none());
         assert_eq!(gate.view().unwrap().moment, at(100));
+        assert!(gate.claim(old, at(150)).is_none(), "planned when it was open");
         assert!(gate.shut(old, 1, at(1), false, true, |_| at(300)).is_none());
         assert_eq!(gate.view().unwrap().moment, at(300));
         assert_eq!(gate.trips(), 1);

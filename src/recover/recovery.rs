@@ -194,7 +194,7 @@ impl Recovery {
             if ramping || !(half_open || refuses) {
                 continue;
             }
-            entered.permits[index] = if half_open { gate.claim(now) } else { None };
+            entered.permits[index] = if half_open { gate.claim(entered.epochs[index], now) } else { None };
             if entered.permits[index].is_none() {
                 self.leave(credential, entered);
                 return None;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms by floor. A module imports from lower floors and from its own room.
 const FLOORS: [&[&str]; 7] = [
-    &["time", "rng", "bug"],
+    &["time", "rng", "sync", "bug"],
     // What events, decisions, facts and errors are made of refers to each other: siblings may.
     &["backend", "facts", "event", "decision", "budget"],
     &["limit", "signal", "recover"],

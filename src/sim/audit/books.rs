@@ -11,8 +11,8 @@ use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Routers keep moments in units of eight nanoseconds.
-const GRAIN: Duration = Duration::from_nanos(8);
+/// Routers keep moments in units of sixteen nanoseconds.
+const GRAIN: Duration = Duration::from_nanos(16);
 
 /// Findings beyond these say nothing new.
 const MOST: usize = 8;
