@@ -43,6 +43,10 @@ planted! {
     BUDGET_FREE = "budget_free";
     /// Panic mode sends a request where it may not be served.
     RESIDENCY_IN_PANIC = "residency_in_panic";
+    /// A failure domain that goes out takes along who stands elsewhere.
+    DOMAIN_CROSSED = "domain_crossed";
+    /// A comparison with its peers takes out a backend although enough of them are out.
+    CAP_IGNORED = "cap_ignored";
     /// A replay sees attempts that came after the decision.
     REPLAY_SEES_LATER = "replay_sees_later";
 }

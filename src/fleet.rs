@@ -8,7 +8,7 @@ use crate::bug;
 use crate::decision::record::{Place, Region, RegionIndex, Roster};
 use crate::facts::{Capabilities, Facts, Profile};
 use crate::limit::Gauge;
-use crate::recover::{Alarm, Credential, Recovery, RegionGate};
+use crate::recover::{Alarm, Ejection, Recovery, RegionGate, Ties};
 use crate::rng::hash_str;
 use crate::signal::LatencyModel;
 use crate::time::Instant;
@@ -16,7 +16,6 @@ use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// The live state of one backend, shared by every generation that has it.
 #[derive(Debug)]
@@ -24,7 +23,7 @@ use std::time::Duration;
 pub(crate) struct Member {
     pub(crate) id: BackendId,
     pub(crate) gauge: Gauge,
-    pub(crate) recovery: Recovery,
+    pub(crate) recovery: Arc<Recovery>,
     pub(crate) latency: LatencyModel,
     /// When the lease of the canary that is out expires.
     canary_until: AtomicU64,
@@ -46,7 +45,7 @@ const GAP_SHIFT: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct Berth {
     pub(crate) member: Arc<Member>,
-    pub(crate) credential: Arc<Credential>,
+    pub(crate) ties: Arc<Ties>,
     /// `u32::MAX` for no limit.
     pub(crate) limit: u32,
     /// `None` where the profile does not say.
@@ -110,19 +109,19 @@ pub(crate) enum Start {
 }
 
 impl Member {
-    pub(crate) fn new(id: BackendId, alarm: &Arc<Alarm>) -> Self {
-        Self::with(id, Recovery::new(id.slot(), alarm))
+    pub(crate) fn new(id: BackendId, alarm: &Arc<Alarm>, ejection: &Ejection) -> Self {
+        Self::with(id, Recovery::new(id.slot(), alarm, ejection))
     }
 
-    pub(crate) fn joining(id: BackendId, alarm: &Arc<Alarm>, ramp: Duration, now: Instant) -> Self {
-        Self::with(id, Recovery::joining(id.slot(), alarm, ramp, now))
+    pub(crate) fn joining(id: BackendId, alarm: &Arc<Alarm>, ejection: &Ejection, now: Instant) -> Self {
+        Self::with(id, Recovery::joining(id.slot(), alarm, ejection, now))
     }
 
     fn with(id: BackendId, recovery: Recovery) -> Self {
         Self {
             id,
             gauge: Gauge::default(),
-            recovery,
+            recovery: Arc::new(recovery),
             latency: LatencyModel::default(),
             canary_until: AtomicU64::new(0),
             patience: AtomicU64::new(CANARY_INTERVAL.0),
@@ -162,7 +161,7 @@ impl Member {
 
     /// Takes the canary's lease; `false` when another has it.
     pub(crate) fn claim_canary(&self, now: Instant) -> bool {
-        let until = (now + crate::recover::Ejection::PROBE_LEASE).as_nanos();
+        let until = (now + Ejection::PROBE_LEASE).as_nanos();
         let claim = |held: u64| (held <= now.as_nanos()).then_some(until);
         self.canary_until.fetch_update(Ordering::AcqRel, Ordering::Acquire, claim).is_ok()
     }
@@ -176,7 +175,7 @@ impl Fleet {
     pub(crate) fn new(
         generation: u64,
         signals: Vec<&'static str>,
-        members: impl IntoIterator<Item = (Arc<Profile>, Arc<Member>, Arc<Credential>)>,
+        members: impl IntoIterator<Item = (Arc<Profile>, Arc<Member>, Arc<Ties>)>,
         evacuated: BTreeSet<String>,
         mut gate: impl FnMut(Option<&str>, &str) -> Arc<RegionGate>,
     ) -> Self {
@@ -184,7 +183,7 @@ impl Fleet {
         let mut seats = Vec::new();
         let mut berths = Vec::new();
         let mut places = Vec::new();
-        for (profile, member, credential) in members {
+        for (profile, member, ties) in members {
             let name = profile.region.as_deref().unwrap_or_default();
             let region = match regions.iter().position(|region| *region.name == *name) {
                 Some(index) => index,
@@ -200,7 +199,7 @@ impl Fleet {
             seats.push((member.id, profile.clone()));
             berths.push(Berth {
                 member,
-                credential,
+                ties,
                 limit,
                 capabilities: profile.capabilities,
                 context_window: profile.context_window.unwrap_or(u64::MAX),

@@ -82,6 +82,42 @@ pub enum Reason {
         /// How many failures in a row.
         failures: u32,
     },
+    /// Ejected because it failed too often in the last half minute.
+    FailsOften {
+        /// When it is probed.
+        until: Instant,
+        /// Attempts that failed.
+        failures: u64,
+        /// Attempts that failed or were answered.
+        samples: u64,
+    },
+    /// Ejected because its first tokens come much later than those of its peers.
+    SlowerThanPeers {
+        /// When it is probed.
+        until: Instant,
+        /// Its usual time to first token, in nanoseconds.
+        usual: u64,
+        /// The median of its peers, in nanoseconds.
+        median: u64,
+    },
+    /// Ejected because it succeeds much less often than its peers.
+    FailsMoreThanPeers {
+        /// When it is probed.
+        until: Instant,
+        /// Its success rate, of 1000.
+        rate: u32,
+        /// The mean of its pool, of 1000.
+        mean: u32,
+    },
+    /// Its failure domain failed as a whole and is out as a whole.
+    DomainOut {
+        /// When one request probes all of it.
+        until: Instant,
+        /// Members that had failed.
+        failing: u32,
+        /// Members of the domain.
+        members: u32,
+    },
     /// Resting after it said that it is overloaded, or could not be reached.
     CoolingDown {
         /// When it is probed.
@@ -222,6 +258,10 @@ impl Reason {
             | Self::ProbeInFlight { .. }
             | Self::LostRace => Class::Refused,
             Self::Ejected { .. }
+            | Self::FailsOften { .. }
+            | Self::SlowerThanPeers { .. }
+            | Self::FailsMoreThanPeers { .. }
+            | Self::DomainOut { .. }
             | Self::CoolingDown { .. }
             | Self::OnProbation { .. }
             | Self::Unhealthy { .. }
@@ -251,9 +291,24 @@ impl Reason {
             | Self::Unauthorized { until }
             | Self::ModelUnavailable { until }
             | Self::Ejected { until, .. }
+            | Self::FailsOften { until, .. }
+            | Self::SlowerThanPeers { until, .. }
+            | Self::FailsMoreThanPeers { until, .. }
+            | Self::DomainOut { until, .. }
             | Self::CoolingDown { until, .. } => Some(*until),
             _ => None,
         }
+    }
+
+    /// Whether it was taken out for how it did, by this router's own judgement.
+    pub(crate) const fn is_ejection(&self) -> bool {
+        matches!(
+            self,
+            Self::Ejected { .. }
+                | Self::FailsOften { .. }
+                | Self::SlowerThanPeers { .. }
+                | Self::FailsMoreThanPeers { .. }
+        )
     }
 
     /// Whether it says what a request is sent for, so that nothing may take its place.
@@ -292,6 +347,10 @@ impl Reason {
             Self::RegionFull { .. } => "in a full region",
             Self::ProbeInFlight { .. } => "waiting for a probe",
             Self::Ejected { .. } => "ejected",
+            Self::FailsOften { .. } => "failing too often",
+            Self::SlowerThanPeers { .. } => "slower than its peers",
+            Self::FailsMoreThanPeers { .. } => "failing more than its peers",
+            Self::DomainOut { .. } => "in a domain that is out",
             Self::CoolingDown { .. } => "cooling down",
             Self::OnProbation { .. } => "on probation",
             Self::Unhealthy { .. } => "unhealthy",

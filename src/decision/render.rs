@@ -231,6 +231,17 @@ impl Candidate<'_> {
                 Reason::Ejected { failures, .. } | Reason::CoolingDown { failures, .. } => {
                     write!(f, " ({failures} failures in a row)")
                 }
+                Reason::FailsOften { failures, samples, .. } => write!(f, " ({failures} of {samples})"),
+                Reason::SlowerThanPeers { usual, median, .. } => {
+                    let [usual, median] = [usual, median].map(|nanos| Span(Duration::from_nanos(nanos)));
+                    write!(f, " (first token in {usual}, median {median})")
+                }
+                Reason::FailsMoreThanPeers { rate, mean, .. } => {
+                    write!(f, " ({rate} of 1000 succeed, mean {mean})")
+                }
+                Reason::DomainOut { failing, members, .. } => {
+                    write!(f, " ({}, {failing} of {members} failed)", profile.domain().unwrap_or("no domain"))
+                }
                 Reason::Unhealthy { signal, score, at } => {
                     write!(f, " ({} says {score} of 1000, {} ago)", self.signal(signal), Span(now - at))
                 }

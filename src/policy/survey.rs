@@ -133,7 +133,11 @@ impl Asked<'_> {
     }
 
     fn soft_line(&self, live: &Live<'_>, berth: &Berth, finding: &mut Finding) -> Option<Reason> {
-        match berth.member.recovery.standing(&berth.credential, self.now) {
+        let standing = match live.alarm.is_silent() {
+            true => Standing::In,
+            false => berth.member.recovery.standing(&berth.ties, self.now),
+        };
+        match standing {
             Standing::In => {}
             Standing::Out(reason) => return Some(reason),
             Standing::Due { quota } => {

@@ -190,13 +190,6 @@ impl Gate {
         true
     }
 
-    /// Starts in a ramp.
-    pub(crate) fn ramping(cause: u8, now: Instant, alarm: Arc<Alarm>) -> Self {
-        let gate = Self::new(alarm);
-        gate.set(cause, now);
-        gate
-    }
-
     fn set(&self, cause: u8, moment: Instant) {
         if self.word.swap((moment.as_nanos() & !CAUSE_MASK) | u64::from(cause), Ordering::AcqRel) == 0 {
             self.alarm.0.fetch_add(1, Ordering::AcqRel);

@@ -1,13 +1,21 @@
 //! How backends leave the running and come back: by evidence, never by a timer alone.
 
+mod compare;
 mod config;
+mod domain;
 mod gate;
+mod learn;
 mod pulse;
+mod ramp;
 mod recovery;
 mod region;
+mod ties;
+mod window;
 
 pub use config::{Ejection, InvalidEjection};
+pub(crate) use domain::Domain;
 pub(crate) use gate::Alarm;
-pub(crate) use pulse::Pulse;
-pub(crate) use recovery::{Court, Credential, Evidence, Permits, Recovery, Standing};
+pub(crate) use learn::{Evidence, Verdict};
+pub(crate) use recovery::{Court, Permits, Recovery, Standing};
 pub(crate) use region::RegionGate;
+pub(crate) use ties::{Credential, Kin, Ties};

@@ -1,51 +1,50 @@
-//! What took a backend out, and what lets it back.
+//! What a decision sees of a backend's health, and the probes that it may send.
 
 use super::Ejection;
-use super::gate::{Alarm, Gate, Permit, View, staggered};
+use super::compare::Pace;
+use super::gate::{Alarm, Gate, Permit, View};
 use super::pulse::Pulse;
-use crate::backend::{BackendError, Cools, FailureKind, Fault};
-use crate::bug;
+use super::ramp::Curve;
+use super::ties::Ties;
+use super::window::Window;
 use crate::decision::Reason;
+use crate::event::Cause;
+use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::time::{Instant, nanos};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 
-/// The gates of one backend, beside that of the credential it is called with, which callers pass in: it may change
-/// with the profile. A decision reads three words.
+/// The gates of one backend, beside those that it shares with others, which callers pass in: they may change with the
+/// profile. A decision reads three words.
 #[derive(Debug)]
 pub(crate) struct Recovery {
     /// Its own health, as this router experienced it.
-    health: Gate,
+    pub(super) health: Gate,
     /// Its quota and its model.
-    quota: Gate,
+    pub(super) quota: Gate,
     /// Failures in a row that count towards an ejection.
-    streak: AtomicU32,
+    pub(super) streak: AtomicU32,
     /// When the streak began.
-    streak_since: AtomicU64,
+    pub(super) streak_since: AtomicU64,
+    pub(super) window: Mutex<Window>,
+    pub(super) pace: Pace,
+    /// When it was last compared with its peers.
+    pub(super) compared: AtomicU64,
+    /// What was measured when it was taken out, and what that was compared with.
+    figures: [AtomicU64; 2],
     /// How long the running slow start lasts, in nanoseconds.
-    ramp: AtomicU64,
+    pub(super) ramp: AtomicU64,
     /// When the trouble began that a slow start will follow.
-    out_since: AtomicU64,
-    slot: usize,
-}
-
-/// The gate of a credential. A backend without a named credential has one of its own.
-#[derive(Debug)]
-pub(crate) struct Credential(Gate);
-
-impl Credential {
-    pub(crate) fn new(alarm: &Arc<Alarm>) -> Self {
-        Self(Gate::new(alarm.clone()))
-    }
+    pub(super) out_since: AtomicU64,
+    curve: Curve,
+    pub(super) slot: usize,
 }
 
 /// The state of the gates when an attempt was sent, and the probes that it is.
 #[derive(Debug, Default)]
 pub(crate) struct Permits {
-    epochs: [u64; 3],
-    permits: [Option<Permit>; 3],
-    entered: Instant,
+    pub(super) epochs: [u64; 4],
+    pub(super) permits: [Option<Permit>; 4],
+    pub(super) entered: Instant,
 }
 
 /// What a router judges its backends by.
@@ -56,16 +55,8 @@ pub(crate) struct Court {
     pub(crate) salt: u64,
     /// How all its backends are.
     pub(crate) pulse: Pulse,
-}
-
-/// What the end of an attempt says of its backend.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Evidence<'a> {
-    Success,
-    Failure(&'a BackendError),
-    /// It was given up too early to tell.
-    TooEarly,
-    Nothing,
+    /// Held while a comparison takes a backend out.
+    pub(super) bench: Mutex<()>,
 }
 
 /// What a decision sees.
@@ -84,119 +75,196 @@ pub(crate) enum Standing {
     },
 }
 
-const EJECTED: u8 = 1;
-const OVERLOADED: u8 = 2;
-const UNREACHABLE: u8 = 3;
-const ASKED_TO_WAIT: u8 = 4;
-const RAMP: u8 = 5;
-const RATE_LIMITED: u8 = 1;
-const MODEL_UNAVAILABLE: u8 = 2;
-const QUOTA_EXHAUSTED: u8 = 1;
-const UNAUTHORIZED: u8 = 2;
+pub(super) const EJECTED: u8 = 1;
+pub(super) const OVERLOADED: u8 = 2;
+pub(super) const UNREACHABLE: u8 = 3;
+pub(super) const ASKED_TO_WAIT: u8 = 4;
+pub(super) const RAMP: u8 = 5;
+/// Out with its failure domain, whose gate says until when.
+pub(super) const IN_DOMAIN: u8 = 6;
+pub(super) const FAILS_OFTEN: u8 = 7;
+pub(super) const SLOWER: u8 = 8;
+pub(super) const FAILS_MORE: u8 = 9;
+pub(super) const RATE_LIMITED: u8 = 1;
+pub(super) const MODEL_UNAVAILABLE: u8 = 2;
+pub(super) const QUOTA_EXHAUSTED: u8 = 1;
+pub(super) const UNAUTHORIZED: u8 = 2;
 
-/// A slow start lasts this many times as long as the trouble did, at most: a second's rest is no cold start.
-const RAMP_PER_OUTAGE: u32 = 10;
+/// Which epoch and permit is whose.
+pub(super) const HEALTH: usize = 0;
+pub(super) const QUOTA: usize = 1;
+pub(super) const CREDENTIAL: usize = 2;
+pub(super) const DOMAIN: usize = 3;
+
+impl Court {
+    pub(crate) fn new(ejection: Ejection, salt: u64) -> Self {
+        Self { ejection, salt, pulse: Pulse::default(), bench: Mutex::default() }
+    }
+}
 
 impl Recovery {
-    pub(crate) fn new(slot: usize, alarm: &Arc<Alarm>) -> Self {
+    pub(crate) fn new(slot: usize, alarm: &Arc<Alarm>, config: &Ejection) -> Self {
         Self {
             health: Gate::new(alarm.clone()),
             quota: Gate::new(alarm.clone()),
             streak: AtomicU32::new(0),
             streak_since: AtomicU64::new(0),
+            window: Mutex::default(),
+            pace: Pace::default(),
+            compared: AtomicU64::new(0),
+            figures: [AtomicU64::new(0), AtomicU64::new(0)],
             ramp: AtomicU64::new(0),
             out_since: AtomicU64::new(0),
+            curve: Curve::new(config.aggression),
             slot,
         }
     }
 
     /// A backend that joins a running fleet: cold until shown otherwise.
-    pub(crate) fn joining(slot: usize, alarm: &Arc<Alarm>, ramp: Duration, now: Instant) -> Self {
-        let alarmed = |alarm: &Arc<Alarm>| Gate::ramping(RAMP, now, alarm.clone());
-        Self {
-            health: if ramp.is_zero() { Gate::new(alarm.clone()) } else { alarmed(alarm) },
-            ramp: AtomicU64::new(nanos(ramp)),
-            ..Self::new(slot, alarm)
+    pub(crate) fn joining(slot: usize, alarm: &Arc<Alarm>, config: &Ejection, now: Instant) -> Self {
+        let recovery = Self::new(slot, alarm, config);
+        if !config.slow_start.is_zero() {
+            recovery.ramp.store(nanos(config.slow_start), Ordering::Relaxed);
+            recovery.health.mark(RAMP, now);
         }
+        recovery
     }
 
-    fn gates<'a>(&'a self, credential: &'a Credential) -> [&'a Gate; 3] {
-        [&self.health, &self.quota, &credential.0]
+    pub(super) fn gates<'a>(&'a self, ties: &'a Ties) -> [&'a Gate; 3] {
+        [&self.health, &self.quota, &ties.credential.0]
+    }
+
+    /// Whether it is out by what was experienced or inferred of its health.
+    pub(super) fn is_out(&self) -> bool {
+        self.health.view().is_some_and(|view| view.cause != RAMP)
+    }
+
+    /// The gate of its health and what it shows: that of its domain while it is out with it.
+    fn health<'a>(&'a self, ties: &'a Ties) -> (&'a Gate, Option<View>, bool) {
+        let view = self.health.view();
+        if view.is_some_and(|view| view.cause == IN_DOMAIN)
+            && let Some(home) = &ties.home
+            && let Some(shut) = home.domain.shut()
+        {
+            return (&home.domain.gate, Some(View { cause: IN_DOMAIN, ..shut }), true);
+        }
+        (&self.health, view, false)
     }
 
     /// Whether a decision may use the backend. Lock-free unless something is wrong.
-    pub(crate) fn standing(&self, credential: &Credential, now: Instant) -> Standing {
+    pub(crate) fn standing(&self, ties: &Ties, now: Instant) -> Standing {
         let health = self.health.view();
         let quota = self.quota.view();
-        let access = credential.0.view();
+        let access = ties.credential.0.view();
         if health.is_none() && quota.is_none() && access.is_none() {
             return Standing::In;
         }
-        self.troubled(credential, now, [health, quota, access])
+        self.troubled(ties, now, [quota, access])
     }
 
     #[cold]
-    fn troubled(&self, credential: &Credential, now: Instant, views: [Option<View>; 3]) -> Standing {
+    fn troubled(&self, ties: &Ties, now: Instant, [quota, access]: [Option<View>; 2]) -> Standing {
         let mut standing = Standing::In;
+        let (gate, health, _) = self.health(ties);
+        let gates = [(gate, health), (&self.quota, quota), (&ties.credential.0, access)];
         // The last gate that is shut speaks: what is out with authority is not out by inference.
-        for (kind, (gate, view)) in self.gates(credential).into_iter().zip(views).enumerate() {
+        for (kind, (gate, view)) in gates.into_iter().enumerate() {
             let Some(View { cause, moment }) = view else { continue };
-            if kind == 0 && cause == RAMP {
+            if kind == HEALTH && cause == RAMP {
                 if let Some(share) = self.share(moment, now) {
                     standing = Standing::Ramping(share);
                 }
             } else if let Some(until) = gate.permit_until(now) {
                 standing = Standing::Out(match kind {
-                    0 => Reason::OnProbation { until },
+                    HEALTH => Reason::OnProbation { until },
                     _ => Reason::ProbeInFlight { until },
                 });
             } else if moment > now {
-                standing = Standing::Out(self.reason(kind, cause, moment));
+                standing = Standing::Out(self.reason(ties, kind, cause, moment));
             } else if !matches!(standing, Standing::Out(_)) {
-                standing = Standing::Due { quota: kind > 0 && !matches!(standing, Standing::Due { quota: false }) };
+                standing =
+                    Standing::Due { quota: kind > HEALTH && !matches!(standing, Standing::Due { quota: false }) };
             }
         }
         standing
     }
 
-    fn reason(&self, gate: usize, cause: u8, until: Instant) -> Reason {
+    /// Why it is out with its domain; `None` when it is not.
+    pub(crate) fn out_with_domain(&self, ties: &Ties) -> Option<Reason> {
+        let (_, view, in_domain) = self.health(ties);
+        view.filter(|_| in_domain).map(|view| self.reason(ties, HEALTH, view.cause, view.moment))
+    }
+
+    fn reason(&self, ties: &Ties, gate: usize, cause: u8, until: Instant) -> Reason {
+        let [measured, compared] = [0, 1].map(|n| self.figures[n].load(Ordering::Relaxed));
         match (gate, cause) {
-            (0, EJECTED) => Reason::Ejected { until, failures: self.streak.load(Ordering::Relaxed) },
-            (0, ASKED_TO_WAIT) => Reason::AskedToWait { until },
-            (0, _) => Reason::CoolingDown { until, failures: self.health.trips() },
-            (1, RATE_LIMITED) => Reason::RateLimited { until },
-            (1, _) => Reason::ModelUnavailable { until },
+            (HEALTH, EJECTED) => Reason::Ejected { until, failures: self.streak.load(Ordering::Relaxed) },
+            (HEALTH, FAILS_OFTEN) => Reason::FailsOften { until, failures: measured, samples: compared },
+            (HEALTH, SLOWER) => Reason::SlowerThanPeers { until, usual: measured, median: compared },
+            (HEALTH, FAILS_MORE) => Reason::FailsMoreThanPeers { until, rate: measured as u32, mean: compared as u32 },
+            (HEALTH, IN_DOMAIN) => {
+                let (failing, members) = ties.home.as_ref().map_or((0, 0), |home| home.domain.extent());
+                Reason::DomainOut { until, failing, members }
+            }
+            (HEALTH, ASKED_TO_WAIT) => Reason::AskedToWait { until },
+            (HEALTH, _) => Reason::CoolingDown { until, failures: self.health.trips() },
+            (QUOTA, RATE_LIMITED) => Reason::RateLimited { until },
+            (QUOTA, _) => Reason::ModelUnavailable { until },
             (_, QUOTA_EXHAUSTED) => Reason::QuotaExhausted { until },
             (_, _) => Reason::Unauthorized { until },
         }
     }
 
+    /// Keeps the numbers that take it out, for the reasons of decisions.
+    pub(super) fn note_figures(&self, cause: &Cause) {
+        let permille = |share: f64| (share * 1000.0).round() as u64;
+        let figures = match *cause {
+            Cause::FailureRate { failures, samples } => [failures, samples],
+            Cause::SlowerThanPeers { usual, median, .. } => [nanos(usual), nanos(median)],
+            Cause::FailsMoreThanPeers { rate, mean, .. } => [permille(rate), permille(mean)],
+            _ => return,
+        };
+        for (kept, figure) in self.figures.iter().zip(figures) {
+            kept.store(figure, Ordering::Relaxed);
+        }
+    }
+
     /// The share during a slow start, in thousandths; `None` when it is over.
-    fn share(&self, since: Instant, now: Instant) -> Option<u32> {
-        let ramp = self.ramp.load(Ordering::Relaxed);
-        let passed = nanos(now - since);
-        (passed < ramp).then(|| ((u128::from(passed) * 1000 / u128::from(ramp)) as u32).max(Ejection::FIRST_SHARE))
+    pub(super) fn share(&self, since: Instant, now: Instant) -> Option<u32> {
+        self.curve.share(nanos(now - since), self.ramp.load(Ordering::Relaxed))
     }
 
     /// Notes the state of the gates for an attempt, and takes the permit of every gate that is half-open. `None`
     /// when another request has one of them, or the backend has asked for no call since: the race is lost. With
     /// `force`, a gate that is still shut counts as half-open.
-    pub(crate) fn enter(&self, credential: &Credential, now: Instant, force: bool) -> Option<Permits> {
+    pub(crate) fn enter(&self, ties: &Ties, now: Instant, force: bool) -> Option<Permits> {
         let mut entered = Permits { entered: now, ..Permits::default() };
-        for (index, gate) in self.gates(credential).into_iter().enumerate() {
-            // The epoch first: a gate that shuts after this read is not this attempt's to open.
-            entered.epochs[index] = gate.epoch();
-            let Some(view) = gate.view() else { continue };
-            let ramping = index == 0 && view.cause == RAMP;
+        // The epochs first: a gate that shuts after this read is not this attempt's to open.
+        for (epoch, gate) in entered.epochs.iter_mut().zip(self.gates(ties)) {
+            *epoch = gate.epoch();
+        }
+        if let Some(home) = &ties.home {
+            entered.epochs[DOMAIN] = home.domain.gate.epoch();
+        }
+        let (gate, health, in_domain) = self.health(ties);
+        let gates = [
+            (if in_domain { DOMAIN } else { HEALTH }, gate, health),
+            (QUOTA, &self.quota, self.quota.view()),
+            (CREDENTIAL, &ties.credential.0, ties.credential.0.view()),
+        ];
+        for (index, gate, view) in gates {
+            let Some(view) = view else { continue };
+            let own = index == HEALTH;
+            let ramping = own && view.cause == RAMP;
             let half_open = view.moment <= now || force;
             // Out by its own word since the decision, which may lie a back-off behind.
-            let refuses = index > 0 || view.cause == ASKED_TO_WAIT;
+            let refuses = matches!(index, QUOTA | CREDENTIAL) || (own && view.cause == ASKED_TO_WAIT);
             if ramping || !(half_open || refuses) {
                 continue;
             }
             entered.permits[index] = if half_open { gate.claim(entered.epochs[index], now) } else { None };
             if entered.permits[index].is_none() {
-                self.leave(credential, entered);
+                self.leave(ties, entered);
                 return None;
             }
         }
@@ -204,156 +272,18 @@ impl Recovery {
     }
 
     /// Returns the permits of an attempt that was not made, or says nothing.
-    pub(crate) fn leave(&self, credential: &Credential, permits: Permits) {
-        for (gate, permit) in self.gates(credential).into_iter().zip(permits.permits) {
-            if let Some(permit) = permit {
+    pub(crate) fn leave(&self, ties: &Ties, permits: Permits) {
+        let domain = ties.home.as_ref().map(|home| &home.domain.gate);
+        let gates = self.gates(ties).into_iter().map(Some).chain([domain]);
+        for (gate, permit) in gates.zip(permits.permits) {
+            if let (Some(gate), Some(permit)) = (gate, permit) {
                 gate.give_back(permit);
             }
         }
     }
 
-    /// Learns from the end of an attempt. Returns what changed: `Some(Some(reason))` when the backend left,
-    /// `Some(None)` when it is back.
-    pub(crate) fn learn(
-        &self,
-        credential: &Credential,
-        permits: Permits,
-        evidence: Evidence<'_>,
-        court: &Court,
-        now: Instant,
-    ) -> Option<Option<Reason>> {
-        let config = &court.ejection;
-        let Permits { epochs, entered, .. } = permits;
-        let before = self.standing(credential, now);
-        match evidence {
-            Evidence::Nothing => {}
-            Evidence::Failure(_) if config.off => {}
-            Evidence::TooEarly => {
-                let rest = |trips| staggered(now, config.unreachable.after(trips), self.slot, court.salt);
-                if permits.permits[0].is_some() {
-                    self.health.postpone(epochs[0], rest);
-                }
-                if permits.permits[1].is_some() {
-                    self.quota.postpone(epochs[1], rest);
-                }
-            }
-            Evidence::Success => {
-                court.pulse.count(self.slot, false);
-                self.alive(epochs[0], config, now);
-                self.quota.open(epochs[1], None, now);
-                credential.0.open(epochs[2], None, now);
-            }
-            Evidence::Failure(error) => {
-                court.pulse.count(self.slot, error.kind() == FailureKind::Timeout);
-                self.failed(credential, epochs, error, court, entered, now);
-            }
-        }
-        self.leave(credential, permits);
-        match (matches!(before, Standing::In | Standing::Ramping(_)), self.standing(credential, now)) {
-            (true, Standing::Out(reason)) => Some(Some(reason)),
-            (false, Standing::In | Standing::Ramping(_)) => Some(None),
-            _ => None,
-        }
-    }
-
-    fn failed(
-        &self,
-        credential: &Credential,
-        epochs: [u64; 3],
-        error: &BackendError,
-        court: &Court,
-        entered: Instant,
-        now: Instant,
-    ) {
-        let (config, salt) = (&court.ejection, court.salt);
-        let kind = error.kind();
-        let conduct = kind.conduct();
-        let hint = error.retry_hint().filter(|_| !bug::HINT_IGNORED);
-        let rest = |growth: super::config::Growth, trips: u32| {
-            hint.map_or_else(|| staggered(now, growth.after(trips), self.slot, salt), |hint| now + hint)
-        };
-        match conduct.cools {
-            Cools::Nothing => {
-                // The caller's fault: it answered, so it is alive; its credential works.
-                self.alive(epochs[0], config, now);
-            }
-            Cools::Load if kind == FailureKind::Unreachable => {
-                self.out(epochs[0], UNREACHABLE, now, |trips| rest(config.unreachable, trips));
-            }
-            Cools::Load => {
-                let cause = if hint.is_some() { ASKED_TO_WAIT } else { OVERLOADED };
-                self.out(epochs[0], cause, now, |trips| rest(config.overloaded, trips));
-            }
-            Cools::Streak => {
-                // Late results of an older epoch were sent before the last verdict and must not add to the next.
-                if self.health.epoch() != epochs[0] {
-                    return;
-                }
-                let streak = self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-                let on_probation = self.health.view().is_some_and(|view| view.cause != RAMP);
-                if streak == 1 {
-                    self.streak_since.store(now.as_nanos(), Ordering::Relaxed);
-                }
-                // Calls that stood in one queue time out in a row, which is one fact and not many: somebody must
-                // have been sent there since. And it must be worse there than elsewhere.
-                let since = Instant::from_nanos(self.streak_since.load(Ordering::Relaxed));
-                let strange =
-                    || kind != FailureKind::Timeout || (entered >= since && court.pulse.is_strange(self.slot, streak));
-                if on_probation || (streak >= config.consecutive && strange()) {
-                    self.out(epochs[0], EJECTED, now, |trips| rest(config.eject, trips));
-                }
-            }
-            Cools::Quota => {
-                // Asked again after the hint and refused again: the hint is too short for the load. Ours: the next
-                // rest is twice the hint, no more, or recovery would lag the provider's window.
-                self.quota.shut(epochs[1], RATE_LIMITED, now, false, true, |trips| match hint {
-                    Some(hint) => now + hint * trips.min(2),
-                    None => {
-                        let (base, max) = Ejection::RATE_LIMITED;
-                        staggered(now, super::config::Growth { base, max }.after(trips), self.slot, salt)
-                    }
-                });
-            }
-            Cools::Model => {
-                self.quota.shut(epochs[1], MODEL_UNAVAILABLE, now, false, true, |_| {
-                    now + hint.unwrap_or(Ejection::MODEL_UNAVAILABLE)
-                });
-            }
-            Cools::Credential => {
-                let (cause, rest) = match conduct.fault {
-                    Fault::Quota => (QUOTA_EXHAUSTED, Ejection::QUOTA_EXHAUSTED),
-                    _ => (UNAUTHORIZED, Ejection::UNAUTHORIZED),
-                };
-                credential.0.shut(epochs[2], cause, now, false, true, |_| now + hint.unwrap_or(rest));
-            }
-        }
-    }
-
-    /// Evidence of life: ends a streak, and lets the backend back in with a slow start.
-    fn alive(&self, epoch: u64, config: &Ejection, now: Instant) {
-        if self.streak.load(Ordering::Relaxed) != 0 {
-            self.streak.store(0, Ordering::Relaxed);
-        }
-        let Some(view) = self.health.view() else { return };
-        if view.cause == RAMP {
-            if self.share(view.moment, now).is_none() {
-                self.health.open(self.health.epoch(), None, now);
-            }
-            return;
-        }
-        let outage = now - Instant::from_nanos(self.out_since.load(Ordering::Relaxed));
-        let ramp = config.slow_start.min(outage.saturating_mul(RAMP_PER_OUTAGE));
-        self.ramp.store(nanos(ramp), Ordering::Relaxed);
-        self.health.open(epoch, (!ramp.is_zero()).then_some(RAMP), now);
-    }
-
-    fn out(&self, epoch: u64, cause: u8, now: Instant, until: impl FnOnce(u32) -> Instant) {
-        let view = self.health.view();
-        let in_before = view.is_none_or(|view| view.cause == RAMP);
-        // A slow start survived without failure is forgiveness.
-        let forgiven = view.is_some_and(|view| view.cause == RAMP && self.share(view.moment, now).is_none());
-        if self.health.shut(epoch, cause, now, forgiven, cause == ASKED_TO_WAIT, until).is_some() && in_before {
-            self.out_since.store(now.as_nanos(), Ordering::Relaxed);
-        }
+    /// The first token of an attempt arrived after `ttft` nanoseconds.
+    pub(crate) fn first_token(&self, ttft: u64, now: Instant) {
+        self.pace.record(ttft, now);
     }
 }

@@ -8,7 +8,7 @@ use crate::event::Observer;
 use crate::facts::{InvalidName, Profile};
 use crate::limit::Waiters;
 use crate::policy::{PolicyError, RoutingPolicy};
-use crate::recover::{Court, Ejection, InvalidEjection, Pulse};
+use crate::recover::{Court, Ejection, InvalidEjection};
 use crate::signal::HealthSignal;
 use crate::time::{SystemTimer, Timer};
 use arc_swap::ArcSwap;
@@ -225,16 +225,12 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         self.timer.now();
         let names = self.signals.iter().map(HealthSignal::name).collect();
         let mut slots = Slots::default();
-        let generation = self.fleet.first(names, &*self.policy, &mut slots)?;
+        let generation = self.fleet.first(names, &*self.policy, &mut slots, &self.ejection)?;
         let shared = Shared {
             timer: self.timer,
             signals: self.signals,
             observers: self.observers,
-            court: Court {
-                ejection: self.ejection,
-                salt: self.seed.unwrap_or_else(rand::random),
-                pulse: Pulse::default(),
-            },
+            court: Court::new(self.ejection, self.seed.unwrap_or_else(rand::random)),
             waiters: Waiters::new(self.queue),
         };
         shared.tell_of_fleet(&generation.fleet);

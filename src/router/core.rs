@@ -12,7 +12,7 @@ use crate::fleet::{Fleet, Member};
 use crate::limit::Waiters;
 use crate::policy::engine;
 use crate::policy::{RoutingPolicy, Window};
-use crate::recover::{Alarm, Court, Credential, RegionGate};
+use crate::recover::{Alarm, Court, Credential, Domain, RegionGate};
 use crate::rng::mix;
 use crate::signal::HealthSignal;
 use crate::time::{Instant, Timer};
@@ -70,6 +70,8 @@ pub(super) struct Slots {
     credentials: BTreeMap<String, Weak<Credential>>,
     /// How regions are, by model (none for all) and region.
     regions: BTreeMap<(Option<String>, String), Weak<RegionGate>>,
+    /// Failure domains by name.
+    domains: BTreeMap<String, Weak<Domain>>,
 }
 
 /// Ends an update, also one whose change panics.
@@ -102,6 +104,7 @@ impl Slots {
         self.free = self.taken.iter().enumerate().filter(unused).map(|(slot, _)| slot).collect();
         self.credentials.retain(|_, credential| credential.strong_count() > 0);
         self.regions.retain(|_, gate| gate.strong_count() > 0);
+        self.domains.retain(|_, domain| domain.strong_count() > 0);
     }
 
     /// Gives a slot to the member that `make` makes.
@@ -136,6 +139,16 @@ impl Slots {
             let gate = Arc::<RegionGate>::default();
             *known = Arc::downgrade(&gate);
             gate
+        })
+    }
+
+    /// The shared state of a failure domain.
+    pub(super) fn domain(&mut self, name: &str) -> Arc<Domain> {
+        let known = self.domains.entry(name.to_owned()).or_default();
+        known.upgrade().unwrap_or_else(|| {
+            let domain = Arc::new(Domain::new(name, &self.alarm));
+            *known = Arc::downgrade(&domain);
+            domain
         })
     }
 

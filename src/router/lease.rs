@@ -8,7 +8,7 @@ use crate::event::{Event, Outcome};
 use crate::facts::Profile;
 use crate::fleet::{Berth, Member};
 use crate::limit::{Key, Ticket};
-use crate::recover::{Credential, Evidence, Permits};
+use crate::recover::{Evidence, Kin, Permits, Ties, Verdict};
 use crate::time::{Instant, nanos};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use std::time::Duration;
 pub(crate) struct Lease {
     shared: Arc<Shared>,
     member: Arc<Member>,
-    credential: Arc<Credential>,
+    ties: Arc<Ties>,
     profile: Arc<Profile>,
     // Both `None` only after the end.
     held: Option<(Ticket, Permits)>,
@@ -115,7 +115,7 @@ impl Lease {
         }
         let trial = matches!(note, Some(Reason::Trial));
         let called = member.gauge.last_called();
-        let held = member.recovery.enter(&berth.credential, now, trial).and_then(|permits| {
+        let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {
             let ticket = match in_hand.take_if(|slot| slot.is_of(member)) {
                 Some(slot) => Some(slot.enter(tokens, now)),
                 None => member.gauge.enter(berth.limit, tokens, now),
@@ -123,7 +123,7 @@ impl Lease {
             match ticket {
                 Some(ticket) => Some((ticket, permits)),
                 None => {
-                    member.recovery.leave(&berth.credential, permits);
+                    member.recovery.leave(&berth.ties, permits);
                     None
                 }
             }
@@ -141,7 +141,7 @@ impl Lease {
         Some(Self {
             shared: shared.clone(),
             member: member.clone(),
-            credential: berth.credential.clone(),
+            ties: berth.ties.clone(),
             profile: profile.clone(),
             held,
             canary,
@@ -188,6 +188,7 @@ impl Lease {
             self.member.gauge.first_item(ticket);
         }
         let elapsed = now - self.started;
+        self.member.recovery.first_token(nanos(elapsed), now);
         if self.canary {
             let better = self.member.latency.record_canary(self.work, nanos(elapsed));
             self.member.canary_said(better);
@@ -250,7 +251,7 @@ impl Lease {
                 Outcome::Failure(_) => {}
             }
         }
-        let change = self.member.recovery.learn(&self.credential, permits, evidence, &self.shared.court, now);
+        let verdict = self.member.recovery.learn(&self.ties, permits, evidence, &self.shared.court, now);
         if !(bug::PERMIT_LEAKED_ON_CANCEL && matches!(outcome, Outcome::Cancelled)) {
             self.member.gauge.leave(ticket);
         }
@@ -260,19 +261,36 @@ impl Lease {
                 self.member.canary_said(false);
             }
         }
-        match change {
-            // It is back, or gone: whoever waits decides again.
-            Some(_) => self.shared.waiters.call_all(),
-            None if bug::SLOT_NOT_HANDED_OVER => {}
-            None => self.shared.hand_over(&self.member, BTreeSet::new()),
+        if verdict.moved() {
+            // Somebody is back, or gone: whoever waits decides again.
+            self.shared.waiters.call_all();
+        } else if !bug::SLOT_NOT_HANDED_OVER {
+            self.shared.hand_over(&self.member, BTreeSet::new());
         }
         if self.shared.is_watched() {
             let (backend, profile) = (self.member.id, &*self.profile);
             let excused = self.excused;
             self.tell(&Event::Ended { backend, profile, elapsed, outcome, excused }, now);
-            if let Some(out) = change {
-                self.tell(&Event::Transition { backend, profile, out }, now);
+            self.tell_verdict(&verdict, now);
+        }
+    }
+
+    fn tell_verdict(&self, verdict: &Verdict, now: Instant) {
+        let ties = &self.ties;
+        if let Some((turn, members)) = &verdict.domain {
+            let (until, cause, trips) = (turn.until, turn.cause, turn.trips);
+            self.tell(&Event::DomainTransition { domain: ties.domain_name(), until, cause, trips }, now);
+            for Kin { id, profile, recovery } in members.iter().map(|member| &ties.members()[*member]) {
+                let out = recovery.out_with_domain(ties);
+                if out.is_some() == until.is_some() {
+                    self.tell(&Event::Transition { backend: *id, profile, out, cause, trips }, now);
+                }
             }
+        }
+        if let Some(change) = &verdict.change {
+            let (backend, profile) = (self.member.id, &*self.profile);
+            let (out, cause, trips) = (change.out, change.cause, change.trips);
+            self.tell(&Event::Transition { backend, profile, out, cause, trips }, now);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::backend::{Backend, BackendId};
 use crate::facts::Profile;
 use crate::fleet::{Fleet, Member};
 use crate::policy::{Check, RoutingPolicy};
-use crate::recover::{Alarm, Credential};
+use crate::recover::{Alarm, Credential, Ejection, Kin, Ties};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
             profile: profile.clone(),
             backend: backend.clone(),
             member: Some(berth.member.clone()),
-            credential: Some(berth.credential.clone()),
+            credential: Some(berth.ties.credential.clone()),
         });
         let evacuated = fleet.evacuated.clone();
         Self { seats: seats.collect(), evacuated, restored: Vec::new(), errors: Vec::new() }
@@ -139,7 +139,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         let signals = current.fleet.roster.signals.clone();
         let restored = self.restored.clone();
         let next = self.assemble(number, signals, &*core.policy, slots, &mut |id, alarm| {
-            Member::joining(id, alarm, core.shared.court.ejection.slow_start, now)
+            Member::joining(id, alarm, &core.shared.court.ejection, now)
         })?;
         for region in restored {
             next.fleet.gates(&region).for_each(|gate| gate.restore(now));
@@ -153,8 +153,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         signals: Vec<&'static str>,
         policy: &dyn RoutingPolicy,
         slots: &mut Slots,
+        ejection: &Ejection,
     ) -> Result<Generation<Req, Res>, BuildError> {
-        self.assemble(1, signals, policy, slots, &mut Member::new)
+        self.assemble(1, signals, policy, slots, &mut |id, alarm| Member::new(id, alarm, ejection))
     }
 
     fn assemble(
@@ -170,14 +171,18 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         }
         check_profiles(self.seats.iter().map(|seat| &*seat.profile))?;
         let mut backends = Vec::with_capacity(self.seats.len());
-        let mut members = Vec::with_capacity(self.seats.len());
+        let (mut kin, mut members, mut credentials) = (Vec::new(), Vec::new(), Vec::new());
         slots.collect_free();
         for seat in self.seats {
             let member = seat.member.unwrap_or_else(|| slots.take(&mut *join));
             let credential = seat.credential.unwrap_or_else(|| slots.credential(seat.profile.credential_name()));
             backends.push(seat.backend);
-            members.push((seat.profile, member, credential));
+            kin.push(Kin { id: member.id, profile: seat.profile, recovery: member.recovery.clone() });
+            members.push(member);
+            credentials.push(credential);
         }
+        let ties = Ties::of(&kin, credentials, |name| slots.domain(name));
+        let members = kin.into_iter().zip(members).zip(ties).map(|((kin, member), ties)| (kin.profile, member, ties));
         let gate = |model: Option<&str>, region: &str| slots.region(model, region);
         let fleet = Fleet::new(number, signals, members, self.evacuated, gate);
         let mut check = Check { fleet: &fleet, errors: Vec::new() };

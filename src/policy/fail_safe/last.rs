@@ -117,7 +117,10 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             }
             let called = candidate.load().last_called;
             latest = latest.max(called);
-            let resting = matches!(candidate.rejected(), Some(Reason::CoolingDown { .. } | Reason::Ejected { .. }));
+            let rests = |reason: Reason| {
+                reason.is_ejection() || matches!(reason, Reason::CoolingDown { .. } | Reason::DomainOut { .. })
+            };
+            let resting = candidate.rejected().is_some_and(rests);
             if resting && oldest.is_none_or(|(least, _)| called < least) {
                 oldest = Some((called, index));
             }

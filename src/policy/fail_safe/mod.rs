@@ -182,7 +182,8 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         let throttled = failed_with(cx, FailureKind::RateLimited);
         let timed_out = last_failure(cx) == Some(FailureKind::Timeout);
         slate.each_rejected(|candidate| {
-            if matches!(candidate.rejected(), Some(Reason::Unhealthy { .. } | Reason::Ejected { .. }))
+            let doubted = |reason: Reason| reason.is_ejection() || matches!(reason, Reason::Unhealthy { .. });
+            if candidate.rejected().is_some_and(doubted)
                 && let Some(reason) = failed_here(cx, candidate.id())
             {
                 candidate.reject_instead(reason);
@@ -230,10 +231,10 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         let (mut opinions, mut streaks, mut resting) = (0u32, 0u32, 0u32);
         slate.each_rejected(|candidate| match candidate.rejected() {
             Some(Reason::Unhealthy { .. }) => opinions += 1,
-            Some(Reason::Ejected { .. }) => streaks += 1,
+            Some(reason) if reason.is_ejection() => streaks += 1,
             // Busy is not sick.
             Some(Reason::AtCapacity { .. }) => healthy += 1,
-            Some(Reason::CoolingDown { .. } | Reason::OnProbation { .. }) => resting += 1,
+            Some(Reason::CoolingDown { .. } | Reason::DomainOut { .. } | Reason::OnProbation { .. }) => resting += 1,
             _ => {}
         });
         let all = healthy + opinions + streaks + resting;
@@ -244,7 +245,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             Some(Reason::Unhealthy { .. }) => {
                 candidate.readmit(Reason::Readmitted);
             }
-            Some(Reason::Ejected { .. }) if candidate.readmit(Reason::Readmitted) => {
+            Some(reason) if reason.is_ejection() && candidate.readmit(Reason::Readmitted) => {
                 candidate.demote(Reason::Readmitted);
             }
             Some(Reason::OutsideResidency) if bug::RESIDENCY_IN_PANIC => {

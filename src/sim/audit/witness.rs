@@ -4,7 +4,7 @@ use super::Audit;
 use super::books::Books;
 use crate::backend::BackendId;
 use crate::decision::{Decision, Reason};
-use crate::event::{Event, Observer, Outcome};
+use crate::event::{Cause, Event, Observer, Outcome};
 use crate::time::Instant;
 
 /// Watches one router.
@@ -27,8 +27,10 @@ impl Observer for Witness {
                 told.ended += 1;
                 told.done += u64::from(matches!(outcome, Outcome::Success));
             }
-            Event::Transition { backend, out, .. } => books.moved(self.router, *backend, out.is_some()),
-            Event::Region { .. } => {}
+            Event::Transition { backend, out, cause, .. } => {
+                books.moved(self.router, *backend, out.is_some(), matches!(cause, Cause::Domain { .. }));
+            }
+            Event::DomainTransition { .. } | Event::Region { .. } => {}
             Event::Refused { .. } => told.refused += 1,
             Event::Panicked { name } => books.find("I11", || format!("{name} panicked")),
         }
@@ -63,10 +65,13 @@ impl Books {
     }
 
     /// A backend left, or came back: only by what was sent since it left.
-    fn moved(&mut self, router: usize, backend: BackendId, out: bool) {
+    fn moved(&mut self, router: usize, backend: BackendId, out: bool, with_domain: bool) {
         let order = self.next_order();
-        let seat = &mut self.desks[router].seats[backend.slot()];
-        let (last, left) = (seat.last_over, seat.out);
+        let seats = &mut self.desks[router].seats;
+        // One of a domain comes back by what was sent to another.
+        let any = seats.iter().map(|seat| seat.last_over).max().unwrap_or(0);
+        let seat = &mut seats[backend.slot()];
+        let (last, left) = (if with_domain { any } else { seat.last_over }, seat.out);
         seat.out = out.then_some(order);
         if let Some(left) = left.filter(|left| !out && last < *left) {
             let server = backend.slot();

@@ -4,7 +4,7 @@ use super::{Answered, TestRouter, secs, within};
 use fallway::Decision;
 use fallway::backend::{BackendId, FailureKind};
 use fallway::decision::{Reason, Refusal};
-use fallway::event::{Event, Observer, Outcome};
+use fallway::event::{Cause, Event, Observer, Outcome};
 use fallway::signal::{HealthSignal, Reading, Score};
 use fallway::time::Instant;
 use futures::future::{BoxFuture, FutureExt};
@@ -69,6 +69,8 @@ impl Observer for Log {
                     Outcome::Cancelled => Told::Cancelled { backend },
                 }
             }
+            // It was out before, or in.
+            Event::Transition { cause: Cause::ProbeFailed { .. } | Cause::RampEnded, .. } => return,
             Event::Transition { profile, out: Some(why), .. } => {
                 Told::Left { backend: profile.id().to_owned(), why: *why }
             }

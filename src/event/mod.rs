@@ -1,5 +1,9 @@
 //! What happens to attempts, and who watches.
 
+mod cause;
+
+pub use cause::Cause;
+
 use crate::backend::{BackendError, BackendId};
 use crate::decision::{Decision, Reason, Refusal, RegionPhase};
 use crate::facts::Profile;
@@ -64,14 +68,30 @@ pub enum Event<'a> {
         /// It was given up because its caller had no more time, too early to tell anything of the backend.
         excused: bool,
     },
-    /// A backend left or came back, by itself.
+    /// A backend left or came back by itself, its probe failed, or its slow start ended.
     Transition {
         /// Which.
         backend: BackendId,
         /// Its profile.
         profile: &'a Profile,
-        /// Why it is out now; `None` when it is back.
+        /// Why it is out now, and until when; `None` when it is in.
         out: Option<Reason>,
+        /// What changed that, with the numbers behind it.
+        cause: Cause,
+        /// How many times in a row it went out, or stayed out, before a slow start that ended well.
+        trips: u32,
+    },
+    /// A failure domain went out or came back as one, or its probe failed. A [`Transition`](Event::Transition) follows
+    /// for each member that left or came back with it.
+    DomainTransition {
+        /// Its name.
+        domain: &'a str,
+        /// Until when it is out; `None` when it is back.
+        until: Option<Instant>,
+        /// What changed that, with the numbers behind it.
+        cause: Cause,
+        /// How many times in a row it went out, or stayed out.
+        trips: u32,
     },
     /// A region of a model left or came back, by itself, as a policy judges regions.
     Region {
