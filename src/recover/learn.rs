@@ -125,6 +125,8 @@ impl Recovery {
         let cause = cause?;
         let after = self.standing(ties, now);
         let out = match after {
+            // One thing is well again, and another is not.
+            Standing::Out(_) if matches!(cause, Cause::ProbeSucceeded { .. } | Cause::RampEnded) => return None,
             Standing::Out(reason) => Some(reason),
             Standing::In | Standing::Ramping(_) => None,
             Standing::Due { .. } => return None,

@@ -214,6 +214,17 @@ fn ejections_that_make_no_sense() {
         base().eject_for(secs(2), secs(1)),
         base().rest_overloaded(Duration::ZERO, Duration::ZERO),
         base().rest_unreachable(secs(2), secs(1)),
+        base().aggression(0.0),
+        base().aggression(f64::NAN),
+        base().failure_rate(0.0),
+        base().failure_rate(1.1),
+        base().failure_rate(f64::NAN),
+        base().slower_than_peers(1.0),
+        base().slower_than_peers(f64::INFINITY),
+        base().fails_more_than_peers(0.0),
+        base().fails_more_than_peers(f64::NAN),
+        base().max_outliers(-0.1),
+        base().max_outliers(f64::NAN),
     ] {
         let error = refusal_with(|world| world.router(ordered()).ejection(ejection));
         assert!(matches!(error, BuildError::Ejection(_)), "{error}");
@@ -311,7 +322,7 @@ fn absurd_but_valid_numbers_are_served() {
         .default_deadline(Duration::MAX)
         .idle_limit(Duration::MAX)
         .queue(usize::MAX)
-        .ejection(Ejection::default().consecutive(u32::MAX).slow_start(Duration::MAX));
+        .ejection(Ejection::default().consecutive(u32::MAX).failure_rate(None).slow_start(Duration::MAX));
     let (router, _) = world.fleet(builder, members);
     let facts = plain().prompt_tokens(u64::MAX).output_tokens(u64::MAX).session("").tenant("").label("", "");
     for options in [CallOptions::new(facts.clone()), CallOptions::within(Duration::MAX).facts(facts)] {

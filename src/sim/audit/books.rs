@@ -39,6 +39,8 @@ pub(super) struct Books {
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     pub(super) seats: Vec<Seat>,
+    /// The failure domain that it told of last.
+    pub(super) domain: String,
     /// Requests, and extra attempts that were made, by the second in which they came or were paid for.
     requests: BTreeMap<u64, u64>,
     extras: BTreeMap<u64, u64>,
@@ -59,12 +61,16 @@ pub(super) struct Tally {
 /// One server, as it stands with one router.
 #[derive(Debug, Default)]
 pub(super) struct Seat {
+    /// Its failure domain, once it was called.
+    pub(super) domain: Option<String>,
     pub(super) in_flight: u32,
     /// Calls without a first token, by their number: prompt tokens, and since when.
     pub(super) waiting: BTreeMap<u64, (u64, Instant)>,
     pub(super) waiting_tokens: u64,
     /// The call that ended last.
     pub(super) last_over: u64,
+    /// A comparison with its peers took it out.
+    pub(super) outlier: bool,
     /// When the router told last that the server is out, by the order of things.
     pub(super) out: Option<u64>,
     /// Until when its quota rests by its own word, and when that began, by the order of things.

@@ -32,6 +32,9 @@ pub(super) struct Rules {
     pub(super) routers: usize,
     /// The known limit of each server.
     pub(super) limits: Vec<Option<u32>>,
+    /// Of each server: which have its model and its region, itself among them, and how many of these comparisons may
+    /// take out.
+    pub(super) pools: Vec<(Vec<usize>, usize)>,
     /// Attempts of one request.
     pub(super) attempts: u32,
     /// Extra attempts per request, and per second; `None` where nothing bounds them.

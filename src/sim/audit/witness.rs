@@ -1,10 +1,11 @@
 //! What routers tell, against what the servers saw.
 
 use super::Audit;
-use super::books::Books;
+use super::books::{Books, Seat};
 use crate::backend::BackendId;
 use crate::decision::{Decision, Reason};
 use crate::event::{Cause, Event, Observer, Outcome};
+use crate::facts::Profile;
 use crate::time::Instant;
 
 /// Watches one router.
@@ -21,16 +22,24 @@ impl Observer for Witness {
         match event {
             Event::Fleet { .. } => {}
             Event::Decided(decision) => books.compare(self.router, decision),
-            Event::Started { .. } => told.started += 1,
+            Event::Started { backend, profile, .. } => {
+                told.started += 1;
+                let seat = &mut books.desks[self.router].seats[backend.slot()];
+                if seat.domain.as_deref() != profile.domain() {
+                    seat.domain = profile.domain().map(str::to_owned);
+                }
+            }
             Event::FirstItem { .. } => told.began += 1,
             Event::Ended { outcome, .. } => {
                 told.ended += 1;
                 told.done += u64::from(matches!(outcome, Outcome::Success));
             }
-            Event::Transition { backend, out, cause, .. } => {
+            Event::Transition { backend, profile, out, cause, .. } => {
+                books.judge(self.router, *backend, profile, out.is_some(), *cause);
                 books.moved(self.router, *backend, out.is_some(), matches!(cause, Cause::Domain { .. }));
             }
-            Event::DomainTransition { .. } | Event::Region { .. } => {}
+            Event::DomainTransition { domain, .. } => (*domain).clone_into(&mut books.desks[self.router].domain),
+            Event::Region { .. } => {}
             Event::Refused { .. } => told.refused += 1,
             Event::Panicked { name } => books.find("I11", || format!("{name} panicked")),
         }
@@ -46,7 +55,10 @@ impl Books {
             let in_flight = seat.in_flight;
             let probed =
                 matches!(candidate.rejected(), Some(Reason::OnProbation { .. } | Reason::ProbeInFlight { .. }));
-            if probed && in_flight == 0 {
+            // One of a failure domain that is out as a whole waits for the probe of another.
+            let domain = candidate.profile().domain();
+            let kin = |seat: &Seat| domain.is_some() && seat.domain.as_deref() == domain && seat.in_flight > 0;
+            if probed && in_flight == 0 && !self.desks[router].seats.iter().any(kin) {
                 self.find("I8", || format!("router {router} waits for a probe of server {server}; none is in flight"));
                 continue;
             }
@@ -64,6 +76,24 @@ impl Books {
         }
     }
 
+    /// A backend goes with its own failure domain and no other; comparisons leave enough of a pool in.
+    fn judge(&mut self, router: usize, backend: BackendId, profile: &Profile, out: bool, cause: Cause) {
+        let desk = &mut self.desks[router];
+        let server = backend.slot();
+        if matches!(cause, Cause::Domain { .. }) && profile.domain() != Some(&desk.domain) {
+            let domain = desk.domain.clone();
+            return self.find("I15", || format!("server {server} goes with the domain {domain} and stands elsewhere"));
+        }
+        let compared = matches!(cause, Cause::SlowerThanPeers { .. } | Cause::FailsMoreThanPeers { .. });
+        desk.seats[server].outlier = out && (compared || desk.seats[server].outlier);
+        let (pool, most) = &self.rules.pools[server];
+        let outliers = pool.iter().filter(|other| desk.seats[**other].outlier).count();
+        if compared && outliers > *most {
+            let most = *most;
+            self.find("I15", || format!("{outliers} servers are out by comparison, {most} may be"));
+        }
+    }
+
     /// A backend left, or came back: only by what was sent since it left.
     fn moved(&mut self, router: usize, backend: BackendId, out: bool, with_domain: bool) {
         let order = self.next_order();
@@ -72,7 +102,8 @@ impl Books {
         let any = seats.iter().map(|seat| seat.last_over).max().unwrap_or(0);
         let seat = &mut seats[backend.slot()];
         let (last, left) = (if with_domain { any } else { seat.last_over }, seat.out);
-        seat.out = out.then_some(order);
+        // It may be told again, for another reason, that it is out.
+        seat.out = out.then(|| left.unwrap_or(order));
         if let Some(left) = left.filter(|left| !out && last < *left) {
             let server = backend.slot();
             self.find("I8", || {

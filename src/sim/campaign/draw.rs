@@ -84,8 +84,12 @@ impl Plan {
             safe.attempt_limit = limit(0.4);
         }
         plan.faults = draw_faults(&mut dice, &plan);
-        // Of random numbers of its own: the rest of a plan is what it would be without.
-        plan.residency = draw_residency(&mut Dice(Rng::new(mix(seed, hash_str("residency")))), &plan);
+        // Of random numbers of their own: the rest of a plan is what it would be without.
+        let own = |purpose: &str| Dice(Rng::new(mix(seed, hash_str(purpose))));
+        plan.residency = draw_residency(&mut own("residency"), &plan);
+        if !plan.stack.ejection.off {
+            plan.stack.ejection = draw_detectors(&mut own("detectors"), plan.stack.ejection);
+        }
         plan
     }
 }
@@ -137,6 +141,15 @@ fn draw_residency(dice: &mut Dice, plan: &Plan) -> Option<(f64, Vec<&'static str
     let inside = plan.first_tier().filter(|(_, server)| regions.contains(&server.region.as_str())).count();
     let part = inside as f64 / plan.first_tier().count() as f64;
     Some((dice.unit() * part / 2.0, regions))
+}
+
+fn draw_detectors(dice: &mut Dice, ejection: Ejection) -> Ejection {
+    let [rate, factor, deviations] = [dice.scale(0.2, 1.0), dice.scale(1.2, 6.0), dice.scale(0.5, 3.0)];
+    let mut maybe = |share, value| dice.chance(share).then_some(value);
+    let (rate, factor, deviations) = (maybe(0.8, rate), maybe(0.4, factor), maybe(0.7, deviations));
+    let ejection = ejection.failure_rate(rate).slower_than_peers(factor).fails_more_than_peers(deviations);
+    let (share, available) = (dice.pick(&[0.0, 0.3, 0.5, 0.5, 1.0]), dice.pick(&[0, 1, 1, 2]));
+    ejection.max_outliers(share).min_available(available).aggression(dice.pick(&[0.5, 1.0, 1.0, 2.0]))
 }
 
 fn draw_stack(dice: &mut Dice) -> StackPlan {

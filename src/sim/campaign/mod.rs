@@ -17,6 +17,7 @@
 //! | I8 | whoever waits for a probe waits for one that is there; what was sent before an outage ends none |
 //! | I10 | every decision replays to the same choice; what routers tell is what servers saw; both drivers decide alike |
 //! | I11 | nothing panics |
+//! | I15 | a failure domain goes out with its members only; comparisons leave as many of a pool in as they must |
 //! | L1 | in the calm, every server gets requests |
 //! | L2 | in the end of the calm, requests succeed |
 //! | L3 | no request waits for ever, or for what is there |

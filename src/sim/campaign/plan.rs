@@ -232,7 +232,16 @@ impl Plan {
 
     pub(super) fn rules(&self, world: &World) -> Rules {
         let budget = self.stack.budget.unwrap_or((RetryBudget::RATIO, RetryBudget::RESERVE));
+        let Ejection { max_outliers, min_available, .. } = self.stack.ejection;
+        let pool = |server: &Server| {
+            let kin = |other: &Server| (&other.model, &other.region) == (&server.model, &server.region);
+            let pool: Vec<_> = (0..world.servers.len()).filter(|number| kin(&world.servers[*number])).collect();
+            let most = (pool.len() as f64 * max_outliers) as usize;
+            let most = most.min(pool.len().saturating_sub(min_available as usize));
+            (pool, most)
+        };
         Rules {
+            pools: world.servers.iter().map(pool).collect(),
             routers: self.routers,
             limits: world.servers.iter().map(|server| server.limit).collect(),
             attempts: self.stack.safe.map_or(1, |safe| safe.attempts),
@@ -262,6 +271,7 @@ impl fmt::Display for Plan {
             write!(f, ", no ejection")?;
         } else if *ejection != Ejection::default() {
             write!(f, ", after {} failures out for {:?}", ejection.consecutive, ejection.eject.base)?;
+            write!(f, ", rate {:?}, latency {:?}", ejection.failure_rate, ejection.latency)?;
         }
         write!(f, "; load {:.2} for {:?}, then {:.2}/s", self.load, self.storm, self.calm_rate())?;
         write!(f, ", cv {}, {} lengths, deadline {:?}", self.variation, self.lengths.len(), self.deadline)?;

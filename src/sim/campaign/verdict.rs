@@ -104,7 +104,9 @@ impl Plan {
                 let limited = world.servers[*server].requests_per_minute.is_some();
                 let quota =
                     matches!(reason, Reason::RateLimited { .. } | Reason::ProbeInFlight { .. } | Reason::QuotaProbe);
-                !(limited && quota)
+                // A server that is slow by nature is out whenever it is compared.
+                let compared = self.stack.ejection.latency.is_some();
+                !(limited && quota) && !compared
             });
             if let Some((router, server, reason)) = kept {
                 let id = &run.servers()[server];

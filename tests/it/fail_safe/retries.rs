@@ -171,7 +171,7 @@ fn a_total_outage_is_amplified_by_the_budget_and_no_more() {
         let builder = world
             .router(ordered().fail_safe(FailSafe::default()))
             // Nobody leaves: what is measured is the budget alone.
-            .ejection(Ejection::default().consecutive(u32::MAX))
+            .ejection(Ejection::default().consecutive(u32::MAX).failure_rate(None))
             .retry_budget(RetryBudget::new(f64::from(percent) / 100.0, 0).unwrap());
         let (router, backends) = world.fleet(builder, members);
         let load = Load { per_second: 500, lasts: secs(5), seed: 1 };

@@ -31,7 +31,7 @@ fn a_retry_takes_nobodys_turn() {
     let builder = world
         .router(round_robin().fail_safe(FailSafe::default()))
         // It stays in the running, whatever it does.
-        .ejection(Ejection::default().consecutive(u32::MAX));
+        .ejection(Ejection::default().consecutive(u32::MAX).failure_rate(None));
     let (router, backends) = world.fleet(builder, members.map(|(profile, act)| (profile, always(act))));
     let firsts: Vec<_> =
         (0..100).map(|_| world.call(&router, asks("m")).unwrap().attempts()[0].name().to_owned()).collect();

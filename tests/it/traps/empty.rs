@@ -65,7 +65,7 @@ fn fallback_needs_no_ejection() {
         [(Profile::new("a").model("m"), always(fail(ServerError))), (Profile::new("b").model("spare"), always(ANSWER))];
     let builder = world
         .router(ordered().fail_safe(FailSafe::default().fallback(["spare"])))
-        .ejection(Ejection::default().consecutive(u32::MAX))
+        .ejection(Ejection::default().consecutive(u32::MAX).failure_rate(None))
         .retry_budget(RetryBudget::new(1.0, 0).unwrap());
     let (router, [a, b]) = world.fleet(builder, members);
     let load = Load { per_second: 50, lasts: secs(4), seed: 1 };
