@@ -9,6 +9,8 @@ mod pulse;
 mod ramp;
 mod recovery;
 mod region;
+#[cfg(all(test, not(fallway_loom)))]
+mod reference;
 mod ties;
 mod window;
 
