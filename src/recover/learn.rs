@@ -150,7 +150,7 @@ impl Recovery {
     }
 
     fn failed(&self, case: Case<'_>, error: &BackendError, domain: &mut Option<(Turn, Vec<usize>)>) -> Option<Cause> {
-        let Case { ties, court, epochs, entered, now, .. } = case;
+        let Case { ties, court, epochs, now, .. } = case;
         let config = &court.ejection;
         let kind = error.kind();
         let conduct = kind.conduct();
@@ -166,14 +166,14 @@ impl Recovery {
                 if self.is_domains_probe(ties) {
                     return self.fail_domains_probe(case, kind, domain);
                 }
-                let cause = if self.is_out() { Cause::ProbeFailed { kind } } else { refused };
+                let cause = if case.probe { Cause::ProbeFailed { kind } } else { refused };
                 let out = self.out(epochs[HEALTH], UNREACHABLE, now, |trips| rest(config.unreachable, trips));
                 self.tell_domain(case, kind, domain);
                 out.then_some(cause)
             }
             Cools::Load => {
                 self.count(REFUSED, case);
-                let cause = if self.is_out() { Cause::ProbeFailed { kind } } else { refused };
+                let cause = if case.probe { Cause::ProbeFailed { kind } } else { refused };
                 let why = if hint.is_some() { ASKED_TO_WAIT } else { OVERLOADED };
                 self.out(epochs[HEALTH], why, now, |trips| rest(config.overloaded, trips)).then_some(cause)
             }
@@ -193,7 +193,7 @@ impl Recovery {
                 if streak == 1 {
                     self.streak_since.store(now.as_nanos(), Ordering::Relaxed);
                 }
-                let found = self.convict(streak, kind, entered, court, now);
+                let found = self.convict(streak, kind, case);
                 let out = found.is_some_and(|(why, cause)| {
                     self.note_figures(&cause);
                     self.out(epochs[HEALTH], why, now, |trips| rest(config.eject, trips))
@@ -234,17 +234,13 @@ impl Recovery {
     }
 
     /// What a failure that is part of a streak shows: why the backend must go, and the numbers behind it.
-    fn convict(
-        &self,
-        streak: u32,
-        kind: FailureKind,
-        entered: Instant,
-        court: &Court,
-        now: Instant,
-    ) -> Option<(u8, Cause)> {
+    fn convict(&self, streak: u32, kind: FailureKind, case: Case<'_>) -> Option<(u8, Cause)> {
+        let Case { court, probe, entered, now, .. } = case;
         let config = &court.ejection;
         if self.is_out() {
-            return Some((EJECTED, Cause::ProbeFailed { kind }));
+            // A call that panic mode let through is no probe.
+            let cause = if probe { Cause::ProbeFailed { kind } } else { Cause::Streak { failures: streak } };
+            return Some((EJECTED, cause));
         }
         // Calls that stood in one queue time out in a row, which is one fact and not many: somebody must have been
         // sent there since. And it must be worse there than elsewhere.

@@ -17,6 +17,7 @@ mod fail_safe;
 mod fleet;
 mod queue;
 mod reasons;
+mod recovery;
 mod refused;
 mod regions;
 mod runtimes;

@@ -2,12 +2,13 @@
 
 use super::{hint, pair, rejected};
 use crate::support::{
-    ANSWER, Act, Log, Opinion, Rival, TestRouter, World, always, fail, in_turn, ms, plain, secs, within,
+    ANSWER, Act, Log, Opinion, Rival, Script, TestRouter, World, always, fail, in_turn, ms, plain, secs, within,
 };
 use fallway::FailureKind::{self, ContextTooLong, Overloaded, RateLimited, ServerError};
 use fallway::decision::Reason;
 use fallway::facts::{Capabilities, Price};
-use fallway::policy::{FailSafe, PolicyExt, Regions, ordered, policy_fn};
+use fallway::policy::{FailSafe, PolicyExt, Regions, ordered, policy_fn, round_robin};
+use fallway::recover::Ejection;
 use fallway::{CallOptions, Facts, Profile};
 
 fn a() -> Profile {
@@ -148,6 +149,65 @@ fn ejected() {
         world.call(&router, within(secs(5))).unwrap();
     }
     assert!(matches!(rejected(&router, plain()), Some(Reason::Ejected { failures: 5, .. })));
+}
+
+#[test]
+fn fails_often() {
+    let world = World::new();
+    let acts = [3, 2].map(|failures| std::iter::repeat_n(fail(ServerError), failures));
+    let [first, then] = acts;
+    let router = pair(&world, a(), in_turn(first.chain([ANSWER]).chain(then)));
+    for _ in 0..5 {
+        world.call(&router, within(secs(5))).unwrap();
+    }
+    let Some(Reason::FailsOften { failures: 4, samples: 5, .. }) = rejected(&router, plain()) else { panic!() };
+}
+
+/// Ten backends with a policy that asks all of them, `a` first; the router after so many requests.
+fn after_turns(ejection: Ejection, script: fn(bool) -> Script, requests: usize) -> TestRouter {
+    let world = World::new();
+    let members = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"].map(|id| (Profile::new(id), script(id == "a")));
+    let builder = world.router(round_robin().fail_safe(FailSafe::default())).ejection(ejection);
+    let (router, _) = world.fleet(builder, members);
+    for _ in 0..requests {
+        drop(world.call(&router, within(secs(5))).unwrap());
+    }
+    router
+}
+
+#[test]
+fn slower_than_peers() {
+    let script = |slow| always(Act::Answer(ms(if slow { 500 } else { 20 })));
+    let router = after_turns(Ejection::default().slower_than_peers(3.0), script, 150);
+    let Some(Reason::SlowerThanPeers { usual, median, .. }) = rejected(&router, plain()) else { panic!() };
+    assert_eq!((usual, median), (500_000_000, 20_000_000));
+}
+
+#[test]
+fn fails_more_than_peers() {
+    let script = |ill| -> Script {
+        Box::new(move |cue| if ill && cue.call % 2 == 1 { fail(ServerError) } else { Act::Answer(ms(2)) })
+    };
+    let router = after_turns(Ejection::default(), script, 600);
+    let Some(Reason::FailsMoreThanPeers { rate, mean, .. }) = rejected(&router, plain()) else { panic!() };
+    assert!(rate.abs_diff(500) < 30 && mean > 940, "{rate} and {mean} of 1000");
+}
+
+#[test]
+fn domain_out() {
+    let world = World::new();
+    let unreachable = || always(fail(FailureKind::Unreachable));
+    let members = [
+        (a().region("eu"), unreachable()),
+        (Profile::new("b").region("us"), always(ANSWER)),
+        (Profile::new("c").region("eu"), unreachable()),
+    ];
+    let (router, _) = world.fleet(world.router(round_robin().fail_safe(FailSafe::default())), members);
+    for _ in 0..5 {
+        drop(world.call(&router, within(secs(5))).unwrap());
+    }
+    let reason = rejected(&router, plain());
+    assert!(matches!(reason, Some(Reason::DomainOut { failing: 2, members: 2, .. })), "{reason:?}");
 }
 
 #[test]
