@@ -52,7 +52,8 @@
 //! - Failures are classified once, in a [`BackendError`] of some [`FailureKind`]; the router's
 //!   [conduct](FailureKind::conduct) follows from the kind alone.
 //! - A backend that fails leaves the running and returns by evidence: one probe, then a growing share. See
-//!   [`Ejection`](recover::Ejection).
+//!   [`Ejection`](recover::Ejection). Several that fail together go out, and return, as one
+//!   [failure domain](Profile::failure_domain).
 //! - A [`HealthSignal`] is an opinion on backends' health: from outcomes, checks, load reports or people, see
 //!   [`signal`]. An [`Observer`](event::Observer) is where the host watches.
 //! - A [`Routed`] is the answer with the lease on its backend's capacity; a stream when the answer is one. A [`RouteError`]
@@ -120,6 +121,7 @@ mod prose {
         Defaults: "../docs/defaults.md",
         Failures: "../docs/failures.md",
         Regions: "../docs/guide/regions.md",
+        Recovery: "../docs/guide/recovery.md",
     }
 
     // Its HTTP check needs the feature.

@@ -96,7 +96,8 @@ impl Profile {
         self
     }
 
-    /// What fails together with it; default the region.
+    /// What fails together with it; default the region. Where a fleet has several, the backends of one that fail
+    /// together go out as one, and one request finds out for all of them whether they are back.
     #[must_use]
     pub fn failure_domain(mut self, domain: impl Into<String>) -> Self {
         self.failure_domain = Some(domain.into());
