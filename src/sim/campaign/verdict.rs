@@ -106,7 +106,7 @@ impl Plan {
                     matches!(reason, Reason::RateLimited { .. } | Reason::ProbeInFlight { .. } | Reason::QuotaProbe);
                 // A server that is slow by nature is out whenever it is compared.
                 let compared = self.stack.ejection.latency.is_some();
-                !(limited && quota) && !compared
+                !(compared || limited && quota)
             });
             if let Some((router, server, reason)) = kept {
                 let id = &run.servers()[server];
