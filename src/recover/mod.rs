@@ -9,7 +9,7 @@ mod pulse;
 mod ramp;
 mod recovery;
 mod region;
-#[cfg(all(test, not(fallway_loom)))]
+#[cfg(test)]
 mod reference;
 mod ties;
 mod window;
