@@ -5,12 +5,13 @@ mod config;
 mod domain;
 mod gate;
 mod learn;
+mod member;
 mod pulse;
 mod ramp;
 mod recovery;
-mod region;
 #[cfg(test)]
 mod reference;
+mod region;
 mod ties;
 mod window;
 

@@ -80,6 +80,23 @@ fn a_region_that_is_lost_goes_out_as_one_and_within_two_seconds() {
 }
 
 #[test]
+fn long_answers_that_end_well_do_not_hide_that_a_region_takes_no_new_calls() {
+    let members = (0..8).map(|n| {
+        let script: Script = Box::new(move |cue: &Cue<'_>| match n < 4 {
+            true if Duration::from_nanos(cue.now.as_nanos()) - START >= GONE => Act::Fail(ServerError, ms(1)),
+            true => Act::Answer(secs(8)),
+            false => Act::Answer(ms(20)),
+        });
+        (named(n.to_string()).region(if n < 4 { "eu" } else { "us" }), script)
+    });
+    let scene = Scene::new(Ejection::default(), members.collect::<Vec<_>>());
+    Load { per_second: 40, lasts: GONE + secs(4), seed: 5 }.run(&scene.world, &scene.router, &within(secs(30)));
+    let turns = scene.turns.all();
+    let lost = Duration::from_nanos(of(&turns, "[eu]")[0].at.as_nanos()) - START - GONE;
+    assert!(lost < secs(1), "out after {lost:?}");
+}
+
+#[test]
 fn a_domain_that_is_out_says_so() {
     let scene = regions(Unreachable, |_| true);
     play(&scene, GONE + ms(600));
