@@ -5,8 +5,8 @@ use super::domain::Turn;
 use super::gate::staggered;
 use super::pulse::Beat;
 use super::recovery::{
-    ASKED_TO_WAIT, CREDENTIAL, DOMAIN, EJECTED, FAILS_OFTEN, HEALTH, IN_DOMAIN, MODEL_UNAVAILABLE, OVERLOADED, Permits,
-    QUOTA, QUOTA_EXHAUSTED, RAMP, RATE_LIMITED, Recovery, Standing, UNAUTHORIZED, UNREACHABLE,
+    ASKED_TO_WAIT, CREDENTIAL, DOMAIN, EJECTED, FAILS_OFTEN, HEALTH, MODEL_UNAVAILABLE, OVERLOADED, Permits, QUOTA,
+    QUOTA_EXHAUSTED, RAMP, RATE_LIMITED, Recovery, Standing, UNAUTHORIZED, UNREACHABLE,
 };
 use super::ties::Ties;
 use super::window::Tally;
