@@ -316,6 +316,11 @@ impl Reason {
         matches!(self, Self::Probe | Self::QuotaProbe | Self::Trial | Self::RetriedHere { .. })
     }
 
+    /// Whether nothing speaks against the backend but that it has no room.
+    pub(crate) const fn is_busy(&self) -> bool {
+        matches!(self, Self::AtCapacity { .. } | Self::RegionFull { .. })
+    }
+
     /// Whether a call that ends at the backend may end it: a slot is free then, or a probe has come back.
     pub(crate) const fn ends_with_a_call(&self) -> bool {
         matches!(

@@ -112,7 +112,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
                 continue;
             }
             // Busy is not sick: there is somebody to wait for.
-            if matches!(candidate.rejected(), Some(Reason::AtCapacity { .. })) {
+            if candidate.rejected().is_some_and(|reason| reason.is_busy()) {
                 return None;
             }
             let called = candidate.load().last_called;
@@ -137,7 +137,7 @@ fn wait_for_another(cx: &PlanContext<'_>, slate: &Slate<'_>) -> Option<Next> {
     let until = failed + (cx.deadline() - failed) / 2;
     let busy = slate.sheet.entries.iter().any(|entry| {
         let id = slate.roster.seats[entry.seat as usize].0;
-        matches!(entry.rejected, Some(Reason::AtCapacity { .. })) && failed_here(cx, id).is_none()
+        entry.rejected.is_some_and(|reason| reason.is_busy()) && failed_here(cx, id).is_none()
     });
     (busy && cx.now() < until).then_some(Next::Wait { until })
 }

@@ -146,6 +146,12 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
     fn readmit(&self, slate: &mut Slate<'_>) -> bool {
         let mut readmitted = false;
         if self.config.panic_threshold > 0.0 && !slate.is_usable() {
+            // Busy is not sick: a slot there is better than a doubt here.
+            let mut busy = false;
+            slate.each_rejected(|candidate| busy |= candidate.rejected().is_some_and(|reason| reason.is_busy()));
+            if busy {
+                return false;
+            }
             slate.each_rejected(|candidate| {
                 let own = matches!(candidate.rejected(), Some(Reason::Custom { .. } | Reason::Unhealthy { .. }));
                 readmitted |= own && candidate.readmit(Reason::Readmitted);
@@ -233,7 +239,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             Some(Reason::Unhealthy { .. }) => opinions += 1,
             Some(reason) if reason.is_ejection() => streaks += 1,
             // Busy is not sick.
-            Some(Reason::AtCapacity { .. }) => healthy += 1,
+            Some(reason) if reason.is_busy() => healthy += 1,
             Some(Reason::CoolingDown { .. } | Reason::DomainOut { .. } | Reason::OnProbation { .. }) => resting += 1,
             _ => {}
         });

@@ -40,6 +40,26 @@ fn a_threshold_of_zero_turns_panic_mode_off() {
 }
 
 #[test]
+fn a_slot_of_the_healthy_is_worth_more_than_a_doubt() {
+    let (world, opinion) = (World::new(), Opinion::default());
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).signal(opinion.clone());
+    let members =
+        [(Profile::new("a").concurrency(1), always(Act::Answer(secs(1)))), (Profile::new("b"), always(ANSWER))];
+    let (router, [_, b]) = world.fleet(builder, members);
+    opinion.fresh(0, 1000, world.now());
+    opinion.fresh(1, 0, world.now());
+    let calls = [(); 2].map(|()| {
+        let router = router.clone();
+        world.spawn(async move { router.call("ask", within(secs(5))).await.is_ok() })
+    });
+    world.settle();
+    assert!(matches!(router.explain(&within(secs(5))).next(), Next::Wait { .. }));
+    world.run();
+    assert!(calls.into_iter().all(crate::support::Task::take));
+    assert_eq!(b.calls(), 0);
+}
+
+#[test]
 fn own_experience_stands_behind_the_healthy() {
     let world = World::new();
     let bad = || in_turn([fail(ServerError), fail(ServerError), ANSWER]);
