@@ -10,7 +10,7 @@ use crate::facts::{Capabilities, Facts, Profile};
 use crate::limit::Gauge;
 use crate::recover::{Alarm, Ejection, Recovery, RegionGate, Ties};
 use crate::rng::hash_str;
-use crate::signal::LatencyModel;
+use crate::signal::{LatencyModel, LoadReports, Reading};
 use crate::time::Instant;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
@@ -31,6 +31,49 @@ pub(crate) struct Member {
     patience: AtomicU64,
     /// The usual time between two calls that were no canaries, in nanoseconds.
     gap: AtomicU64,
+}
+
+/// What others have waiting at the backends of a router, as far as the backends report it.
+#[derive(Debug, Default)]
+pub(crate) struct Crowd {
+    reports: Option<Arc<LoadReports>>,
+    /// The usual prompt of this router's requests, in tokens: what it takes the prompts of others for.
+    usual: AtomicU64,
+}
+
+/// How much of the usual prompt the latest is, as a power of two.
+const USUAL_SHIFT: u32 = 6;
+
+impl Crowd {
+    pub(crate) const fn new(reports: Option<Arc<LoadReports>>) -> Self {
+        Self { reports, usual: AtomicU64::new(0) }
+    }
+
+    /// A request is sent.
+    pub(crate) fn note(&self, tokens: u64) {
+        if self.reports.is_some() {
+            let usual = self.usual.load(Ordering::Relaxed);
+            let tokens = tokens.min(u64::from(u32::MAX));
+            let next = if usual == 0 { tokens } else { usual - (usual >> USUAL_SHIFT) + (tokens >> USUAL_SHIFT) };
+            self.usual.store(next, Ordering::Relaxed);
+        }
+    }
+
+    /// Prompt tokens of others that wait for `member`: its queue, less what this router has there. A stale report says
+    /// nothing.
+    #[inline]
+    pub(crate) fn waiting(&self, member: &Member, now: Instant) -> u64 {
+        match &self.reports {
+            Some(reports) => self.reported(reports, member, now),
+            None => 0,
+        }
+    }
+
+    fn reported(&self, reports: &LoadReports, member: &Member, now: Instant) -> u64 {
+        let Reading::Fresh { value, .. } = reports.load(member.id, now) else { return 0 };
+        let others = value.waiting.unwrap_or(0).saturating_sub(member.gauge.waiting_calls().into());
+        others.saturating_mul(self.usual.load(Ordering::Relaxed))
+    }
 }
 
 /// How long a backend that gets no calls is left alone before a request looks after it, at first and at most: the

@@ -53,6 +53,9 @@ pub struct Load {
     pub in_flight: u32,
     /// Prompt tokens of calls that wait for their first item.
     pub waiting_tokens: u64,
+    /// Prompt tokens of others that wait there as well: what the backend's own
+    /// [report](crate::router::Builder::load_reports) of its queue makes probable.
+    pub others_tokens: u64,
     /// Whether a canary is on its way to it.
     pub canary_out: bool,
     /// Whether it was not called for so long that what is known of it may be wrong.
@@ -63,6 +66,11 @@ pub struct Load {
 }
 
 impl Load {
+    /// Prompt tokens that stand before a newcomer.
+    pub(crate) const fn queued_tokens(&self) -> u64 {
+        self.waiting_tokens.saturating_add(self.others_tokens)
+    }
+
     /// When the oldest call that still waits for its first item was sent.
     pub fn oldest_wait(&self) -> Option<Instant> {
         (self.oldest_wait != Instant::default()).then_some(self.oldest_wait)

@@ -124,12 +124,12 @@ impl RegionRow {
         share(self.healthy, self.capacity)
     }
 
-    /// Whether it is filled to `ceiling` thousandths.
+    /// Whether it is filled to `ceiling` thousandths, to the nearest call, and one at least.
     pub(crate) const fn is_full(&self, ceiling: u16) -> bool {
         // Window::SIZE times u32::MAX calls, in millionths, fit.
         match self.in_flight {
             Some(in_flight) if self.room > 0 && self.room < u64::MAX => {
-                in_flight * 1_000_000 >= self.room * ceiling as u64
+                in_flight > 0 && in_flight * 1_000_000 + 500_000 > self.room * ceiling as u64
             }
             _ => false,
         }

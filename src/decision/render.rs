@@ -184,8 +184,10 @@ impl Candidate<'_> {
             }
             if let Some(load) = self.load() {
                 write!(f, ", {} in flight", load.in_flight)?;
-                if load.waiting_tokens > 0 {
-                    write!(f, " ({} prompt tokens waiting)", load.waiting_tokens)?;
+                match (load.waiting_tokens, load.others_tokens) {
+                    (0, 0) => {}
+                    (own, 0) => write!(f, " ({own} prompt tokens waiting)")?,
+                    (own, others) => write!(f, " ({own} prompt tokens waiting, about {others} of others)")?,
                 }
             }
             if let Some(cost) = self.cost() {

@@ -17,6 +17,8 @@ pub(crate) struct Gauge {
     /// The limit of the current generation, for those who hand a slot on. Decisions read it in their generation.
     limit: AtomicU32,
     waiting_tokens: AtomicU64,
+    /// Calls that wait for their first item.
+    waiting_calls: AtomicU32,
     /// When the oldest call without a first item was sent; `NOBODY` when all have theirs.
     oldest_wait: AtomicU64,
     last_called: AtomicU64,
@@ -57,6 +59,7 @@ impl Default for Gauge {
             wanted: AtomicU32::new(0),
             limit: AtomicU32::new(u32::MAX),
             waiting_tokens: AtomicU64::new(0),
+            waiting_calls: AtomicU32::new(0),
             oldest_wait: AtomicU64::new(0),
             last_called: AtomicU64::new(0),
             waiting: Mutex::default(),
@@ -144,12 +147,18 @@ impl Gauge {
         Instant::from_nanos(self.last_called.load(Ordering::Relaxed))
     }
 
+    /// Calls that wait for their first item.
+    pub(crate) fn waiting_calls(&self) -> u32 {
+        self.waiting_calls.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn read(&self) -> Load {
         Load {
             in_flight: self.in_flight.load(Ordering::Relaxed),
             waiting_tokens: self.waiting_tokens.load(Ordering::Relaxed),
             oldest_wait: Instant::from_nanos(self.oldest_wait.load(Ordering::Relaxed)),
             last_called: Instant::from_nanos(self.last_called.load(Ordering::Relaxed)),
+            others_tokens: 0,
             canary_out: false,
             stale: false,
         }
@@ -158,6 +167,8 @@ impl Gauge {
     fn publish(&self, waiting: &Waiting) {
         let oldest = waiting.first.map_or(NOBODY, |first| waiting.links[first].since.as_nanos().max(1));
         self.oldest_wait.store(oldest, Ordering::Relaxed);
+        let calls = waiting.links.len() - waiting.free.len();
+        self.waiting_calls.store(u32::try_from(calls).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 }
 

@@ -40,6 +40,7 @@ impl Contender<'_> {
         {
             let member = &live.fleet.berths[self.entry.seat as usize].member;
             self.readings.load = member.load(self.now);
+            self.readings.load.others_tokens = live.crowd.waiting(member, self.now);
             // The slot that was freed for this request is counted, and is no call of another.
             if live.in_hand == Some(member.id) {
                 self.readings.load.in_flight = self.readings.load.in_flight.saturating_sub(1);
@@ -65,7 +66,7 @@ impl Contender<'_> {
     /// that still waits for its own; `None` when nothing is known.
     pub(super) fn predicted(&mut self, now: Instant, tokens: u64) -> Option<u64> {
         let load = self.load();
-        let (behind, age) = (load.waiting_tokens.saturating_add(tokens.max(1)), load.age(now));
+        let (behind, age) = (load.queued_tokens().saturating_add(tokens.max(1)), load.age(now));
         let latency = self.latency();
         (latency.samples > 0).then(|| latency.predict(behind).max(age))
     }

@@ -14,7 +14,8 @@ pub struct PredictedTtft;
 /// A leaf that ranks by predicted time to first token, in nanoseconds.
 ///
 /// The prediction is `base + (prompt tokens waiting there + this prompt) · time per token`, with base and time per
-/// token learned per backend, and never less than the age of the oldest call that still waits there: a backend that
+/// token learned per backend; where servers [report](crate::router::Builder::load_reports) their queues, what others
+/// have waiting there counts as well. It is and never less than the age of the oldest call that still waits there: a backend that
 /// hangs gets worse with every millisecond, before any timeout. Predictions within a quarter of the best count as
 /// equal, and the seed chooses among them; without that, every request would run to the backend that is a
 /// microsecond ahead.
@@ -53,7 +54,7 @@ impl RoutingPolicy for PredictedTtft {
         let mut doubtful = false;
         slate.each(|candidate| {
             let load = candidate.load();
-            let behind = load.waiting_tokens.saturating_add(work);
+            let behind = load.queued_tokens().saturating_add(work);
             let age = load.age(now);
             doubtful |= load.stale;
             let latency = candidate.latency();
@@ -76,7 +77,7 @@ impl RoutingPolicy for PredictedTtft {
         slate.each(|candidate| {
             let cost = match candidate.cost() {
                 // Nobody is known: the least work waiting, as this router knows it.
-                UNKNOWN if best == u64::MAX => candidate.load().waiting_tokens,
+                UNKNOWN if best == u64::MAX => candidate.load().queued_tokens(),
                 UNKNOWN => worst,
                 predicted if predicted <= equal => best,
                 predicted => predicted,

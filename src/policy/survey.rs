@@ -4,7 +4,7 @@ use crate::backend::BackendId;
 use crate::decision::Reason;
 use crate::decision::record::{Entry, Finding, LEVEL_NORMAL, LEVEL_PROBE, RegionIndex, Sheet};
 use crate::facts::Facts;
-use crate::fleet::{Berth, Fleet, Pool};
+use crate::fleet::{Berth, Crowd, Fleet, Pool};
 use crate::recover::{Alarm, Standing};
 use crate::rng::mix;
 use crate::signal::{HealthSignal, Reading};
@@ -19,6 +19,8 @@ pub(crate) struct Live<'a> {
     pub(crate) signals: &'a [Arc<dyn HealthSignal>],
     /// Which of the signals have nothing to say, by bit; see [`calm_ones`].
     pub(crate) calm: u64,
+    /// What others have waiting.
+    pub(crate) crowd: &'a Crowd,
     /// Silent while every gate of every backend is open.
     pub(crate) alarm: &'a Alarm,
     /// Where the request has a slot in hand, which was freed for it: others find the backend full.

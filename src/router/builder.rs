@@ -6,10 +6,11 @@ use crate::backend::Backend;
 use crate::budget::RetryBudget;
 use crate::event::Observer;
 use crate::facts::{InvalidName, Profile};
+use crate::fleet::Crowd;
 use crate::limit::Waiters;
 use crate::policy::{PolicyError, RoutingPolicy};
 use crate::recover::{Court, Ejection, InvalidEjection};
-use crate::signal::HealthSignal;
+use crate::signal::{HealthSignal, LoadReports};
 use crate::time::{SystemTimer, Timer};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, ReentrantMutex};
@@ -24,6 +25,7 @@ pub struct Builder<Req: ?Sized, Res> {
     policy: Box<dyn RoutingPolicy>,
     fleet: Update<Req, Res>,
     signals: Vec<Arc<dyn HealthSignal>>,
+    reports: Option<Arc<LoadReports>>,
     observers: Vec<Arc<dyn Observer>>,
     timer: Arc<dyn Timer>,
     retry_budget: RetryBudget,
@@ -115,6 +117,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             policy,
             fleet: Update::empty(),
             signals: Vec::new(),
+            reports: None,
             observers: Vec::new(),
             timer: Arc::new(SystemTimer::default()),
             retry_budget: RetryBudget::default(),
@@ -139,6 +142,31 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
     pub fn signal(mut self, signal: impl HealthSignal) -> Self {
         self.signals.push(Arc::new(signal));
         self
+    }
+
+    /// Adds what servers report of their load: a health signal, as any other, and for
+    /// [`predicted_ttft`](crate::policy::predicted_ttft) the queues that requests of others stand in. Where many routers
+    /// share a fleet, each knows only its own calls without it.
+    ///
+    /// ```
+    /// # use fallway::{Profile, Router, backend::{BackendError, backend_fn}, policy::predicted_ttft};
+    /// # let model = || backend_fn(|_: &str, _: &_| async { Ok::<_, BackendError>(()) });
+    /// use fallway::signal::{LoadReport, LoadReports};
+    /// use fallway::time::Clock;
+    /// use std::sync::Arc;
+    ///
+    /// let reports = Arc::new(LoadReports::default());
+    /// let router =
+    ///     Router::builder(predicted_ttft()).backend(Profile::new("a"), model()).load_reports(reports.clone()).build()?;
+    /// // Whenever a response or a scrape brings news:
+    /// let a = router.backend_id("a").unwrap();
+    /// reports.report(a, LoadReport::from_vllm("vllm:num_requests_waiting 3"), Clock.now());
+    /// # Ok::<(), fallway::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn load_reports(mut self, reports: Arc<LoadReports>) -> Self {
+        self.reports = Some(reports.clone());
+        self.signal(reports)
     }
 
     /// Adds somebody who watches.
@@ -231,6 +259,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             signals: self.signals,
             observers: self.observers,
             court: Court::new(self.ejection, self.seed.unwrap_or_else(rand::random)),
+            crowd: Crowd::new(self.reports),
             waiters: Waiters::new(self.queue),
         };
         shared.tell_of_fleet(&generation.fleet);

@@ -8,7 +8,7 @@ use crate::bug;
 use crate::decision::record::{Extra, Record, Roster};
 use crate::decision::{Decision, Reason};
 use crate::event::{Event, Observer};
-use crate::fleet::{Fleet, Member};
+use crate::fleet::{Crowd, Fleet, Member};
 use crate::limit::Waiters;
 use crate::policy::engine;
 use crate::policy::{RoutingPolicy, Window};
@@ -51,6 +51,7 @@ pub(crate) struct Shared {
     pub(super) signals: Vec<Arc<dyn HealthSignal>>,
     pub(super) observers: Vec<Arc<dyn Observer>>,
     pub(super) court: Court,
+    pub(super) crowd: Crowd,
     pub(super) waiters: Waiters<Slot>,
 }
 
@@ -242,6 +243,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
             fleet: &generation.fleet,
             signals,
             calm: engine::calm_ones(signals, now),
+            crowd: &self.shared.crowd,
             alarm: &self.alarm,
             in_hand,
         };

@@ -27,7 +27,7 @@ pub(crate) struct Lease {
     held: Option<(Ticket, Permits)>,
     canary: bool,
     started: Instant,
-    /// Prefill work on the books when this was sent, its own included.
+    /// Prefill work before this when it was sent, its own and that of others included.
     work: u64,
     waiting: bool,
     /// What a drop without an explicit end means.
@@ -115,6 +115,7 @@ impl Lease {
         }
         let trial = matches!(note, Some(Reason::Trial));
         let called = member.gauge.last_called();
+        let others = shared.crowd.waiting(member, now);
         let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {
             let ticket = match in_hand.take_if(|slot| slot.is_of(member)) {
                 Some(slot) => Some(slot.enter(tokens, now)),
@@ -137,7 +138,8 @@ impl Lease {
         if !canary && called != Instant::default() {
             member.note_gap(now.nanos_since(called));
         }
-        let work = member.gauge.read().waiting_tokens;
+        shared.crowd.note(tokens);
+        let work = member.gauge.read().waiting_tokens.saturating_add(others);
         Some(Self {
             shared: shared.clone(),
             member: member.clone(),

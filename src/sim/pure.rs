@@ -147,7 +147,7 @@ impl<'s> Play<'s> {
                     }
                 }
                 Cue::Report => {
-                    self.setting.reality.lock().scrape();
+                    self.setting.scrape(self.script.time());
                     self.script.report();
                 }
                 Cue::Arrival => self.arrive(),

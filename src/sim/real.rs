@@ -62,7 +62,7 @@ impl World {
                     }
                 }
                 Cue::Report => {
-                    setting.reality.lock().scrape();
+                    setting.scrape(script.time());
                     script.report();
                 }
                 Cue::Arrival => {

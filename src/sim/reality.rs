@@ -10,6 +10,7 @@ use crate::Router;
 use crate::backend::{Attempt, Backend, BackendError, BackendId, Delivers};
 use crate::facts::{Price, Profile};
 use crate::rng::mix;
+use crate::signal::{LoadReport, LoadReports};
 use crate::time::{Instant, Timer};
 use async_trait::async_trait;
 use futures::stream::Stream;
@@ -67,13 +68,13 @@ impl Reality {
         }
     }
 
-    /// Has every server report its load.
-    pub(super) fn scrape(&mut self) {
-        for server in 0..self.reported.len() {
-            if self.cluster.reports(server) {
-                (self.reported[server], self.reported_at[server]) = (self.cluster.load(server), self.cluster.now());
-            }
+    /// Has every server report its load. Returns those that did.
+    fn scrape(&mut self) -> Vec<usize> {
+        let reporting: Vec<_> = (0..self.reported.len()).filter(|server| self.cluster.reports(*server)).collect();
+        for server in &reporting {
+            (self.reported[*server], self.reported_at[*server]) = (self.cluster.load(*server), self.cluster.now());
         }
+        reporting
     }
 
     /// Notes that a request's attempt was sent to a backend.
@@ -252,6 +253,9 @@ pub(super) struct Setting {
     pub(super) diary: Diary,
     /// Whether a router is told the servers' limits.
     knows_limits: Vec<bool>,
+    /// What routers hear that hear load reports: all the same.
+    reports: Arc<LoadReports>,
+    heard: bool,
 }
 
 impl Setting {
@@ -263,7 +267,6 @@ impl Setting {
     ) -> Result<Self, WorldError> {
         world.check()?;
         let reality = Arc::new(Mutex::new(Reality::new(world)));
-        reality.lock().scrape();
         let mut setting = Self {
             reality: reality.clone(),
             clock: clock.clone(),
@@ -271,6 +274,8 @@ impl Setting {
             audit: audit.cloned(),
             diary: Diary::default(),
             knows_limits: Vec::new(),
+            reports: Arc::default(),
+            heard: false,
         };
         for index in 0..world.routers {
             let seed = mix(stream(world.seed, "routers"), index as u64);
@@ -292,10 +297,12 @@ impl Setting {
             }
             stack = stack.observer(setting.diary.of(index));
             setting.knows_limits.push(stack.knows_limits);
+            setting.heard |= stack.reports;
             if let Some(audit) = audit {
                 stack = stack.observer(audit.witness(index));
             }
-            let mut builder = stack.builder().timer(clock.clone()).seed(seed).default_deadline(world.deadline);
+            let mut builder =
+                stack.builder(&setting.reports).timer(clock.clone()).seed(seed).default_deadline(world.deadline);
             // A server that stops in the middle of an answer says so itself (`Stalled`), after its own idle limit.
             builder = builder.idle_limit(std::time::Duration::from_secs(1 << 30));
             for at in (0..world.servers.len()).filter(|at| world.servers[*at].joins.is_zero()) {
@@ -303,7 +310,22 @@ impl Setting {
             }
             setting.routers.push(builder.build()?);
         }
+        setting.scrape(clock.now());
         Ok(setting)
+    }
+
+    /// Has every server report its load, at this moment of the routers' clock.
+    pub(super) fn scrape(&self, now: Instant) {
+        let mut reality = self.reality.lock();
+        for server in reality.scrape() {
+            if self.heard {
+                let Load { in_flight, queued, .. } = reality.reported[server];
+                let mut report = LoadReport::default();
+                report.running = Some(in_flight.saturating_sub(queued) as u64);
+                report.waiting = Some(queued as u64);
+                self.reports.report(BackendId::new(server as u32, 0), Ok(report), now);
+            }
+        }
     }
 
     /// Lets a server join every router's fleet.

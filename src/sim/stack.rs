@@ -7,7 +7,7 @@ use crate::event::Observer;
 use crate::policy::RoutingPolicy;
 use crate::recover::Ejection;
 use crate::router::Builder;
-use crate::signal::HealthSignal;
+use crate::signal::{HealthSignal, LoadReports};
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ pub struct Stack {
     pub(super) policy: Box<dyn RoutingPolicy>,
     observers: Vec<Arc<dyn Observer>>,
     signals: Vec<Arc<dyn HealthSignal>>,
+    pub(super) reports: bool,
     ejection: Ejection,
     budget: Option<RetryBudget>,
     queue: Option<usize>,
@@ -30,6 +31,7 @@ impl Stack {
             policy: Box::new(policy),
             observers: Vec::new(),
             signals: Vec::new(),
+            reports: false,
             ejection: Ejection::default(),
             budget: None,
             queue: None,
@@ -48,6 +50,13 @@ impl Stack {
     #[must_use]
     pub fn signal(mut self, signal: impl HealthSignal) -> Self {
         self.signals.push(Arc::new(signal));
+        self
+    }
+
+    /// Hears the servers' load reports, of the requests that they work on and those that wait.
+    #[must_use]
+    pub const fn load_reports(mut self) -> Self {
+        self.reports = true;
         self
     }
 
@@ -79,13 +88,16 @@ impl Stack {
         Self { knows_limits: false, ..bare }
     }
 
-    pub(super) fn builder(self) -> Builder<Request, Tokens> {
+    pub(super) fn builder(self, reports: &Arc<LoadReports>) -> Builder<Request, Tokens> {
         let mut builder = crate::Router::builder(self.policy).ejection(self.ejection);
         if let Some(budget) = self.budget {
             builder = builder.retry_budget(budget);
         }
         if let Some(places) = self.queue {
             builder = builder.queue(places);
+        }
+        if self.reports {
+            builder = builder.load_reports(reports.clone());
         }
         let builder = self.observers.into_iter().fold(builder, Builder::observer);
         self.signals.into_iter().fold(builder, Builder::signal)

@@ -89,6 +89,7 @@ pub fn fallway(desk: &Desk) -> Stack {
         }
         _ => Stack::new(predicted_ttft().fail_safe(FailSafe::default())),
     }
+    .load_reports()
 }
 
 /// A stack without anything that the policy itself does not do: nothing is ejected, and its own retries, if any, are
