@@ -320,9 +320,8 @@ impl Setting {
         for server in reality.scrape() {
             if self.heard {
                 let Load { in_flight, queued, .. } = reality.reported[server];
-                let mut report = LoadReport::default();
-                report.running = Some(in_flight.saturating_sub(queued) as u64);
-                report.waiting = Some(queued as u64);
+                let (running, waiting) = (Some(in_flight.saturating_sub(queued) as u64), Some(queued as u64));
+                let report = LoadReport { running, waiting, ..LoadReport::default() };
                 self.reports.report(BackendId::new(server as u32, 0), Ok(report), now);
             }
         }
