@@ -87,6 +87,8 @@ pub(crate) mod fleet;
 pub(crate) mod limit;
 pub mod policy;
 pub mod recover;
+#[cfg(feature = "registry")]
+pub mod registry;
 pub mod rng;
 pub mod router;
 pub mod signal;

@@ -57,6 +57,35 @@ impl Capabilities {
         Self(self.0 & !offered.0)
     }
 
+    /// The set as bits, for tables and files: equal in every version of the crate.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The set that has these [bits](Self::bits).
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// The one capability of this name, as `Display` writes it: `tools`, `custom3`.
+    pub fn named(name: &str) -> Option<Self> {
+        (0..32).map(|bit| Self(1 << bit)).find(|one| one.is_called(name))
+    }
+
+    fn is_called(self, name: &str) -> bool {
+        let bit = self.0.trailing_zeros() as usize;
+        match Self::NAMES.get(bit) {
+            Some(known) => *known == name,
+            // Compared as a number is written, so that "custom03" is no second name.
+            None => name.strip_prefix("custom").is_some_and(|n| n == (bit - Self::NAMES.len()).to_string()),
+        }
+    }
+
+    /// Each capability of the set, as a set of one.
+    pub fn iter(self) -> impl Iterator<Item = Self> {
+        (0..32).map(|bit| Self(1 << bit)).filter(move |one| self.contains(*one))
+    }
+
     /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0

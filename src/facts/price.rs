@@ -28,6 +28,21 @@ impl Price {
         Ok(Self { input: pico(input_usd)?, output: pico(output_usd)? })
     }
 
+    /// A price in pico-dollars per input and output token.
+    pub const fn pico(input: u64, output: u64) -> Self {
+        Self { input, output }
+    }
+
+    /// Pico-dollars per input token.
+    pub const fn input(self) -> u64 {
+        self.input
+    }
+
+    /// Pico-dollars per output token.
+    pub const fn output(self) -> u64 {
+        self.output
+    }
+
     /// What a request of this many tokens costs, in pico-dollars; saturates.
     pub const fn of(self, input_tokens: u64, output_tokens: u64) -> u64 {
         self.input.saturating_mul(input_tokens).saturating_add(self.output.saturating_mul(output_tokens))

@@ -1,0 +1,132 @@
+//! Price lists of others, as versions of models: lenient in what is read, strict in what comes out, and every entry is
+//! accounted for.
+//!
+//! A list knows limits, prices and capabilities. It does not know where your endpoints are, nor which names your
+//! requests use: placements and aliases are yours, put beside it with a [`Patch`](super::Patch).
+
+mod date;
+mod litellm;
+mod models_dev;
+
+pub use litellm::litellm;
+pub use models_dev::models_dev;
+
+use super::catalog::{Catalog, ModelVersion};
+use super::violation::{Code, Path, Severity, Violation};
+use super::Pricing;
+use super::fields::decimal;
+use super::json::Json;
+use crate::facts::Price;
+use std::collections::BTreeMap;
+
+/// The version of an entry whose name tells none.
+const LISTED: &str = "listed";
+
+/// What came of a list.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Import {
+    catalog: Catalog,
+    accepted: usize,
+    rejected: Vec<Violation>,
+}
+
+impl Import {
+    /// The entries that were taken, each a version of a model.
+    pub const fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// How many were taken.
+    pub const fn accepted(&self) -> usize {
+        self.accepted
+    }
+
+    /// Those that were not, each with its place in the list and the reason.
+    pub fn rejected(&self) -> &[Violation] {
+        &self.rejected
+    }
+
+    /// How many entries the list has.
+    pub fn total(&self) -> usize {
+        self.accepted + self.rejected.len()
+    }
+
+    /// Takes an entry, or notes why not.
+    fn add(&mut self, path: Path, name: &str, entry: Result<ModelVersion, Violation>) {
+        let added = entry.and_then(|what| {
+            let (model, version) = split(name);
+            let mut against = Catalog::new().version(&*model, &*version, what.clone()).check();
+            against.retain(|violation| violation.severity() == Severity::Error);
+            if let Some(first) = against.first() {
+                return Err(Violation::new(first.code(), path.clone(), first.message()));
+            }
+            if self.catalog.models().get(&model).is_some_and(|model| model.versions().contains_key(&version)) {
+                let message = format!("another entry is {model}@{version} as well");
+                return Err(Violation::new(Code::DuplicateKey, path, message));
+            }
+            let models = &mut self.catalog.models;
+            models.entry(model).or_default().versions.insert(version, what);
+            self.accepted += 1;
+            Ok(())
+        });
+        self.rejected.extend(added.err());
+    }
+}
+
+/// The model and the version that a name means. Lists write `claude@20240620` for a dated version, and `@cf/…` for a
+/// publisher.
+fn split(name: &str) -> (String, String) {
+    let parts: Vec<_> = name.split('/').map(|part| part.strip_prefix('@').unwrap_or(part)).collect();
+    let name = parts.join("/");
+    match name.rsplit_once('@') {
+        Some((model, version)) if !version.is_empty() && !version.contains('/') => (model.into(), version.into()),
+        _ => (name, LISTED.into()),
+    }
+}
+
+/// The members of an object, or why it is none.
+fn object<'j>(json: &'j Json, path: &Path) -> Result<&'j BTreeMap<Box<str>, Json>, Violation> {
+    match json {
+        Json::Object(members) => Ok(members),
+        other => Err(Violation::new(Code::WrongType, path.clone(), format!("expected an object, found {}", other.kind()))),
+    }
+}
+
+/// A number times 10^`power`; none where it is missing or null.
+fn number(
+    entry: &BTreeMap<Box<str>, Json>,
+    key: &str,
+    power: i64,
+    path: &Path,
+) -> Result<Option<u64>, Violation> {
+    match entry.get(key) {
+        None | Some(Json::Null) => Ok(None),
+        Some(json) => match decimal(json, power) {
+            Ok(value) => Ok(Some(value)),
+            Err((code, message)) => Err(Violation::new(code, path.then(key), message)),
+        },
+    }
+}
+
+/// Tokens; none where there are none, for a list writes 0 where it does not know.
+fn tokens(entry: &BTreeMap<Box<str>, Json>, key: &str, path: &Path) -> Result<Option<u64>, Violation> {
+    Ok(number(entry, key, 0, path)?.filter(|tokens| *tokens > 0))
+}
+
+fn flag(entry: &BTreeMap<Box<str>, Json>, key: &str) -> bool {
+    matches!(entry.get(key), Some(Json::Bool(true)))
+}
+
+/// Prices by length of the prompt. Half a price is none: what the other half costs would be taken for nothing.
+fn pricing(mut tiers: Vec<(u64, Option<u64>, Option<u64>)>) -> Pricing {
+    tiers.sort_by_key(|(above, ..)| *above);
+    tiers.dedup_by_key(|(above, ..)| *above);
+    let (mut known, mut base) = (Vec::new(), (None, None));
+    for (above, input, output) in tiers {
+        // A step that names one side keeps the other.
+        base = (input.or(base.0), output.or(base.1));
+        let (Some(input), Some(output)) = base else { return Pricing::Unknown };
+        known.push((above, Price::pico(input, output)));
+    }
+    if known.is_empty() { Pricing::Unknown } else { Pricing::Known(known) }
+}
