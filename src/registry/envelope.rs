@@ -1,6 +1,5 @@
 //! What comes from a source: a catalogue, with the publisher's number and signature where it has one.
 
-use super::Digest;
 use super::catalog::Catalog;
 use super::fields::Fields;
 use super::handle::{Registry, millis};

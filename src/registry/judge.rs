@@ -26,9 +26,10 @@ pub enum Observation {
 }
 
 impl Observation {
-    /// What a failure says of a version: nothing where the caller, his deadline or a quota was at fault.
+    /// What a failure says of a version: nothing where the caller, a quota, a credential, the network or this process was
+    /// at fault, nor where a backend only had too much to do.
     pub fn failure(kind: FailureKind) -> Option<Self> {
-        let own = kind.conduct().fault == Fault::Backend && kind != FailureKind::Overloaded;
+        let own = matches!(kind.conduct().fault, Fault::Backend | Fault::Model) && kind != FailureKind::Overloaded;
         own.then_some(Self::Failed)
     }
 }

@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 7] = [
     &["time", "rng", "sync", "bug"],
     // What events, decisions, facts and errors are made of refers to each other: siblings may.
     &["backend", "facts", "event", "decision", "budget"],
-    &["limit", "signal", "recover"],
+    &["limit", "signal", "recover", "registry"],
     &["fleet"],
     &["policy"],
     &["router"],
@@ -223,8 +223,10 @@ fn nothing_below_the_router_blocks_spawns_or_prints() {
     // What loom tries is a test.
     for source in house().0.iter().filter(|source| !source.path.ends_with("models.rs")) {
         for (line, code) in source.lines() {
+            // The one door to files: `registry` keeps its snapshots behind a trait, and this is its directory.
+            let files = source.path.ends_with("registry/store/directory.rs");
             let deeds = ["thread::spawn", "thread::sleep", "println!", "eprintln!", "std::fs", "std::net", "unsafe "];
-            if deeds.iter().any(|deed| code.contains(deed)) {
+            if deeds.iter().any(|deed| code.contains(deed) && !(files && *deed == "std::fs")) {
                 found.push(format!("{}:{line}: {}", source.path, code.trim()));
             }
         }

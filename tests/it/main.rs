@@ -19,6 +19,7 @@ mod queue;
 mod reasons;
 mod recovery;
 mod refused;
+mod registry;
 mod regions;
 mod runtimes;
 mod secrets;

@@ -1,0 +1,15 @@
+//! The model registry.
+
+mod concurrent;
+mod fixtures;
+mod hostile;
+mod imports;
+mod life;
+mod operations;
+mod power;
+mod random;
+mod rollback;
+mod signed;
+mod sources;
+mod splits;
+mod starts;
