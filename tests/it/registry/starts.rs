@@ -1,1 +1,195 @@
+//! Starting on what is left: whatever a medium did to the files.
 
+use super::fixtures::{at, catalog, on, publish, served, variant};
+use fallway::registry::store::{Directory, Fs, Memory, Store};
+use fallway::registry::{Alias, Catalog, ModelVersion, Placement, Registry, Source, State};
+
+/// As small as a catalogue can be, for tests that go through it bit by bit.
+fn tiny(context: u64) -> Catalog {
+    Catalog::new()
+        .version("m", "1", ModelVersion::new(State::Live).context(context))
+        .placement("p", Placement::new("m@1", "a", "b", "c"))
+        .alias("x", Alias::to("m@1"))
+}
+
+fn window(registry: &Registry) -> Option<u64> {
+    registry.view().snapshot().catalog().find("m@1")?.context_limit()
+}
+
+/// A disk with two publications, of windows 1,000 and 1,001.
+fn written() -> Memory {
+    let disk = Memory::default();
+    let registry = on(&disk);
+    publish(&registry, tiny(1_000)).unwrap();
+    publish(&registry, tiny(1_001)).unwrap();
+    registry.quarantine("m@1", at(0)).unwrap_err();
+    disk
+}
+
+/// Starts with `name` damaged in each of these ways. Returns how many were tried.
+fn damage(name: &str, ways: impl IntoIterator<Item = Vec<u8>>) -> usize {
+    let mut tried = 0;
+    for bytes in ways {
+        tried += 1;
+        let disk = written();
+        disk.corrupt(name, &bytes);
+        let registry = on(&disk);
+        let status = registry.status(at(0));
+        let failure = status.tried.iter().find(|tried| tried.file() == name).and_then(|tried| tried.failure());
+        assert!(failure.is_some_and(|reason| !reason.is_empty()), "{name}: the damage went unseen: {:?}", status.tried);
+        // Without the newest snapshot, or what points to it, the one before is served, as a later generation.
+        let (generation, expected) = match name {
+            "snapshot-00000000000000000002" | "CURRENT" => (3, 1_000),
+            _ => (2, 1_001),
+        };
+        assert_eq!((window(&registry), status.generation), (Some(expected), generation), "{name}");
+        assert_eq!(status.source, Source::Disk);
+        assert_eq!(status.durability, fallway::registry::Durability::Durable);
+        // And it publishes again.
+        assert_eq!(publish(&registry, tiny(2_000)), Ok(generation + 1));
+    }
+    tried
+}
+
+const FILES: [&str; 4] = ["snapshot-00000000000000000002", "CURRENT", "PREVIOUS", "STATE"];
+
+#[test]
+fn every_truncation_is_seen_and_survived() {
+    for name in FILES {
+        let whole = written().read(name, 1 << 20).unwrap();
+        let tried = damage(name, (0..whole.len()).map(|length| whole[..length].to_vec()));
+        println!("{name}: {tried} truncations");
+        assert_eq!(tried, whole.len());
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_seen_and_survived() {
+    for name in FILES {
+        let whole = written().read(name, 1 << 20).unwrap();
+        let flip = |bit: usize| {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes
+        };
+        let tried = damage(name, (0..whole.len() * 8).map(flip));
+        println!("{name}: {tried} flipped bits");
+    }
+}
+
+#[test]
+fn added_bytes_are_seen_too() {
+    for name in FILES {
+        let whole = written().read(name, 1 << 20).unwrap();
+        let added = |byte: u8| [&whole[..], &[byte]].concat();
+        assert_eq!(damage(name, [added(b'\n'), added(b' '), added(0)]), 3);
+    }
+}
+
+#[test]
+fn the_order_is_current_previous_newest_bootstrap_compiled_in() {
+    const LAST: &[u8] = br#"{"models": {"last": {"versions": {"1": {"state": "live"}}}}}"#;
+    let bootstrap = tiny(7).to_bytes();
+    let disk = Memory::default();
+    let registry = on(&disk);
+    for context in 1..=5 {
+        publish(&registry, tiny(1_000 + context)).unwrap();
+    }
+    drop(registry);
+    let start = |document: &[u8]| {
+        let store = Store::open(disk.clone()).unwrap();
+        Registry::builder().store(store).bootstrap(document.to_vec()).compiled_in(LAST).open(at(0))
+    };
+    let snapshot = |generation: u64| format!("snapshot-{generation:020}");
+    let mut generation = 5;
+    let begun = start(&bootstrap);
+    assert_eq!((window(&begun), begun.view().generation()), (Some(1_005), generation));
+    drop(begun);
+    // Each start repairs the pointers, so every one is broken again: current, previous, the newest that is left.
+    for (broken, expected) in [(vec!["CURRENT"], 1_004), (vec!["CURRENT", "PREVIOUS"], 1_004)] {
+        broken.iter().for_each(|name| disk.corrupt(name, b"nonsense"));
+        let begun = start(&bootstrap);
+        generation += 1;
+        assert_eq!((window(&begun), begun.view().generation()), (Some(expected), generation), "{broken:?}");
+        for name in broken {
+            assert!(begun.status(at(0)).tried.iter().any(|tried| tried.file() == name && tried.failure().is_some()));
+        }
+    }
+    for damaged in 1..=generation {
+        disk.corrupt(&snapshot(damaged), b"nonsense");
+    }
+    let begun = start(&bootstrap);
+    assert_eq!((window(&begun), begun.view().source()), (Some(7), Source::Bootstrap));
+    assert!(begun.view().generation() > generation, "no generation comes twice");
+    let told = begun.status(at(0)).tried;
+    assert_eq!(told.last().unwrap().to_string(), "bootstrap: used");
+    assert_eq!(told.iter().filter(|tried| tried.failure().is_some()).count(), generation as usize);
+    drop(begun);
+
+    let empty = Memory::default();
+    let begun = Registry::builder()
+        .store(Store::open(empty).unwrap())
+        .bootstrap(&b"{\"models\": 5}"[..])
+        .compiled_in(LAST)
+        .open(at(0));
+    assert!(begun.view().snapshot().catalog().find("last@1").is_some());
+    let told: Vec<_> = begun.status(at(0)).tried.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["bootstrap: refused: /models wrong_type: expected an object, found a number", "compiled in: used"]);
+    let nothing = Registry::builder().compiled_in(b"").open(at(0));
+    assert_eq!((nothing.view().source(), nothing.view().generation()), (Source::Nothing, 0));
+    assert_eq!(nothing.status(at(0)).tried[0].to_string(), "compiled in: refused: / empty: an empty document");
+}
+
+#[test]
+fn one_process_writes() {
+    let disk = Memory::default();
+    let first = Store::open(disk.clone()).unwrap();
+    assert_eq!(Store::open(disk.clone()).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    drop(first);
+    assert!(Store::open(disk).is_ok());
+}
+
+#[test]
+fn a_real_directory_does_the_same() {
+    let path = std::env::temp_dir().join(format!("fallway-registry-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    let open = || Store::open(Directory::open(&path).unwrap());
+    let registry = Registry::builder().store(open().unwrap()).open(at(0));
+    assert_eq!(open().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    for price in 0..20 {
+        publish(&registry, variant(price)).unwrap();
+    }
+    drop(registry);
+    std::fs::write(path.join("tmp-CURRENT"), "half").unwrap();
+    std::fs::write(path.join("snapshot-00000000000000000099"), "an orphan").unwrap();
+    let registry = Registry::builder().store(open().unwrap()).open(at(0));
+    assert_eq!((served(&registry), registry.history().len()), (Some(19), Store::KEPT));
+    let mut names: Vec<_> =
+        std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names.len(), Store::KEPT + 4, "{names:?}");
+    // A file of any length is read up to a limit.
+    std::fs::File::create(path.join("CURRENT")).unwrap().set_len(1 << 40).unwrap();
+    drop(registry);
+    let registry = Registry::builder().store(open().unwrap()).open(at(0));
+    assert_eq!(served(&registry), Some(18));
+    assert!(registry.status(at(0)).tried.iter().any(|tried| tried.file() == "CURRENT" && tried.failure().is_some()));
+    drop(registry);
+    std::fs::remove_dir_all(&path).unwrap();
+}
+
+#[test]
+fn a_document_of_the_wrong_digest_is_not_served() {
+    // The frame is right, what it holds is not: somebody edited the file and repaired the line.
+    let disk = written();
+    let name = FILES[0];
+    let text = String::from_utf8(disk.read(name, 1 << 20).unwrap()).unwrap();
+    let payload = text.split_once('\n').unwrap().1.replace("1001", "9009");
+    let digest = fallway::registry::Digest::of(payload.as_bytes());
+    disk.corrupt(name, format!("fallway-registry 1 snapshot {} {digest}\n{payload}", payload.len()).as_bytes());
+    let registry = on(&disk);
+    assert_eq!(window(&registry), Some(1_000));
+    let failure = registry.status(at(0)).tried[0].failure().unwrap().to_owned();
+    assert!(failure.contains("digest_mismatch"), "{failure}");
+    assert_eq!(catalog().check(), []);
+}
