@@ -48,7 +48,7 @@ pub use envelope::{Envelope, Verify};
 pub use handle::Registry;
 pub use history::Record;
 pub use judge::{Arm, Evidence, Judge, Observation, Verdict};
-pub use poll::Poller;
+pub use poll::{Polled, Poller};
 pub use pricing::Pricing;
 pub use publication::{Ack, Durability, Patch, Publication, Review};
 pub use snapshot::Snapshot;

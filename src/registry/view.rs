@@ -190,7 +190,8 @@ impl View {
             for (version, what) in &of.versions {
                 let full: Box<str> = format!("{model}@{version}").into();
                 let mut facts = what.clone();
-                if ledger.is_quarantined(&what.digest(&full)) {
+                // Hashing every version would be most of the work, and mostly nothing is quarantined.
+                if !ledger.quarantines.is_empty() && ledger.is_quarantined(&what.digest(&full)) {
                     facts.state = State::Quarantined;
                 }
                 let mut places = places.remove(&*full).unwrap_or_default();

@@ -34,6 +34,19 @@ pub(super) fn variant(price: u64) -> Catalog {
     catalog().version("llama-8b", "1", small)
 }
 
+/// As small as a catalogue can be, for tests that go through thousands of it; with a window to tell one from the other.
+pub(super) fn tiny(context: u64) -> Catalog {
+    Catalog::new()
+        .version("m", "1", ModelVersion::new(State::Live).context(context))
+        .placement("p", Placement::new("m@1", "a", "b", "c"))
+        .alias("x", Alias::to("m@1"))
+}
+
+/// The window of the tiny catalogue that a registry serves.
+pub(super) fn window(registry: &Registry) -> Option<u64> {
+    registry.view().snapshot().catalog().find("m@1")?.context_limit()
+}
+
 /// The variant that a registry serves; none where it serves nothing.
 pub(super) fn served(registry: &Registry) -> Option<u64> {
     let view = registry.view();

@@ -1,20 +1,8 @@
 //! Starting on what is left: whatever a medium did to the files.
 
-use super::fixtures::{at, catalog, on, publish, served, variant};
+use super::fixtures::{at, on, publish, served, tiny, variant, window};
 use fallway::registry::store::{Directory, Fs, Memory, Store};
-use fallway::registry::{Alias, Catalog, ModelVersion, Placement, Registry, Source, State};
-
-/// As small as a catalogue can be, for tests that go through it bit by bit.
-fn tiny(context: u64) -> Catalog {
-    Catalog::new()
-        .version("m", "1", ModelVersion::new(State::Live).context(context))
-        .placement("p", Placement::new("m@1", "a", "b", "c"))
-        .alias("x", Alias::to("m@1"))
-}
-
-fn window(registry: &Registry) -> Option<u64> {
-    registry.view().snapshot().catalog().find("m@1")?.context_limit()
-}
+use fallway::registry::{Registry, Source};
 
 /// A disk with two publications, of windows 1,000 and 1,001.
 fn written() -> Memory {
@@ -22,16 +10,24 @@ fn written() -> Memory {
     let registry = on(&disk);
     publish(&registry, tiny(1_000)).unwrap();
     publish(&registry, tiny(1_001)).unwrap();
-    registry.quarantine("m@1", at(0)).unwrap_err();
     disk
+}
+
+/// The files of a disk, on another.
+fn copy(disk: &Memory) -> Memory {
+    let copy = Memory::default();
+    for name in disk.list().unwrap() {
+        copy.corrupt(&name, &disk.read(&name, 1 << 20).unwrap());
+    }
+    copy
 }
 
 /// Starts with `name` damaged in each of these ways. Returns how many were tried.
 fn damage(name: &str, ways: impl IntoIterator<Item = Vec<u8>>) -> usize {
-    let mut tried = 0;
+    let (mut tried, whole) = (0, written());
     for bytes in ways {
         tried += 1;
-        let disk = written();
+        let disk = copy(&whole);
         disk.corrupt(name, &bytes);
         let registry = on(&disk);
         let status = registry.status(at(0));
@@ -191,5 +187,4 @@ fn a_document_of_the_wrong_digest_is_not_served() {
     assert_eq!(window(&registry), Some(1_000));
     let failure = registry.status(at(0)).tried[0].failure().unwrap().to_owned();
     assert!(failure.contains("digest_mismatch"), "{failure}");
-    assert_eq!(catalog().check(), []);
 }
