@@ -49,14 +49,15 @@ const CALLS: usize = 100_000;
 fn catalog(price: u64) -> Catalog {
     let mut catalog = Catalog::new();
     for n in 0..MODELS {
-        let version = |state| ModelVersion::new(state).context(131_072).price(Price::pico(1_000_000 + price, 1_000_000));
+        let version =
+            |state| ModelVersion::new(state).context(131_072).price(Price::pico(1_000_000 + price, 1_000_000));
         catalog = catalog
             .version(format!("provider/model-{n}"), "1", version(State::Live))
             .version(format!("provider/model-{n}"), "2", version(State::Canary))
-            .alias(format!("alias-{n}"), Alias::split([
-                (format!("provider/model-{n}@2"), 500),
-                (format!("provider/model-{n}@1"), 9_500),
-            ]));
+            .alias(
+                format!("alias-{n}"),
+                Alias::split([(format!("provider/model-{n}@2"), 500), (format!("provider/model-{n}@1"), 9_500)]),
+            );
         for (version, region) in [(1, "eu"), (1, "us"), (2, "eu")] {
             let placement = Placement::new(format!("provider/model-{n}@{version}"), "p", region, format!("e{n}"));
             catalog = catalog.placement(format!("{region}-{version}-{n}"), placement);
@@ -115,7 +116,7 @@ fn main() {
         moving
     });
 
-    println!("{MODELS} models, {} rounds of {CALLS}", ROUNDS);
+    println!("{MODELS} models, {ROUNDS} rounds of {CALLS}");
     println!("| | ns | allocations |\n| --- | ---: | ---: |");
     for (name, (nanos, allocations)) in
         [("load and look up (floor)", floor), ("resolve", rest), ("resolve, with swaps", moving)]
@@ -123,9 +124,9 @@ fn main() {
         println!("| {name} | {nanos:.1} | {allocations} |");
     }
     println!("{swaps} swaps; {:.1} and {:.1} times the floor", rest.0 / floor.0, moving.0 / floor.0);
-    let kept = [rest, moving].iter().all(|(nanos, allocations)| {
-        *nanos <= 150.0 && *nanos <= 6.0 * floor.0 && *allocations == 0
-    });
+    let kept = [rest, moving]
+        .iter()
+        .all(|(nanos, allocations)| *nanos <= 150.0 && *nanos <= 6.0 * floor.0 && *allocations == 0);
     if !kept {
         println!("a promise was missed: 150 ns, six times the floor, no allocation");
         std::process::exit(1);

@@ -117,7 +117,13 @@ fn changes(review: &Review) -> usize {
 }
 
 fn told(ack: &Ack) {
-    println!("generation {}, {:.12}, {}; {} changes", ack.generation(), ack.digest(), ack.durability(), changes(ack.review()));
+    println!(
+        "generation {}, {:.12}, {}; {} changes",
+        ack.generation(),
+        ack.digest(),
+        ack.durability(),
+        changes(ack.review())
+    );
     ack.review().warnings().iter().for_each(|warning| println!("{warning}"));
 }
 
@@ -154,10 +160,9 @@ fn tour() -> Answer {
     ] {
         let shown: Vec<_> = command.iter().map(|word| word.rsplit('/').next().unwrap_or(word)).collect();
         println!("\n$ registry_cli {}", shown.join(" "));
-        match run(&command).map_err(|error| error.downcast::<Nack>()) {
-            Ok(()) => {}
-            Err(Ok(nack)) => nack.violations().iter().for_each(|violation| println!("refused: {violation}")),
-            Err(Err(error)) => return Err(error),
+        if let Err(error) = run(&command) {
+            let nack = error.downcast::<Nack>()?;
+            nack.violations().iter().for_each(|violation| println!("refused: {violation}"));
         }
     }
     std::fs::remove_dir_all(&home)?;

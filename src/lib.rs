@@ -67,7 +67,9 @@
 //! | feature | adds | default |
 //! | --- | --- | --- |
 //! | `http` | `adapt::http::HttpProbe`, health checks by `GET`, on the HTTP client of the host | off |
+//! | `registry` | `registry`: models, versions, prices and aliases as validated snapshots, with rollouts, rollback and a store that survives crashes | off |
 //! | `serde` | `Serialize` for decisions, facts, profiles, reasons and kinds of failure and error | off |
+//! | `signed` | `registry::signed`: publications signed with ed25519, with expiry and key rotation | off |
 //! | `sim` | `sim`: virtual time, simulated servers, faults and workloads, what others do as policies, comparisons; for tests | off |
 //! | `tokio` | `adapt::tokio::TokioTimer`, which sleeps on the timer wheel of tokio instead of the portable timer thread | off |
 //!
@@ -130,6 +132,11 @@ mod prose {
     #[cfg(feature = "http")]
     pages! {
         Health: "../docs/guide/health.md",
+    }
+
+    #[cfg(feature = "registry")]
+    pages! {
+        Registry: "../docs/guide/registry.md",
     }
 
     #[cfg(feature = "sim")]

@@ -173,6 +173,35 @@ fn a_hard_line_and_a_refusal_cost_no_allocation_either() {
 }
 
 #[test]
+fn a_resolution_allocates_nothing() {
+    use fallway::registry::{Alias, Catalog, Keys, ModelVersion, Placement, Publication, Registry, State};
+    let now = std::time::SystemTime::UNIX_EPOCH;
+    let registry = Registry::builder().open(now);
+    let mut catalog = Catalog::new();
+    for n in 0..600 {
+        let split = Alias::split([(format!("m{n}@2"), 500), (format!("m{n}@1"), 9_500)]);
+        catalog = catalog
+            .version(format!("m{n}"), "1", ModelVersion::new(State::Live))
+            .version(format!("m{n}"), "2", ModelVersion::new(State::Canary))
+            .placement(format!("p{n}"), Placement::new(format!("m{n}@1"), "a", "eu", format!("e{n}")))
+            .placement(format!("q{n}"), Placement::new(format!("m{n}@2"), "a", "eu", format!("f{n}")))
+            .alias(format!("inner{n}"), split)
+            .alias(format!("alias{n}"), Alias::to(format!("inner{n}")).fallback(["m0@1"]));
+    }
+    registry.publish(&Publication::from(catalog), now).unwrap();
+    let names: Vec<_> = (0..600).map(|n| format!("alias{n}")).collect();
+    let mut n = 0;
+    let mut resolve = || {
+        n += 1;
+        let found = registry.resolve(&names[n % 600], Keys::seed(n as u64).session("s")).unwrap();
+        assert_eq!(black_box(found.placements()).len() + found.fallback().count(), 2);
+        assert!(registry.resolve("nobody", Keys::seed(0)).is_err());
+    };
+    allocations(1_000, &mut resolve);
+    assert_eq!(allocations(10_000, &mut resolve), 0);
+}
+
+#[test]
 fn a_call_to_a_boxed_backend_allocates_three_times_at_most() {
     for (name, router) in [("power_of_two", router(power_of_two(), 8)), ("full stack", full_stack(8))] {
         let options = CallOptions::within(Duration::from_secs(8)).facts(facts().prompt_tokens(1));

@@ -83,7 +83,8 @@ fn nothing_that_was_acknowledged_is_lost_when_the_process_is_killed() {
         assert!(status.tried.iter().all(|tried| tried.failure().is_none()), "kill {kill}: {:?}", status.tried);
         assert!(status.published > 0 || acknowledged == 0);
         let kept = registry.history().len();
-        let names = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names =
+            std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let files = names.filter(|name| name.starts_with("snapshot-") || name.starts_with("tmp-")).count();
         orphans = orphans.max(files - kept);
     }

@@ -69,9 +69,9 @@ impl Catalog {
 
     /// Every version with its full name, `model@version`.
     pub fn versions(&self) -> impl Iterator<Item = (String, &ModelVersion)> {
-        self.models.iter().flat_map(|(model, of)| {
-            of.versions.iter().map(move |(version, what)| (format!("{model}@{version}"), what))
-        })
+        self.models
+            .iter()
+            .flat_map(|(model, of)| of.versions.iter().map(move |(version, what)| (format!("{model}@{version}"), what)))
     }
 
     /// The version of this full name.
@@ -111,7 +111,7 @@ pub enum State {
     Canary,
     /// Served.
     Live,
-    /// Served, until its sunset.
+    /// Served, and its end is announced.
     Deprecated,
     /// Gone. Not served.
     Retired,
@@ -121,15 +121,8 @@ pub enum State {
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 7] = [
-        Self::Draft,
-        Self::Validated,
-        Self::Canary,
-        Self::Live,
-        Self::Deprecated,
-        Self::Retired,
-        Self::Quarantined,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Draft, Self::Validated, Self::Canary, Self::Live, Self::Deprecated, Self::Retired, Self::Quarantined];
 
     /// As documents write it.
     pub const fn as_str(self) -> &'static str {

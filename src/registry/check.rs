@@ -45,7 +45,11 @@ impl<'c> Check<'c> {
 
     fn name(&mut self, name: &str, path: impl FnOnce() -> Path) {
         if !is_name(name) {
-            self.note(Code::InvalidId, path(), "a name has 1 to 128 of A-Z a-z 0-9 . _ : / @ + - and begins with one of the first");
+            self.note(
+                Code::InvalidId,
+                path(),
+                "a name has 1 to 128 of A-Z a-z 0-9 . _ : / @ + - and begins with one of the first",
+            );
         }
     }
 
@@ -130,7 +134,11 @@ impl<'c> Check<'c> {
                 self.name(tag, || path.then("residency"));
             }
             if placement.endpoint.contains("://") {
-                self.note(Code::EndpointIsAddress, path.then("endpoint"), "a name that the host resolves, not an address");
+                self.note(
+                    Code::EndpointIsAddress,
+                    path.then("endpoint"),
+                    "a name that the host resolves, not an address",
+                );
             }
             if self.catalog.find(&placement.version).is_none() {
                 self.note(Code::UnknownVersion, path.then("version"), "no such version");

@@ -19,9 +19,9 @@ impl Diff {
         let mut diff = Self::default();
         let versions = |catalog: &Catalog| -> BTreeMap<(String, String), _> {
             let models = catalog.models.iter();
-            let of = models.flat_map(|(model, of)| of.versions.iter().map(move |(version, what)| {
-                ((model.clone(), version.clone()), what.clone())
-            }));
+            let of = models.flat_map(|(model, of)| {
+                of.versions.iter().map(move |(version, what)| ((model.clone(), version.clone()), what.clone()))
+            });
             of.collect()
         };
         diff.add(&versions(old), &versions(new), |(model, version)| Path::of(["models", model, "versions", version]));

@@ -58,13 +58,8 @@ impl ModelVersion {
     /// The identity of what is served under the name `full`: all but the state, the price and the sunset, so that
     /// none of them lifts a quarantine.
     pub(super) fn digest(&self, full: &str) -> Digest {
-        let bare = Self {
-            state: State::Draft,
-            price: Pricing::Unknown,
-            sunset_ms: None,
-            replacement: None,
-            ..self.clone()
-        };
+        let bare =
+            Self { state: State::Draft, price: Pricing::Unknown, sunset_ms: None, replacement: None, ..self.clone() };
         Digest::of(&Json::object([("is", version_to_json(&bare)), ("name", full.into())]).to_bytes())
     }
 }
@@ -124,9 +119,8 @@ fn placement_to_json(placement: &Placement) -> Json {
 }
 
 fn alias_to_json(alias: &Alias) -> Json {
-    let target = |(to, share): &(String, u32)| {
-        Json::object([("share", u64::from(*share).into()), ("to", (&**to).into())])
-    };
+    let target =
+        |(to, share): &(String, u32)| Json::object([("share", u64::from(*share).into()), ("to", (&**to).into())]);
     object([
         ("fallback", list(&alias.fallback)),
         ("sticky", (alias.sticky != Sticky::default()).then(|| alias.sticky.as_str().into())),
@@ -212,7 +206,11 @@ fn pricing(fields: &mut Fields<'_>, found: &mut Found) -> Pricing {
             if let Some(json) = tier.take(side) {
                 return integer(json, &at.then(side), found).unwrap_or(0);
             }
-            found.push(Violation::new(Code::Missing, at.then(side), "must be given; leave the whole price out if it is unknown"));
+            found.push(Violation::new(
+                Code::Missing,
+                at.then(side),
+                "must be given; leave the whole price out if it is unknown",
+            ));
             0
         };
         let (input, output) = (side("input", found), side("output", found));
@@ -256,9 +254,10 @@ fn alias(json: &Json, path: &Path, found: &mut Found) -> Alias {
         }
     }
     let at = fields.path("sticky");
-    let sticky = fields.take("sticky").and_then(|json| text(json, &at, found)).map_or(Some(Sticky::default()), |name| {
-        Sticky::ALL.into_iter().find(|sticky| sticky.as_str() == name)
-    });
+    let sticky = fields
+        .take("sticky")
+        .and_then(|json| text(json, &at, found))
+        .map_or(Some(Sticky::default()), |name| Sticky::ALL.into_iter().find(|sticky| sticky.as_str() == name));
     if sticky.is_none() {
         found.push(Violation::new(Code::UnknownValue, at, "session, tenant or request"));
     }

@@ -152,7 +152,7 @@ impl Registry {
         let serial = match (envelope.serial, last) {
             (None, None) => 1,
             (None, Some((last, of))) if of == digest => last,
-            (None, Some((last, _))) => last + 1,
+            (None, Some((last, _))) => last.saturating_add(1),
             (Some(serial), _) => serial,
         };
         let wrong = |code, message| Err(Nack::one(code, Path::of(["serial"]), message));
@@ -176,6 +176,6 @@ impl Registry {
         }
         let candidate = self.judge(&writer, envelope.catalog, false, now)?;
         let cause = format!("received serial {serial} of {key}");
-        Ok(self.accept(&mut writer, candidate, cause, Some((key, serial)), now))
+        Ok(self.accept(&mut writer, candidate, &cause, Some((key, serial)), now))
     }
 }

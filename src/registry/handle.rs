@@ -83,18 +83,20 @@ impl Writer {
     }
 
     pub(super) fn catalog(&self) -> Catalog {
-        self.current().map(|record| record.snapshot().catalog().clone()).unwrap_or_default()
+        self.snapshot().catalog().clone()
+    }
+
+    /// The content that is served; nothing at all where nothing was published.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.current().map_or_else(Arc::default, |record| Arc::clone(record.snapshot()))
     }
 
     /// The view of what it says.
     pub(super) fn view(&self) -> View {
-        self.view_of(self.current().map(|record| Arc::clone(record.snapshot())))
+        self.view_of(self.snapshot())
     }
 
-    fn view_of(&self, snapshot: Option<Arc<Snapshot>>) -> View {
-        let snapshot = snapshot.unwrap_or_else(|| {
-            Arc::new(Snapshot::new(Catalog::new()).expect("the empty catalogue has nothing that could be wrong"))
-        });
+    fn view_of(&self, snapshot: Arc<Snapshot>) -> View {
         View::compile(snapshot, self.source, &self.ledger, &self.cold)
     }
 
@@ -156,8 +158,13 @@ impl Registry {
             Some(reason) => format!("publish, forced: {reason}"),
             None => "publish".to_owned(),
         };
-        writer.cold = publication.cold.iter().cloned().collect();
-        Ok(self.accept(&mut writer, candidate, cause, None, now))
+        if writer.current().map(Record::digest) != Some(candidate.snapshot.digest()) {
+            // Those of an earlier publication stay cold, as far as they are still there.
+            writer.cold.extend(publication.cold.iter().cloned());
+            let placements = candidate.snapshot.catalog().placements();
+            writer.cold.retain(|id| placements.contains_key(id));
+        }
+        Ok(self.accept(&mut writer, candidate, &cause, None, now))
     }
 
     /// Does everything that [`publish`](Self::publish) does, but publishes nothing.
@@ -183,7 +190,13 @@ impl Registry {
     }
 
     /// Everything that could speak against serving `catalog`.
-    pub(super) fn judge(&self, writer: &Writer, catalog: Catalog, force: bool, now: SystemTime) -> Result<Candidate, Nack> {
+    pub(super) fn judge(
+        &self,
+        writer: &Writer,
+        catalog: Catalog,
+        force: bool,
+        now: SystemTime,
+    ) -> Result<Candidate, Nack> {
         let snapshot = Snapshot::new(catalog)?;
         let mut review = Review { warnings: snapshot.warnings(millis(now)), ..Review::default() };
         let before = writer.current().map(|record| record.snapshot().catalog());
@@ -200,7 +213,7 @@ impl Registry {
             review.warnings.append(&mut against);
         }
         // What is quarantined already must not become all that an alias has.
-        let view = writer.view_of(Some(Arc::new(snapshot.clone())));
+        let view = writer.view_of(Arc::new(snapshot.clone()));
         against.extend(view.emptied().map(|alias| {
             let path = Path::of(["aliases", alias]);
             Violation::new(Code::QuarantineEmpties, path, "every version that it serves is quarantined")
@@ -220,7 +233,7 @@ impl Registry {
         &self,
         writer: &mut Writer,
         candidate: Candidate,
-        cause: String,
+        cause: &str,
         origin: Option<(String, u64)>,
         now: SystemTime,
     ) -> Ack {

@@ -268,7 +268,9 @@ mod tests {
     #[test]
     fn the_tail_is_that_of_the_normal_distribution() {
         // From any table.
-        for (z, tail) in [(0.0, 0.5), (1.0, 0.158_655_25), (1.644_853_6, 0.05), (2.326_347_9, 0.01), (-1.0, 0.841_344_75)] {
+        for (z, tail) in
+            [(0.0, 0.5), (1.0, 0.158_655_25), (1.644_853_6, 0.05), (2.326_347_9, 0.01), (-1.0, 0.841_344_75)]
+        {
             assert!((upper_tail(z) - tail).abs() < 2e-7, "{z}: {}", upper_tail(z));
         }
         assert_eq!(chance((0, 50), (0, 50)), 1.0);

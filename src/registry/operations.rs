@@ -46,7 +46,7 @@ impl Registry {
             0 => format!("withdraw {version} from {alias}"),
             _ => format!("canary {version} of {alias}: {share} of 10000"),
         };
-        self.edit(&mut writer, cause, false, now, |catalog| share_out(catalog, alias, version, share))
+        self.edit(&mut writer, &cause, false, now, |catalog| share_out(catalog, alias, version, share))
     }
 
     /// Serves the content of an earlier generation again, as a new generation. Without a number, that of the
@@ -68,7 +68,7 @@ impl Registry {
             return Err(Nack::one(Code::NotFound, Path::root(), "no such generation is remembered"));
         };
         let (old, cause) = (target.snapshot().catalog().clone(), format!("rollback to {}", target.generation()));
-        self.edit(&mut writer, cause, true, now, |catalog| {
+        self.edit(&mut writer, &cause, true, now, |catalog| {
             *catalog = old;
             Ok(())
         })
@@ -86,7 +86,7 @@ impl Registry {
         replacement: Option<&str>,
         now: SystemTime,
     ) -> Result<Ack, Nack> {
-        self.edit(&mut self.writer.lock(), format!("deprecate {version}"), false, now, |catalog| {
+        self.edit(&mut self.writer.lock(), &format!("deprecate {version}"), false, now, |catalog| {
             let found = find(catalog, version)?;
             found.state = State::Deprecated;
             found.sunset_ms = Some(millis(sunset));
@@ -99,7 +99,7 @@ impl Registry {
     fn edit(
         &self,
         writer: &mut Writer,
-        cause: String,
+        cause: &str,
         force: bool,
         now: SystemTime,
         change: impl FnOnce(&mut Catalog) -> Result<(), Nack>,
@@ -120,9 +120,12 @@ impl Registry {
     /// [`Nack`] where one of them does not exist or the version runs nowhere.
     pub fn pin(&self, alias: &str, version: &str, until: SystemTime, now: SystemTime) -> Result<Ack, Nack> {
         let mut writer = self.writer.lock();
-        let mut catalog = writer.catalog();
-        find_alias(&mut catalog, alias)?;
-        let state = find(&mut catalog, version)?.state;
+        let snapshot = writer.snapshot();
+        let catalog = snapshot.catalog();
+        if !catalog.aliases.contains_key(alias) {
+            return Err(no_alias(alias));
+        }
+        let state = catalog.find(version).ok_or_else(|| no_version(version))?.state;
         if !state.is_served() || !catalog.placements.values().any(|at| at.version == version && at.weight > 0) {
             let path = version_path(version);
             return Err(Nack::one(Code::NotServable, path, format!("{state}, or without a placement")));
@@ -155,7 +158,7 @@ impl Registry {
     /// [`Nack`] where it does not exist, or an alias would have nothing left.
     pub fn quarantine(&self, version: &str, now: SystemTime) -> Result<Ack, Nack> {
         let mut writer = self.writer.lock();
-        let digest = content(&mut writer.catalog(), version)?;
+        let digest = content(writer.snapshot().catalog(), version)?;
         self.lock_up(&mut writer, digest, now)?;
         Ok(self.note(&mut writer, &format!("quarantine {version}")))
     }
@@ -190,7 +193,7 @@ impl Registry {
     /// [`Nack`] where it does not exist, or is in none.
     pub fn release(&self, version: &str) -> Result<Ack, Nack> {
         let mut writer = self.writer.lock();
-        let digest = content(&mut writer.catalog(), version)?;
+        let digest = content(writer.snapshot().catalog(), version)?;
         match writer.ledger.quarantines.get_mut(&digest).filter(|quarantine| !quarantine.released) {
             Some(quarantine) => quarantine.released = true,
             None => return Err(Nack::one(Code::NotFound, version_path(version), "is not quarantined")),
@@ -214,7 +217,10 @@ impl Registry {
             return Err(Nack::one(Code::Frozen, Path::of(["aliases", alias]), "too many rollbacks within an hour"));
         }
         let mut catalog = writer.catalog();
-        let digest = content(&mut catalog, version)?;
+        let digest = content(&catalog, version)?;
+        if !find_alias(&mut catalog, alias)?.targets.iter().any(|(target, _)| target == version) {
+            return Err(Nack::one(Code::NotFound, Path::of(["aliases", alias, "targets"]), "has no such version"));
+        }
         share_out(&mut catalog, alias, version, 0)?;
         let kept = writer.ledger.clone();
         let done = self.lock_up(&mut writer, digest, now).and_then(|()| self.judge(&writer, catalog, true, now));
@@ -227,7 +233,7 @@ impl Registry {
         };
         writer.ledger.rollbacks.push(at);
         writer.ledger.frozen |= writer.ledger.rollbacks.len() >= Self::ROLLBACKS_PER_HOUR;
-        Ok(self.accept(&mut writer, candidate, format!("roll back {version} of {alias}: {why}"), None, now))
+        Ok(self.accept(&mut writer, candidate, &format!("roll back {version} of {alias}: {why}"), None, now))
     }
 
     /// Lets rollouts go on. The rollbacks of the last hour are forgotten.
@@ -261,9 +267,10 @@ impl Registry {
             }
         }
         let memory = Self::LONGEST_QUARANTINE.as_millis() as u64;
-        writer.ledger.quarantines.retain(|_, quarantine| {
-            !quarantine.released || quarantine.until_ms.saturating_add(memory) > at
-        });
+        writer
+            .ledger
+            .quarantines
+            .retain(|_, quarantine| !quarantine.released || quarantine.until_ms.saturating_add(memory) > at);
         if over {
             self.commit(&mut writer, "a pin or a quarantine is over");
         } else if matches!(writer.durability, super::Durability::Uncertain(_)) {
@@ -286,17 +293,25 @@ fn version_path(full: &str) -> Path {
     Path::of(["models", model, "versions", version])
 }
 
+fn no_version(full: &str) -> Nack {
+    Nack::one(Code::NotFound, version_path(full), "no such version")
+}
+
+fn no_alias(name: &str) -> Nack {
+    Nack::one(Code::NotFound, Path::of(["aliases", name]), "no such alias")
+}
+
 fn find<'c>(catalog: &'c mut Catalog, full: &str) -> Result<&'c mut ModelVersion, Nack> {
-    catalog.find_mut(full).ok_or_else(|| Nack::one(Code::NotFound, version_path(full), "no such version"))
+    catalog.find_mut(full).ok_or_else(|| no_version(full))
 }
 
 fn find_alias<'c>(catalog: &'c mut Catalog, name: &str) -> Result<&'c mut Alias, Nack> {
-    let missing = || Nack::one(Code::NotFound, Path::of(["aliases", name]), "no such alias");
-    catalog.aliases.get_mut(name).ok_or_else(missing)
+    catalog.aliases.get_mut(name).ok_or_else(|| no_alias(name))
 }
 
-fn content(catalog: &mut Catalog, full: &str) -> Result<Digest, Nack> {
-    Ok(find(catalog, full)?.digest(full))
+/// The identity of what is served under a name, for quarantines.
+fn content(catalog: &Catalog, full: &str) -> Result<Digest, Nack> {
+    Ok(catalog.find(full).ok_or_else(|| no_version(full))?.digest(full))
 }
 
 /// Gives `version` a share of `alias` and the others the rest, in their proportions. The canary stands first, so a

@@ -67,13 +67,7 @@ impl Poller {
     }
 
     /// Asks `source` if it is time, and gives `registry` what it says.
-    pub fn poll(
-        &mut self,
-        source: &mut dyn Fetch,
-        registry: &Registry,
-        now: Instant,
-        wall: SystemTime,
-    ) -> Polled {
+    pub fn poll(&mut self, source: &mut dyn Fetch, registry: &Registry, now: Instant, wall: SystemTime) -> Polled {
         if now < self.due { Polled::NotDue } else { self.fetched(source.fetch(), registry, now, wall) }
     }
 

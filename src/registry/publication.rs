@@ -148,7 +148,11 @@ impl Patch {
         let mut next = catalog.clone();
         let mut found = Vec::new();
         let mut missing = |what: &str, name: &str| {
-            found.push(Violation::new(Code::NotFound, Path::of(["remove", what, name]), "nothing of that name is there"));
+            found.push(Violation::new(
+                Code::NotFound,
+                Path::of(["remove", what, name]),
+                "nothing of that name is there",
+            ));
         };
         for name in &self.models {
             let version = name.rsplit_once('@').and_then(|(model, version)| {

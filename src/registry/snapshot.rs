@@ -1,14 +1,22 @@
 //! Content that has been found good.
 
+use super::Digest;
 use super::catalog::Catalog;
 use super::violation::{Nack, Severity, Violation};
-use super::Digest;
 
 /// A catalogue that was checked, with its identity. It never changes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Snapshot {
     catalog: Catalog,
     digest: Digest,
+}
+
+/// Nothing at all.
+impl Default for Snapshot {
+    fn default() -> Self {
+        let catalog = Catalog::new();
+        Self { digest: catalog.digest(), catalog }
+    }
 }
 
 impl Snapshot {

@@ -172,10 +172,13 @@ impl<S: SharedStore> Fetch for Shared<S> {
 
 /// A shared store in memory, for tests. Clones are the same store.
 #[derive(Clone, Debug, Default)]
-pub struct InMemory(Arc<Mutex<Option<(u64, Vec<u8>)>>>);
+pub struct InMemory(Arc<Mutex<Option<Numbered>>>);
+
+/// A document with its number.
+type Numbered = (u64, Vec<u8>);
 
 impl SharedStore for InMemory {
-    fn load(&self) -> Result<Option<(u64, Vec<u8>)>, String> {
+    fn load(&self) -> Result<Option<Numbered>, String> {
         Ok(self.0.lock().clone())
     }
 

@@ -4,6 +4,8 @@ use fallway::backend::{BackendError, FailureKind};
 use fallway::budget::{Backoff, RetryBudget};
 use fallway::policy::{FailSafe, Regions, Window};
 use fallway::recover::Ejection;
+use fallway::registry::store::Store;
+use fallway::registry::{Alias, Judge, Placement, Poller, Registry, Warming};
 use fallway::signal::{LoadReport, LoadReports, Probing, Quorum, QuotaReport, Score, SuccessRate};
 use fallway::sim::{EnvoyExact, Lengths, Request, Server, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -222,6 +224,28 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("Quorum::MOST", Quorum::MOST.to_string()),
         ("HttpProbe::PATH", HttpProbe::PATH.to_owned()),
         ("HttpProbe::MOST_BYTES", format!("{} KiB", HttpProbe::MOST_BYTES / 1024)),
+        ("Placement::WEIGHT", Placement::WEIGHT.to_string()),
+        ("Alias::WHOLE", format!("{} basis points", Alias::WHOLE)),
+        ("Alias::MAX_DEPTH", Alias::MAX_DEPTH.to_string()),
+        ("Store::KEPT", Store::KEPT.to_string()),
+        ("Registry::STALE_AFTER", time(Registry::STALE_AFTER)),
+        ("Registry::EXPIRED_AFTER", time(Registry::EXPIRED_AFTER)),
+        ("Registry::QUARANTINE", time(Registry::QUARANTINE)),
+        ("Registry::LONGEST_QUARANTINE", time(Registry::LONGEST_QUARANTINE)),
+        ("Registry::ROLLBACKS_PER_HOUR", Registry::ROLLBACKS_PER_HOUR.to_string()),
+        ("Registry::MAX_STEP", Registry::MAX_STEP.to_string()),
+        ("Poller::INTERVAL", time(Poller::INTERVAL)),
+        ("Poller::SPREAD", format!("{} %", Poller::SPREAD)),
+        ("Poller::LONGEST", time(Poller::LONGEST)),
+        ("Poller::SHORTEST", time(Poller::SHORTEST)),
+        ("Warming::DEADLINE", time(Warming::DEADLINE)),
+        ("Judge::ENOUGH", Judge::ENOUGH.to_string()),
+        ("Judge::WINDOW", time(Judge::WINDOW)),
+        ("Judge::POINTS", format!("{} points", Judge::POINTS)),
+        ("Judge::TIMES", Judge::TIMES.to_string()),
+        ("Judge::SIGNIFICANCE", Judge::SIGNIFICANCE.to_string()),
+        ("Judge::SLOW_WINDOWS", Judge::SLOW_WINDOWS.to_string()),
+        ("Judge::SHARED", Judge::SHARED.to_string()),
         ("World::LASTING", time(World::LASTING)),
         ("World::SLO", time(World::SLO)),
         ("World::DEADLINE", time(World::DEADLINE)),

@@ -50,7 +50,11 @@ fn entry(json: &Json, path: &Path) -> Result<ModelVersion, Violation> {
         Some(_) => return Err(Violation::new(Code::WrongType, path.then("mode"), "expected text")),
     };
     if !MODES.contains(&mode) {
-        return Err(Violation::new(Code::NotByTokens, path.then("mode"), "a kind of model that is not priced by tokens"));
+        return Err(Violation::new(
+            Code::NotByTokens,
+            path.then("mode"),
+            "a kind of model that is not priced by tokens",
+        ));
     }
     let (input, output) = (tokens(entry, "max_input_tokens", path)?, tokens(entry, "max_output_tokens", path)?);
     let mut version = ModelVersion::new(State::Live).capabilities(capabilities(entry, mode));

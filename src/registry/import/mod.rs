@@ -11,11 +11,11 @@ mod models_dev;
 pub use litellm::litellm;
 pub use models_dev::models_dev;
 
-use super::catalog::{Catalog, ModelVersion};
-use super::violation::{Code, Path, Severity, Violation};
 use super::Pricing;
+use super::catalog::{Catalog, ModelVersion};
 use super::fields::decimal;
 use super::json::Json;
+use super::violation::{Code, Path, Severity, Violation};
 use crate::facts::Price;
 use std::collections::BTreeMap;
 
@@ -88,17 +88,14 @@ fn split(name: &str) -> (String, String) {
 fn object<'j>(json: &'j Json, path: &Path) -> Result<&'j BTreeMap<Box<str>, Json>, Violation> {
     match json {
         Json::Object(members) => Ok(members),
-        other => Err(Violation::new(Code::WrongType, path.clone(), format!("expected an object, found {}", other.kind()))),
+        other => {
+            Err(Violation::new(Code::WrongType, path.clone(), format!("expected an object, found {}", other.kind())))
+        }
     }
 }
 
 /// A number times 10^`power`; none where it is missing or null.
-fn number(
-    entry: &BTreeMap<Box<str>, Json>,
-    key: &str,
-    power: i64,
-    path: &Path,
-) -> Result<Option<u64>, Violation> {
+fn number(entry: &BTreeMap<Box<str>, Json>, key: &str, power: i64, path: &Path) -> Result<Option<u64>, Violation> {
     match entry.get(key) {
         None | Some(Json::Null) => Ok(None),
         Some(json) => match decimal(json, power) {

@@ -137,7 +137,8 @@ impl Store {
                 continue;
             }
             let name = snapshot_name(generation);
-            let record = self.read("snapshot", &name).and_then(|json| Record::from_json(&json).map_err(|e| e.to_string()));
+            let record =
+                self.read("snapshot", &name).and_then(|json| Record::from_json(&json).map_err(|e| e.to_string()));
             match record {
                 Ok(record) if record.generation() != generation => {
                     found.tried.push(Tried::failed(name, "it is of another generation than its name"));
@@ -238,7 +239,8 @@ impl Store {
 
     /// Removes snapshots that are in nobody's history, and what a crash left behind. Returns how many.
     pub(super) fn sweep(&mut self, history: &[Record]) -> usize {
-        let kept: BTreeSet<_> = history.iter().map(Record::generation).chain(self.pointers.0).chain(self.pointers.1).collect();
+        let kept: BTreeSet<_> =
+            history.iter().map(Record::generation).chain(self.pointers.0).chain(self.pointers.1).collect();
         let superfluous = |name: &&String| {
             name.starts_with(TEMPORARY) || generation_of(name).is_some_and(|generation| !kept.contains(&generation))
         };

@@ -14,7 +14,8 @@ fn publishes() -> u64 {
 /// A catalogue in which everything says `n`: the price, the window, the region.
 fn uniform(n: u64) -> Catalog {
     let version = ModelVersion::new(State::Live).context(100_000 + n).price(Price::pico(1_000_000 + n, 1_000_000));
-    let place = |id: &str| Placement::new("llama-70b@3", "acme", format!("r{n}"), id.to_owned()).residency(["eu", "us"]);
+    let place =
+        |id: &str| Placement::new("llama-70b@3", "acme", format!("r{n}"), id.to_owned()).residency(["eu", "us"]);
     catalog()
         .version("llama-70b", "3", version)
         .placement("eu-3", place("eu-a"))
@@ -26,7 +27,8 @@ fn uniform(n: u64) -> Catalog {
 fn readers_see_whole_generations_in_order() {
     let registry = registry();
     registry.publish(&Publication::from(uniform(0)).force("start"), at(0)).unwrap();
-    let (done, taken, refused, read) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (done, taken, refused, read) =
+        (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let total = publishes();
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..4)
@@ -39,7 +41,9 @@ fn readers_see_whole_generations_in_order() {
                         let publication = match rng.below(4) {
                             0 => Publication::from(next.alias("chat", Alias::to("nobody"))),
                             1 => Publication::from(next).expect_generation(rng.below(3) as u64),
-                            2 => Publication::from(next.alias("all", Alias::split([("llama-70b@3", 9_999)]))).force("x"),
+                            2 => {
+                                Publication::from(next.alias("all", Alias::split([("llama-70b@3", 9_999)]))).force("x")
+                            }
                             _ => Publication::from(next).force("x"),
                         };
                         let counter = if registry.publish(&publication, at(0)).is_ok() { taken } else { refused };
@@ -58,7 +62,11 @@ fn readers_see_whole_generations_in_order() {
                     assert_eq!(found.facts().pricing().at(1).unwrap().input(), 1_000_000 + n, "mixed");
                     assert_eq!(found.placements().len(), 2);
                     for place in found.placements() {
-                        assert_eq!(place.placement().region().strip_prefix('r').and_then(|r| r.parse().ok()), Some(n), "mixed");
+                        assert_eq!(
+                            place.placement().region().strip_prefix('r').and_then(|r| r.parse().ok()),
+                            Some(n),
+                            "mixed"
+                        );
                     }
                     let generation = found.view().generation();
                     assert!(generation >= last, "{generation} after {last}");

@@ -13,7 +13,11 @@ pub(super) fn at(seconds: u64) -> SystemTime {
 /// Two versions of a large model, of which the newer has a twentieth, and a small one that stands in.
 pub(super) fn catalog() -> Catalog {
     let large = |state| {
-        ModelVersion::new(state).context(131_072).output(8_192).price(Price::pico(590_000, 790_000)).capabilities(Capabilities::TOOLS)
+        ModelVersion::new(state)
+            .context(131_072)
+            .output(8_192)
+            .price(Price::pico(590_000, 790_000))
+            .capabilities(Capabilities::TOOLS)
     };
     let small = ModelVersion::new(State::Live).context(32_768).price(Price::pico(50_000, 80_000));
     Catalog::new()

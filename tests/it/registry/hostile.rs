@@ -48,18 +48,38 @@ fn each_wrong_document_has_its_code_and_its_place() {
         (version(r#", "context": 100, "output": 101"#), Code::InconsistentLimits, format!("{here}/output")),
         (version(r#", "price": [{"input": -1, "output": 0}]"#), Code::Negative, format!("{here}/price/0/input")),
         (version(r#", "price": [{"input": 1000000000001, "output": 0}]"#), Code::OutOfRange, format!("{here}/price")),
-        (version(r#", "price": [{"input": 18446744073709551616, "output": 0}]"#), Code::OutOfRange, format!("{here}/price/0/input")),
+        (
+            version(r#", "price": [{"input": 18446744073709551616, "output": 0}]"#),
+            Code::OutOfRange,
+            format!("{here}/price/0/input"),
+        ),
         (version(r#", "price": [{"input": 1}]"#), Code::Missing, format!("{here}/price/0/output")),
         (version(r#", "price": []"#), Code::UnorderedTiers, format!("{here}/price")),
-        (version(r#", "price": [{"above": 5, "input": 1, "output": 1}]"#), Code::UnorderedTiers, format!("{here}/price")),
+        (
+            version(r#", "price": [{"above": 5, "input": 1, "output": 1}]"#),
+            Code::UnorderedTiers,
+            format!("{here}/price"),
+        ),
         (version(r#", "sunset_ms": 5"#), Code::NotDeprecated, here.to_owned()),
         (version(r#", "revision": "a b""#), Code::InvalidId, format!("{here}/revision")),
-        (r#"{"models": {"m": {"versions": {"1": {"state": "alive"}}}}}"#.to_owned(), Code::UnknownValue, format!("{here}/state")),
+        (
+            r#"{"models": {"m": {"versions": {"1": {"state": "alive"}}}}}"#.to_owned(),
+            Code::UnknownValue,
+            format!("{here}/state"),
+        ),
         (r#"{"models": {"m": {"versions": {"1": {}}}}}"#.to_owned(), Code::Missing, format!("{here}/state")),
         (r#"{"aliases": {"a": {"targets": []}}}"#.to_owned(), Code::SplitSum, "/aliases/a/targets".to_owned()),
         (r#"{"aliases": {"a": {}}}"#.to_owned(), Code::Missing, "/aliases/a/targets".to_owned()),
-        (r#"{"aliases": {"a": {"targets": [{"to": "a"}], "sticky": "glue"}}}"#.to_owned(), Code::UnknownValue, "/aliases/a/sticky".to_owned()),
-        (r#"{"put": {}, "remove": {"aliases": ["nobody"]}}"#.to_owned(), Code::NotFound, "/remove/aliases/nobody".to_owned()),
+        (
+            r#"{"aliases": {"a": {"targets": [{"to": "a"}], "sticky": "glue"}}}"#.to_owned(),
+            Code::UnknownValue,
+            "/aliases/a/sticky".to_owned(),
+        ),
+        (
+            r#"{"put": {}, "remove": {"aliases": ["nobody"]}}"#.to_owned(),
+            Code::NotFound,
+            "/remove/aliases/nobody".to_owned(),
+        ),
         (r#"{"put": {"models": 1}}"#.to_owned(), Code::WrongType, "/put/models".to_owned()),
         (deep, Code::TooDeep, format!("/models{}", "/0".repeat(31))),
     ] {
@@ -89,7 +109,9 @@ fn a_byte_too_many_is_too_many() {
 
 #[test]
 fn names_are_plain_and_endpoints_are_no_addresses() {
-    for name in ["", " ", "a b", "-a", "é", "a\u{202e}b", "a\u{200b}", "ｍ", "a\0", "a\n", "a\"b", "a\\b", &"x".repeat(129)] {
+    for name in
+        ["", " ", "a b", "-a", "é", "a\u{202e}b", "a\u{200b}", "ｍ", "a\0", "a\n", "a\"b", "a\\b", &"x".repeat(129)]
+    {
         let placement = Placement::new("llama-8b@1", "acme", "eu", "x");
         for (what, wrong) in [
             ("models", catalog().version(name, "1", ModelVersion::new(fallway::registry::State::Draft))),
@@ -129,10 +151,18 @@ fn references_lead_somewhere_and_never_in_circles() {
         (catalog().alias("a", Alias::to("b")).alias("b", Alias::to("a")), Code::AliasCycle, "/aliases/b"),
         (catalog().alias("a", Alias::to("chat").fallback(["a"])), Code::AliasCycle, "/aliases/a/fallback/0"),
         (catalog().alias("a", Alias::to("chat").fallback(["nobody"])), Code::UnknownTarget, "/aliases/a/fallback/0"),
-        (catalog().alias("a", Alias::to("chat").fallback(["small", "small"])), Code::DuplicateTarget, "/aliases/a/fallback/1"),
+        (
+            catalog().alias("a", Alias::to("chat").fallback(["small", "small"])),
+            Code::DuplicateTarget,
+            "/aliases/a/fallback/1",
+        ),
         (chain(5), Code::AliasTooDeep, "/aliases/a4"),
         (catalog().alias("a", Alias::to("nobody")), Code::UnknownTarget, "/aliases/a/targets/0"),
-        (catalog().alias("a", alias(&[("small", 5_000), ("small", 5_000)])), Code::DuplicateTarget, "/aliases/a/targets/1"),
+        (
+            catalog().alias("a", alias(&[("small", 5_000), ("small", 5_000)])),
+            Code::DuplicateTarget,
+            "/aliases/a/targets/1",
+        ),
         (catalog().alias("a", alias(&[("small", 9_999)])), Code::SplitSum, "/aliases/a/targets"),
         (catalog().alias("a", alias(&[("small", u32::MAX), ("chat", 10_001)])), Code::SplitSum, "/aliases/a/targets"),
         (catalog().alias("llama-8b@1", Alias::to("chat")), Code::AmbiguousName, "/aliases/llama-8b@1"),
@@ -147,7 +177,11 @@ fn references_lead_somewhere_and_never_in_circles() {
             Code::NoPlacement,
             "/aliases/small/targets/0",
         ),
-        (catalog().placement("p", Placement::new("nobody@1", "a", "b", "c")), Code::UnknownVersion, "/placements/p/version"),
+        (
+            catalog().placement("p", Placement::new("nobody@1", "a", "b", "c")),
+            Code::UnknownVersion,
+            "/placements/p/version",
+        ),
         (
             catalog().placement("twin", Placement::new("llama-8b@1", "acme", "eu-west", "eu-c")),
             Code::DuplicatePlacement,
@@ -195,7 +229,14 @@ fn what_is_written_is_read_back_as_it_was_and_has_one_identity() {
                 .price(Pricing::flat(Price::pico(0, 7)).above(200_000, Price::pico(1, 8)))
                 .revision("sha256:abc"),
         )
-        .placement("q", Placement::new("m@2", "a", "b", "c").quota(Some(60), Some(1_000)).weight(0).priority(3).price(Price::pico(1, 1)))
+        .placement(
+            "q",
+            Placement::new("m@2", "a", "b", "c")
+                .quota(Some(60), Some(1_000))
+                .weight(0)
+                .priority(3)
+                .price(Price::pico(1, 1)),
+        )
         .alias("s", Alias::split([("small", 10_000), ("chat", 0)]).sticky(Sticky::Tenant).fallback(["chat"]));
     assert_eq!(rich.check(), []);
     let bytes = rich.to_bytes();

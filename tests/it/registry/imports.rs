@@ -43,7 +43,10 @@ fn five_prices_of_litellm_are_those_that_its_lines_say() {
             "gemini-2.5-pro",
             "gemini-2.5-pro@listed",
             200_001,
-            ["\"input_cost_per_token_above_200k_tokens\": 2.5e-06,", "\"output_cost_per_token_above_200k_tokens\": 1.5e-05,"],
+            [
+                "\"input_cost_per_token_above_200k_tokens\": 2.5e-06,",
+                "\"output_cost_per_token_above_200k_tokens\": 1.5e-05,",
+            ],
             2_500_000,
             15_000_000,
         ),
@@ -82,7 +85,8 @@ fn five_prices_of_models_dev_are_those_that_its_lines_say() {
         ("google", "gemini-2.5-pro", 200_000, ["\"input\": 1.25,", "\"output\": 10.0,"], 1_250_000, 10_000_000),
         ("groq", "llama-3.3-70b-versatile", 1, ["\"input\": 0.59,", "\"output\": 0.79\n"], 590_000, 790_000),
     ] {
-        let entry = part(part(MODELS_DEV, &format!("\n \"{provider}\": {{"), "\n }"), &format!("\"{model}\": {{"), "\n   }");
+        let entry =
+            part(part(MODELS_DEV, &format!("\n \"{provider}\": {{"), "\n }"), &format!("\"{model}\": {{"), "\n   }");
         lines.iter().for_each(|line| assert!(entry.contains(line), "{model}: {line} in {entry}"));
         let version = format!("{provider}/{model}@listed");
         assert_eq!(price(&import, &version, tokens), Some(Price::pico(input, output)), "{model}");

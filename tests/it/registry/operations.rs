@@ -3,14 +3,18 @@
 use super::fixtures::{at, catalog, codes, publish, registry, variant};
 use fallway::facts::Price;
 use fallway::registry::{
-    Alias, Catalog, Code, Freshness, Keys, ModelVersion, Patch, Placement, Pricing, Publication, Registry, ResolveError,
-    State,
+    Alias, Catalog, Code, Freshness, Keys, ModelVersion, Patch, Placement, Pricing, Publication, Registry,
+    ResolveError, State,
 };
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 fn small(context: u64, price: u64) -> Catalog {
-    catalog().version("llama-8b", "1", ModelVersion::new(State::Live).context(context).price(Price::pico(price, 80_000)))
+    catalog().version(
+        "llama-8b",
+        "1",
+        ModelVersion::new(State::Live).context(context).price(Price::pico(price, 80_000)),
+    )
 }
 
 fn patched(patch: Patch) -> Publication {
@@ -53,15 +57,18 @@ fn a_change_that_is_likelier_a_mistake_needs_force() {
 
 #[test]
 fn a_change_below_the_guards_passes() {
-    for (n, publication) in [
-        Publication::from(small(32_768, 499_999)),
-        Publication::from(small(32_768, 5_001)),
-        Publication::from(small(16_385, 50_000)),
-        Publication::from(small(32_768, 50_000).version("llama-8b", "1", ModelVersion::new(State::Live))),
-        patched(Patch::new().put(Catalog::new().placement("eu-3", Placement::new("llama-70b@3", "b", "eu-1", "e").residency(["eu"])))),
-    ]
-    .into_iter()
-    .enumerate()
+    for (n, publication) in
+        [
+            Publication::from(small(32_768, 499_999)),
+            Publication::from(small(32_768, 5_001)),
+            Publication::from(small(16_385, 50_000)),
+            Publication::from(small(32_768, 50_000).version("llama-8b", "1", ModelVersion::new(State::Live))),
+            patched(Patch::new().put(
+                Catalog::new().placement("eu-3", Placement::new("llama-70b@3", "b", "eu-1", "e").residency(["eu"])),
+            )),
+        ]
+        .into_iter()
+        .enumerate()
     {
         let ack = registry().publish(&publication, at(1));
         assert_eq!(ack.as_ref().map(|ack| ack.generation()), Ok(2), "{n}");
@@ -131,7 +138,9 @@ fn states_follow_the_rollout() {
     assert_eq!(state("llama-70b@4"), State::Canary);
     registry.promote("chat", "llama-70b@4", at(3)).unwrap();
     assert_eq!((state("llama-70b@4"), state("llama-70b@3")), (State::Live, State::Live));
-    for (alias, version, share) in [("nobody", "llama-70b@4", 1), ("chat", "llama-70b@9", 1), ("chat", "llama-70b@4", 10_001)] {
+    for (alias, version, share) in
+        [("nobody", "llama-70b@4", 1), ("chat", "llama-70b@9", 1), ("chat", "llama-70b@4", 10_001)]
+    {
         assert!(registry.set_canary(alias, version, share, at(4)).is_err(), "{alias} {version} {share}");
     }
     let refused = registry.set_canary("chat", "llama-70b@4", 0, at(4)).unwrap_err();
@@ -141,7 +150,8 @@ fn states_follow_the_rollout() {
 #[test]
 fn shares_of_the_others_keep_their_proportions_and_the_sum() {
     let registry = registry();
-    let three = Alias::split([("llama-70b@3", 3_333), ("llama-70b@4", 3_333), ("llama-8b@1", 3_334)]).fallback(["small"]);
+    let three =
+        Alias::split([("llama-70b@3", 3_333), ("llama-70b@4", 3_333), ("llama-8b@1", 3_334)]).fallback(["small"]);
     publish(&registry, catalog().alias("chat", three)).unwrap();
     for share in [0, 1, 777, 5_000, 9_999] {
         registry.set_canary("chat", "llama-70b@4", share, at(1)).unwrap();

@@ -81,7 +81,9 @@ fn windows(judge: &mut Judge, first: u64, times: &[u64], many: u32) -> Verdict {
 
 #[test]
 fn three_slow_windows_in_a_row_are_slow() {
-    assert!(matches!(windows(&mut Judge::new(), 0, &[400, 400, 400], 60), Verdict::Slow(e) if e.p95.unwrap().0 == Duration::from_millis(400)));
+    assert!(
+        matches!(windows(&mut Judge::new(), 0, &[400, 400, 400], 60), Verdict::Slow(e) if e.p95.unwrap().0 == Duration::from_millis(400))
+    );
     assert!(matches!(windows(&mut Judge::new(), 0, &[400, 400], 60), Verdict::Sound(_)));
     assert!(matches!(windows(&mut Judge::new(), 0, &[399, 399, 399], 60), Verdict::Sound(_)), "below twice");
     assert!(matches!(windows(&mut Judge::new(), 0, &[900, 900, 200, 900, 900], 60), Verdict::Sound(_)), "not in a row");
@@ -151,7 +153,10 @@ fn a_bad_version_is_withdrawn_and_stays_out_for_longer_each_time() {
     let mut now = 0;
     for minutes in [10, 20, 40, 80] {
         roll_back(&registry, now).unwrap();
-        assert_eq!(registry.view().snapshot().catalog().aliases()["chat"].targets(), [("llama-70b@3".to_owned(), 10_000)]);
+        assert_eq!(
+            registry.view().snapshot().catalog().aliases()["chat"].targets(),
+            [("llama-70b@3".to_owned(), 10_000)]
+        );
         assert!(registry.history().last().unwrap().cause().starts_with("roll back llama-70b@4 of chat: it fails"));
         drop(registry);
         registry = on(&disk);
@@ -197,7 +202,9 @@ fn after_three_within_an_hour_rollouts_freeze_until_somebody_thaws_them() {
     registry = on(&disk);
     assert!(registry.status(at(3)).frozen, "across restarts");
     assert_eq!(roll_back(&registry, 3), Err(Code::Frozen));
-    for refused in [registry.promote("chat", "llama-70b@4", at(4)), registry.set_canary("chat", "llama-70b@4", 5, at(4))] {
+    for refused in
+        [registry.promote("chat", "llama-70b@4", at(4)), registry.set_canary("chat", "llama-70b@4", 5, at(4))]
+    {
         assert!(refused.unwrap_err().has(Code::Frozen));
     }
     registry.set_canary("chat", "llama-70b@4", 0, at(4)).expect("back is open");
@@ -212,6 +219,8 @@ fn the_last_version_of_an_alias_is_not_rolled_back() {
     registry.promote("chat", "llama-70b@4", at(0)).unwrap();
     let before = registry.view().generation();
     assert_eq!(roll_back(&registry, 1), Err(Code::SplitSum));
+    let stranger = registry.roll_back_version("chat", "llama-8b@1", "", at(1)).unwrap_err();
+    assert!(stranger.has(Code::NotFound));
     registry.rollback(None, at(2)).unwrap();
     registry.quarantine("llama-70b@3", at(2)).unwrap();
     assert_eq!(roll_back(&registry, 3), Err(Code::QuarantineEmpties));

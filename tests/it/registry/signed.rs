@@ -49,7 +49,10 @@ fn only_what_is_signed_by_a_trusted_key_in_time_is_taken() {
         (text.replace("50002", "50003"), Code::BadSignature),
         (text.replace("\"serial\":8", "\"serial\":9"), Code::BadSignature),
         (text.replace("\"key\":\"ci\"", "\"key\":\"old\""), Code::BadSignature),
-        (text.replace(&format!("\"expires_ms\":{}", good.expires_ms().unwrap()), "\"expires_ms\":9999999999999"), Code::BadSignature),
+        (
+            text.replace(&format!("\"expires_ms\":{}", good.expires_ms().unwrap()), "\"expires_ms\":9999999999999"),
+            Code::BadSignature,
+        ),
         (text.replace("\"serial\":8,", ""), Code::Missing),
     ] {
         assert_ne!(document, text);

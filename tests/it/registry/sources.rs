@@ -3,7 +3,7 @@
 use super::fixtures::{at, catalog, publish, registry, served, variant};
 use fallway::registry::source::{Answer, Fetch, Fetched, Http, HttpGet, InMemory, Pointer, Shared, SharedStore};
 use fallway::registry::store::{Fs, Memory};
-use fallway::registry::{Code, Envelope, Freshness, Keys, Nack, Poller, Polled, Registry};
+use fallway::registry::{Code, Envelope, Freshness, Keys, Nack, Polled, Poller, Registry};
 use fallway::time::Instant;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -53,7 +53,9 @@ fn what_sticks_is_what_the_alias_says() {
         let other = Facts::model("chat").session("other").tenant("t");
         let buckets = |facts: &Facts| -> Vec<_> {
             let seeds = 0..20;
-            seeds.map(|seed| registry.resolve("chat", Keys::of(facts, seed)).unwrap().provenance(at(0)).bucket).collect()
+            seeds
+                .map(|seed| registry.resolve("chat", Keys::of(facts, seed)).unwrap().provenance(at(0)).bucket)
+                .collect()
         };
         (buckets(&facts), buckets(&other))
     };
@@ -145,6 +147,10 @@ fn what_is_not_warm_joins_with_nothing_and_all_cold_is_better_than_nobody() {
     };
     assert_eq!(weights("llama-70b@3"), [0, 100]);
     assert_eq!(weights("small"), [100], "nothing else is there");
+    let next = Catalog::new().alias("other", Alias::to("small"));
+    let next = Publication::from(fallway::registry::Patch::new().put(next));
+    registry.publish(&next, at(1)).unwrap();
+    assert_eq!(weights("llama-70b@3"), [0, 100], "another publication warms nothing");
     registry.warmed("eu-3");
     assert_eq!(weights("llama-70b@3"), [100, 100]);
 }

@@ -130,7 +130,10 @@ fn the_order_is_current_previous_newest_bootstrap_compiled_in() {
         .open(at(0));
     assert!(begun.view().snapshot().catalog().find("last@1").is_some());
     let told: Vec<_> = begun.status(at(0)).tried.iter().map(ToString::to_string).collect();
-    assert_eq!(told, ["bootstrap: refused: /models wrong_type: expected an object, found a number", "compiled in: used"]);
+    assert_eq!(
+        told,
+        ["bootstrap: refused: /models wrong_type: expected an object, found a number", "compiled in: used"]
+    );
     let nothing = Registry::builder().compiled_in(b"").open(at(0));
     assert_eq!((nothing.view().source(), nothing.view().generation()), (Source::Nothing, 0));
     assert_eq!(nothing.status(at(0)).tried[0].to_string(), "compiled in: refused: / empty: an empty document");
