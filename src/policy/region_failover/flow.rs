@@ -15,13 +15,12 @@ pub(super) fn factor(spill: Spill) -> Option<u64> {
 /// What every region may take: by its health, and no more than its phase allows.
 pub(super) fn offer(rows: &mut [RegionRow], factor: Option<u64>, rules: &RegionRules, now: Instant) {
     for row in rows.iter_mut().filter(|row| row.capacity > 0) {
-        let health = row.health();
         let offer = match factor {
             Some(factor) => row.open / row.capacity * factor / 1000,
-            None => 1000 * u64::from(health >= rules.down && row.open > 0),
+            None => 1000 * u64::from(row.health() >= rules.down && row.open > 0),
         };
         row.offer = offer.min(MOST) as u16;
-        row.state = row.before.next(health, row.offer, rules, now);
+        row.state = row.before.next(row.health(), row.offer, rules, now);
         row.allowed = match row.state.phase {
             RegionPhase::Up => row.offer,
             _ => row.offer.min(row.state.cap(rules, now)),
@@ -56,8 +55,12 @@ pub(super) fn fall(rows: &mut [RegionRow]) {
         }
         let takes = (all / capacity).min(left);
         left -= takes;
+        // Each its part of the sum so far: what is lost by rounding goes to no region in particular.
+        let (mut weights, mut given) = (0, 0);
         for row in rank {
-            row.wish = (u128::from(takes) * u128::from(weight(row)) / u128::from(all)) as u16;
+            weights += weight(row);
+            let so_far = (u128::from(takes) * u128::from(weights) / u128::from(all)) as u16;
+            (row.wish, given) = (so_far - given, so_far);
         }
     }
     if left == 0 {
@@ -67,8 +70,11 @@ pub(super) fn fall(rows: &mut [RegionRow]) {
     if total == 0 {
         return;
     }
+    let (mut wishes, mut given) = (0, 0);
     for row in rows.iter_mut() {
-        row.wish = (u64::from(row.wish) * 1000 / total) as u16;
+        wishes += u64::from(row.wish);
+        let so_far = (wishes * 1000 / total) as u16;
+        (row.wish, given) = (so_far - given, so_far);
     }
     round(rows);
 }
