@@ -188,14 +188,14 @@ impl Slate<'_> {
     }
 
     /// Runs another policy on this slate and contains its panic: then the candidates of the current tier that were
-    /// not rejected until then stand in the order of the fleet, and the result is `false`.
+    /// not rejected until then stand in the order of the fleet, behind whom they were set aside for, and the result is `false`.
     pub fn plan_with(&mut self, policy: &(impl RoutingPolicy + ?Sized), cx: &PlanContext<'_>) -> bool {
         let whole = catch_unwind(AssertUnwindSafe(|| policy.plan(cx, self))).is_ok();
         if !whole {
             self.sheet.policy_panicked = true;
             for index in self.range() {
-                let Entry { seat, tier, known, rejected, .. } = self.sheet.entries[index];
-                let mut entry = Entry { known, cost: u64::from(seat), ..Entry::new(seat, tier) };
+                let Entry { seat, tier, known, aside, rejected, .. } = self.sheet.entries[index];
+                let mut entry = Entry { known, aside, cost: u64::from(seat), ..Entry::new(seat, tier) };
                 if let Some(finding) = self.sheet.findings.iter().find(|finding| finding.index == index) {
                     finding.apply(&mut entry);
                 }
