@@ -87,6 +87,14 @@ impl<P: RoutingPolicy> RoutingPolicy for RegionFailover<P> {
 
     fn check(&self, check: &mut Check<'_>) {
         self.config.check(check);
+        let mut inside: Option<&dyn RoutingPolicy> = Some(&self.inner);
+        while let Some(policy) = inside {
+            if policy.name() == "fail_safe" {
+                // It opens tiers that nothing here has looked at: they would not be held to the residency set.
+                check.error(self.name(), "fail_safe stands inside of it; it belongs around it");
+            }
+            inside = policy.inner();
+        }
         self.inner.check(check);
     }
 }
