@@ -72,6 +72,8 @@ pub(crate) struct RegionRow {
     pub(crate) state: RegionState,
     /// Of all its backends that may serve the request.
     pub(crate) capacity: u64,
+    /// Of its backends that others than this request may use: their health was not looked at.
+    pub(crate) unseen: u64,
     /// Of what is healthy, in thousandths of the capacity's unit.
     pub(crate) healthy: u64,
     /// Of what is healthy and not refused by quotas and the like.
@@ -101,6 +103,7 @@ impl RegionRow {
             before: state,
             state,
             capacity: 0,
+            unseen: 0,
             healthy: 0,
             open: 0,
             in_flight: None,
@@ -122,6 +125,15 @@ impl RegionRow {
     /// Its health, in thousandths.
     pub(crate) const fn health(&self) -> u16 {
         share(self.healthy, self.capacity)
+    }
+
+    /// The health that its way out and back is judged by, in thousandths. A request that may use a few of its backends
+    /// does not take the region out for all: what it did not look at counts as well, and proves nothing once it is down.
+    pub(crate) const fn verdict(&self) -> u16 {
+        match self.before.phase {
+            RegionPhase::Down { .. } => self.health(),
+            _ => share(self.healthy + self.unseen * 1000, self.capacity + self.unseen),
+        }
     }
 
     /// Whether it is filled to `ceiling` thousandths, to the nearest call, and one at least.

@@ -259,7 +259,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         for row in record.sheet.regions.iter().filter(|row| row.before != row.state) {
             let model = record.sheet.tiers[usize::from(row.tier)].model;
             let gate = generation.fleet.pool(model).gate(row.region);
-            let health = row.health();
+            let health = row.verdict();
             let change = gate.and_then(|gate| gate.observe(health, row.offer, rules, now));
             if let Some((from, to)) = change.filter(|_| self.shared.is_watched()) {
                 let region = &*record.roster.regions[usize::from(row.region)].name;

@@ -20,7 +20,7 @@ pub(super) fn offer(rows: &mut [RegionRow], factor: Option<u64>, rules: &RegionR
             None => 1000 * u64::from(row.health() >= rules.down && row.open > 0),
         };
         row.offer = offer.min(MOST) as u16;
-        row.state = row.before.next(row.health(), row.offer, rules, now);
+        row.state = row.before.next(row.verdict(), row.offer, rules, now);
         row.allowed = match row.state.phase {
             RegionPhase::Up => row.offer,
             _ => row.offer.min(row.state.cap(rules, now)),

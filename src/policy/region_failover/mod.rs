@@ -132,6 +132,8 @@ impl<P: RoutingPolicy> RegionFailover<P> {
                     u32::MAX if standing.open > 0 => u64::MAX,
                     limit => u64::from(limit) * u64::from(standing.open),
                 });
+            } else if candidate.rejected() != Some(Reason::Drained) {
+                row.unseen += place.capacity;
             }
             if at == 0 {
                 look_at_load(row, candidate, regular);
