@@ -1,6 +1,7 @@
 //! Which region serves.
 
 mod by_hand;
+mod odd;
 mod residency;
 mod return_;
 mod room;
