@@ -13,6 +13,8 @@ use fallway::policy::{
     FailSafe, PolicyExt, Regions, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft,
     round_robin, sticky, weighted,
 };
+use fallway::signal::{LoadReport, LoadReports, Manual, Probes, Probing, SuccessRate};
+use fallway::time::Clock;
 use fallway::{CallOptions, Decision, Facts, Profile, Router};
 use rand::RngExt;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -48,8 +50,15 @@ static ALLOCATOR: Counting = Counting;
 
 const SIZES: [usize; 4] = [8, 64, 1_000, 10_000];
 
-fn router(policy: impl RoutingPolicy + 'static, backends: usize) -> Router<str, ()> {
+/// With `signals`, everything that can say something of a backend is connected and has said that all is well.
+fn router(policy: impl RoutingPolicy + 'static, signals: bool, backends: usize) -> Router<str, ()> {
     let mut builder = Router::<str, ()>::builder(policy);
+    let probes = Arc::new(Probes::new(Probing::default()).expect("the default is valid"));
+    let reports = Arc::new(LoadReports::default());
+    if signals {
+        builder = builder.signal(SuccessRate::default()).signal(probes.clone());
+        builder = builder.load_reports(reports.clone()).signal(Manual::default());
+    }
     for index in 0..backends {
         let profile = Profile::new(format!("backend-{index}"))
             .model("llama-70b@3")
@@ -62,6 +71,11 @@ fn router(policy: impl RoutingPolicy + 'static, backends: usize) -> Router<str, 
     // Let every backend be known, as in a running service.
     for _ in 0..backends * 4 {
         drop(futures::executor::block_on(router.call("", options())));
+    }
+    for index in (0..backends).filter(|_| signals) {
+        let (id, now) = (router.backend_id(&format!("backend-{index}")).expect("it was added"), Clock.now());
+        (0..5).for_each(|_| probes.report(id, Ok(()), now));
+        reports.report(id, LoadReport::from_vllm("vllm:num_requests_waiting 3\nvllm:kv_cache_usage_perc 0.3"), now);
     }
     router
 }
@@ -209,7 +223,9 @@ fn main() {
     );
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     type Make = fn() -> Box<dyn RoutingPolicy>;
-    let policies: [(&str, Make); 11] = [
+    const WITHOUT: &str = "full stack";
+    const WITH: &str = "full stack, regions, signals";
+    let policies: [(&str, Make); 12] = [
         ("ordered", || ordered().boxed()),
         ("round_robin", || round_robin().boxed()),
         ("weighted", || weighted().boxed()),
@@ -218,14 +234,18 @@ fn main() {
         ("predicted_ttft", || predicted_ttft().boxed()),
         ("cheapest", || cheapest().boxed()),
         ("sticky", || sticky().boxed()),
-        ("full stack", || predicted_ttft().fail_safe(FailSafe::default()).boxed()),
+        (WITHOUT, || predicted_ttft().fail_safe(FailSafe::default()).boxed()),
         ("full stack, regions", || {
+            predicted_ttft().region_failover(Regions::new("eu").then("us")).fail_safe(FailSafe::default()).boxed()
+        }),
+        (WITH, || {
             predicted_ttft().region_failover(Regions::new("eu").then("us")).fail_safe(FailSafe::default()).boxed()
         }),
         ("full stack, boxed twice", || predicted_ttft().boxed().fail_safe(FailSafe::default()).boxed()),
     ];
     let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     let mut missed = Vec::new();
+    let mut without = f64::INFINITY;
     for (name, make) in policies.into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| name.contains(&**only)))
     {
         let options = options();
@@ -233,7 +253,7 @@ fn main() {
         let mut allocated = 0f64;
         let mut scaling = 0.0;
         for size in SIZES {
-            let router = router(make(), size);
+            let router = router(make(), name == WITH, size);
             let mut decisions = Decisions::new(&router, &options);
             costs.push(nanos(|| decisions.next()));
             allocated = allocated.max(allocations(|| decisions.next()));
@@ -248,9 +268,16 @@ fn main() {
             "| {name} | {:.0} | {:.0} | {:.0} | {:.0} | {times_floor:.1} | {growth:.2} | {scaling:.2} | {allocated:.3} | {:.0} |",
             costs[0], costs[1], costs[2], costs[3], explained[0]
         );
+        match name {
+            WITHOUT => without = costs[0],
+            WITH if costs[0] > without * 1.4 => {
+                missed.push(format!("{name}: {:.2} x the stack without them, promised 1.4", costs[0] / without));
+            }
+            _ => {}
+        }
         let limit = match name {
             "power_of_two" => 6.0,
-            _ if name.starts_with("full stack") => 20.0,
+            WITHOUT | "full stack, boxed twice" => 20.0,
             _ => f64::INFINITY,
         };
         for (what, bad) in [

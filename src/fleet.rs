@@ -3,6 +3,10 @@
 //! A [`Fleet`] never changes. An update builds the next one, which shares the [`Member`]s that stay, and publishes
 //! it by a single swap; a decision works in the generation that it loaded.
 
+mod pool;
+
+pub(crate) use pool::{Area, Pool};
+
 use crate::backend::BackendId;
 use crate::bug;
 use crate::decision::record::{Place, Region, RegionIndex, Roster};
@@ -10,12 +14,12 @@ use crate::facts::{Capabilities, Facts, Profile};
 use crate::limit::Gauge;
 use crate::recover::{Alarm, Ejection, Recovery, RegionGate, Ties};
 use crate::rng::hash_str;
-use crate::signal::{LatencyModel, LoadReports, Reading};
+use crate::signal::{LatencyModel, LoadReports, Queue};
 use crate::time::Instant;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The live state of one backend, shared by every generation that has it.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub(crate) struct Member {
     pub(crate) gauge: Gauge,
     pub(crate) recovery: Arc<Recovery>,
     pub(crate) latency: LatencyModel,
+    /// Its queue, where it reports that.
+    reported: OnceLock<Arc<Queue>>,
     /// When the lease of the canary that is out expires.
     canary_until: AtomicU64,
     /// How long it is left alone without calls before a canary looks after it, in nanoseconds.
@@ -49,6 +55,17 @@ impl Crowd {
         Self { reports, usual: AtomicU64::new(0) }
     }
 
+    /// The backends are these from now on.
+    pub(crate) fn follow(&self, fleet: &Fleet) {
+        let Some(reports) = &self.reports else { return };
+        for Berth { member, .. } in &fleet.berths {
+            if let Some(queue) = reports.queue(member.id) {
+                // Stays with the backend.
+                let _ = member.reported.set(queue);
+            }
+        }
+    }
+
     /// A request is sent.
     pub(crate) fn note(&self, tokens: u64) {
         if self.reports.is_some() {
@@ -63,16 +80,9 @@ impl Crowd {
     /// nothing.
     #[inline]
     pub(crate) fn waiting(&self, member: &Member, now: Instant) -> u64 {
-        match &self.reports {
-            Some(reports) => self.reported(reports, member, now),
-            None => 0,
-        }
-    }
-
-    fn reported(&self, reports: &LoadReports, member: &Member, now: Instant) -> u64 {
-        let Reading::Fresh { value, .. } = reports.load(member.id, now) else { return 0 };
-        let others = value.waiting.unwrap_or(0).saturating_sub(member.gauge.waiting_calls().into());
-        others.saturating_mul(self.usual.load(Ordering::Relaxed))
+        let Some(reported) = member.reported.get() else { return 0 };
+        let waiting = reported.waiting(now, LoadReports::STALE_AFTER);
+        waiting.saturating_sub(member.gauge.waiting_calls().into()).saturating_mul(self.usual.load(Ordering::Relaxed))
     }
 }
 
@@ -96,6 +106,8 @@ pub(crate) struct Berth {
     pub(crate) context_window: u64,
     pub(crate) region: RegionIndex,
     pub(crate) drained: bool,
+    /// The policy serves no request in its region.
+    pub(crate) barred: bool,
     /// The profile restricts tenants; look there.
     pub(crate) picky: bool,
 }
@@ -113,44 +125,6 @@ pub(crate) struct Fleet {
     pub(crate) evacuated: BTreeSet<String>,
 }
 
-/// The backends of one model (or one version of it).
-#[derive(Debug)]
-pub(crate) struct Pool {
-    /// Seats in the order of the fleet.
-    pub(crate) seats: Vec<u32>,
-    /// The smallest context window.
-    pub(crate) least_window: u64,
-    /// Some backend is drained or chooses its tenants.
-    pub(crate) selective: bool,
-    /// Seats around a ring by the hash of their names. The order is unrelated to how a host lists its backends,
-    /// and stays when others come and go.
-    ring: Ring,
-    /// The same by region, for requests that are bound to some.
-    regions: Vec<(RegionIndex, Ring)>,
-    /// How each region is for this model.
-    gates: Vec<(RegionIndex, Arc<RegionGate>)>,
-    turns: Turns,
-}
-
-/// Alone on its cache line: threads that decide under a policy that takes turns write it all the time.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Turns(AtomicU64);
-
-type Ring = Vec<(u64, u32)>;
-
-/// How many regions have a ring of their own. The others share the last; membership is checked per backend anyway.
-const RINGS: usize = 16;
-
-/// Where a window on a large pool begins.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Start {
-    /// At the first backend of the fleet.
-    First,
-    /// At this point of the ring.
-    At(u64),
-}
-
 impl Member {
     pub(crate) fn new(id: BackendId, alarm: &Arc<Alarm>, ejection: &Ejection) -> Self {
         Self::with(id, Recovery::new(id.slot(), alarm, ejection))
@@ -166,6 +140,7 @@ impl Member {
             gauge: Gauge::default(),
             recovery: Arc::new(recovery),
             latency: LatencyModel::default(),
+            reported: OnceLock::new(),
             canary_until: AtomicU64::new(0),
             patience: AtomicU64::new(CANARY_INTERVAL.0),
             gap: AtomicU64::new(0),
@@ -220,9 +195,10 @@ impl Fleet {
         signals: Vec<&'static str>,
         members: impl IntoIterator<Item = (Arc<Profile>, Arc<Member>, Arc<Ties>)>,
         evacuated: BTreeSet<String>,
+        allowed: impl Fn(Option<&str>) -> bool,
         mut gate: impl FnMut(Option<&str>, &str) -> Arc<RegionGate>,
     ) -> Self {
-        let mut regions = vec![Region { name: "".into(), hash: hash_str("") }];
+        let mut regions = vec![Region { name: "".into(), hash: hash_str(""), allowed: allowed(None) }];
         let mut seats = Vec::new();
         let mut berths = Vec::new();
         let mut places = Vec::new();
@@ -231,7 +207,7 @@ impl Fleet {
             let region = match regions.iter().position(|region| *region.name == *name) {
                 Some(index) => index,
                 None => {
-                    regions.push(Region { name: name.into(), hash: hash_str(name) });
+                    regions.push(Region { name: name.into(), hash: hash_str(name), allowed: allowed(Some(name)) });
                     regions.len() - 1
                 }
             };
@@ -247,6 +223,7 @@ impl Fleet {
                 capabilities: profile.capabilities,
                 context_window: profile.context_window.unwrap_or(u64::MAX),
                 region,
+                barred: !regions[usize::from(region)].allowed,
                 drained: profile.drained || evacuated.contains(name),
                 picky: !profile.tenants.is_empty(),
             });
@@ -283,8 +260,12 @@ impl Fleet {
                         if limited { profile.concurrency.unwrap_or(0).into() } else { weight }.max(1);
                 }
                 let region = places[seat].region;
-                if pool.gates.iter().all(|(known, _)| *known != region) {
-                    pool.gates.push((region, gate(model, &regions[usize::from(region)].name)));
+                match pool.areas.iter_mut().find(|area| area.region == region) {
+                    Some(area) => area.seats += 1,
+                    None => {
+                        let gate = gate(model, &regions[usize::from(region)].name);
+                        pool.areas.push(Area { region, seats: 1, gate });
+                    }
                 }
             }
         }
@@ -327,113 +308,14 @@ impl Fleet {
         self.roster.regions[1..].iter().any(|region| *region.name == *name)
     }
 
+    /// Whether the policy serves no request in some region of the pool.
+    pub(crate) fn bars(&self, pool: &Pool) -> bool {
+        pool.areas.iter().any(|area| !self.roster.regions[usize::from(area.region)].allowed)
+    }
+
     /// Whether the request may be served in this region.
     pub(crate) fn may_serve(&self, facts: &Facts, region: RegionIndex) -> bool {
-        !facts.has_residency() || (region > 0 && facts.allows_region(&self.roster.regions[usize::from(region)].name))
-    }
-}
-
-impl Pool {
-    fn new() -> Self {
-        Self {
-            seats: Vec::new(),
-            least_window: u64::MAX,
-            selective: false,
-            ring: Vec::new(),
-            regions: Vec::new(),
-            gates: Vec::new(),
-            turns: Turns::default(),
-        }
-    }
-
-    /// The regions in which it has a backend, and how they are.
-    pub(crate) fn gates(&self) -> &[(RegionIndex, Arc<RegionGate>)] {
-        &self.gates
-    }
-
-    /// The gate of a region.
-    pub(crate) fn gate(&self, region: RegionIndex) -> Option<&Arc<RegionGate>> {
-        self.gates.iter().find(|(known, _)| *known == region).map(|(_, gate)| gate)
-    }
-
-    /// Counts the requests that took their turn here.
-    pub(crate) const fn turns(&self) -> &AtomicU64 {
-        &self.turns.0
-    }
-
-    fn add(&mut self, (region, hash, seat): (RegionIndex, u64, u32), berth: &Berth) {
-        self.least_window = self.least_window.min(berth.context_window);
-        self.selective |= berth.drained || berth.picky;
-        self.seats.push(seat);
-        self.ring.push((hash, seat));
-        let full = self.regions.len() == RINGS;
-        match self.regions.iter_mut().find(|(index, _)| *index == region) {
-            Some((_, ring)) => ring.push((hash, seat)),
-            None if full => self.regions[RINGS - 1].1.push((hash, seat)),
-            None => self.regions.push((region, vec![(hash, seat)])),
-        }
-    }
-
-    fn sort(&mut self) {
-        self.ring.sort_unstable();
-        for (_, ring) in &mut self.regions {
-            ring.sort_unstable();
-        }
-    }
-
-    /// One full round through the seats of a large pool. Around the ring, regions that `allowed` excludes are left
-    /// out, and those that remain take turns in proportion to their size.
-    pub(crate) fn round(&self, start: Start, allowed: Option<impl Fn(RegionIndex) -> bool>) -> Round<'_> {
-        let Start::At(point) = start else { return Round::List(self.seats.iter()) };
-        let mut cursors = [Cursor { ring: &[], first: 0, taken: 0 }; RINGS];
-        let cursor = |ring: &'_ Ring| ring.partition_point(|(hash, _)| *hash < point);
-        match allowed {
-            None => cursors[0] = Cursor { ring: &self.ring, first: cursor(&self.ring), taken: 0 },
-            Some(allowed) => {
-                let shared = self.regions.len().saturating_sub(1);
-                let rings = self.regions.iter().enumerate();
-                let rings =
-                    rings.filter(|(at, (region, _))| allowed(*region) || (*at == shared && shared + 1 == RINGS));
-                for (slot, (_, (_, ring))) in cursors.iter_mut().zip(rings) {
-                    *slot = Cursor { ring, first: cursor(ring), taken: 0 };
-                }
-            }
-        }
-        Round::Rings(cursors)
-    }
-}
-
-/// See [`Pool::round`]. Lives on the stack for one decision over a large pool.
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant)]
-pub(crate) enum Round<'a> {
-    List(std::slice::Iter<'a, u32>),
-    Rings([Cursor<'a>; RINGS]),
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cursor<'a> {
-    ring: &'a [(u64, u32)],
-    first: usize,
-    taken: usize,
-}
-
-impl Iterator for Round<'_> {
-    type Item = u32;
-
-    fn next(&mut self) -> Option<u32> {
-        let cursors = match self {
-            Round::List(seats) => return seats.next().copied(),
-            Round::Rings(cursors) => cursors,
-        };
-        // Unused places are at the end and empty.
-        let cursor = cursors
-            .iter_mut()
-            .take_while(|cursor| !cursor.ring.is_empty())
-            .filter(|cursor| cursor.taken < cursor.ring.len())
-            .min_by(|a, b| (a.taken * b.ring.len()).cmp(&(b.taken * a.ring.len())))?;
-        let place = (cursor.first + cursor.taken) % cursor.ring.len();
-        cursor.taken += 1;
-        Some(cursor.ring[place].1)
+        let Region { name, allowed, .. } = &self.roster.regions[usize::from(region)];
+        *allowed && (!facts.has_residency() || (region > 0 && facts.allows_region(name)))
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Place {
 pub(crate) struct Region {
     pub(crate) name: Box<str>,
     pub(crate) hash: u64,
+    /// The policy serves requests there.
+    pub(crate) allowed: bool,
 }
 
 /// How loaded a backend was when it was looked at, as this router sees it.

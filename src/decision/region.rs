@@ -67,6 +67,9 @@ pub(crate) struct RegionRow {
     pub(crate) region: RegionIndex,
     /// Its place in the order of preference, 0 first; `None` where nothing may be served.
     pub(crate) rank: Option<u8>,
+    /// How many backends stand there, and how many of them are candidates.
+    pub(crate) seats: u32,
+    pub(crate) seen: u32,
     /// What was remembered of it, and what that becomes.
     pub(crate) before: RegionState,
     pub(crate) state: RegionState,
@@ -95,11 +98,13 @@ pub(crate) struct RegionRow {
 }
 
 impl RegionRow {
-    pub(crate) const fn new(tier: u8, region: RegionIndex, rank: Option<u8>, state: RegionState) -> Self {
+    pub(crate) const fn new(tier: u8, region: RegionIndex, rank: Option<u8>, state: RegionState, seats: u32) -> Self {
         Self {
             tier,
             region,
             rank,
+            seats,
+            seen: 0,
             before: state,
             state,
             capacity: 0,
@@ -129,11 +134,31 @@ impl RegionRow {
 
     /// The health that its way out and back is judged by, in thousandths. A request that may use a few of its backends
     /// does not take the region out for all: what it did not look at counts as well, and proves nothing once it is down.
-    pub(crate) const fn verdict(&self) -> u16 {
+    /// Where the candidates are a sample of the region, chance is in its favour.
+    pub(crate) fn verdict(&self) -> u16 {
         match self.before.phase {
             RegionPhase::Down { .. } => self.health(),
-            _ => share(self.healthy + self.unseen * 1000, self.capacity + self.unseen),
+            _ => {
+                let health = share(self.healthy + self.unseen * 1000, self.capacity + self.unseen);
+                (health + self.chance(health)).min(1000)
+            }
         }
+    }
+
+    /// How far the health of a sample lies from that of the region at most: a router draws many samples, and one that is
+    /// far off must not take the region out. Standard errors of a share, for draws that are not put back.
+    fn chance(&self, health: u16) -> u16 {
+        let (seats, seen, health) = (u64::from(self.seats), u64::from(self.seen), u64::from(health));
+        if seen >= seats || seen == 0 {
+            return 0;
+        }
+        let variance = health * (1000 - health) / seen * (seats - seen) / (seats - 1);
+        (STANDARD_ERRORS * variance.isqrt()) as u16
+    }
+
+    /// What the region has in all, if the candidates are like the others; in thousandths of the capacity's unit.
+    pub(crate) fn weight(&self) -> u128 {
+        u128::from(self.capacity) * u128::from(self.seats) * 1000 / u128::from(self.seen.max(1))
     }
 
     /// Whether it is filled to `ceiling` thousandths, to the nearest call, and one at least.
@@ -234,6 +259,8 @@ impl<'a> RegionView<'a> {
     }
 }
 
+/// Exceeded by one sample in some ten thousands.
+const STANDARD_ERRORS: u64 = 4;
 /// The share at which a region's return begins, in thousandths.
 pub(crate) const FIRST_SHARE: u64 = 100;
 /// A region that stays up for so long is forgiven one flap.

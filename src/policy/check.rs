@@ -21,6 +21,8 @@ impl PolicyError {
 #[derive(Debug)]
 pub struct Check<'a> {
     pub(crate) fleet: &'a Fleet,
+    /// The router was built before: its policy's names were held against a fleet then.
+    pub(crate) again: bool,
     pub(crate) errors: Vec<PolicyError>,
 }
 
@@ -30,13 +32,14 @@ impl Check<'_> {
         self.errors.push(PolicyError { policy, problem: problem.into() });
     }
 
-    /// Whether a backend serves this model (`name` or `name@version`).
+    /// Whether a backend serves this model (`name` or `name@version`). Always `true` in an update, for a model may lose its
+    /// last backend and gain another.
     pub fn has_model(&self, model: &str) -> bool {
-        self.fleet.model(model).is_some()
+        self.again || self.fleet.model(model).is_some()
     }
 
-    /// Whether a backend stands in this region.
+    /// Whether a backend stands in this region. Always `true` in an update, for a region may be scaled down to nothing.
     pub fn has_region(&self, region: &str) -> bool {
-        self.fleet.has_region(region)
+        self.again || self.fleet.has_region(region)
     }
 }

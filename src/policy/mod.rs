@@ -7,6 +7,7 @@ mod context;
 pub(crate) mod engine;
 mod fail_safe;
 mod least_loaded;
+mod look;
 mod ordered;
 mod policy_fn;
 mod power_of_two;
@@ -90,6 +91,13 @@ pub trait RoutingPolicy: fmt::Debug + Send + Sync {
         }
     }
 
+    /// Whether requests may be served in this region (`None`: by backends without one). A hard line, like the residency
+    /// set of a request, for everything that the router does: it is asked for each region when a fleet is built. A
+    /// wrapper allows no more than what it wraps.
+    fn allows_region(&self, region: Option<&str>) -> bool {
+        self.inner().is_none_or(|inner| inner.allows_region(region))
+    }
+
     /// Finds mistakes in its configuration, given a fleet. A wrapper passes the call on.
     fn check(&self, check: &mut Check<'_>) {
         if let Some(inner) = self.inner() {
@@ -110,6 +118,9 @@ pub enum Window {
     InOrder,
     /// At a place that the session determines; other requests of the session look at the same candidates.
     BySession,
+    /// In every region, as many in one as in another, so that each can be judged. For requests with a session at a
+    /// place that this determines.
+    ByRegion,
 }
 
 impl Window {
@@ -158,6 +169,10 @@ macro_rules! forward {
 
             fn window(&self) -> Window {
                 (**self).window()
+            }
+
+            fn allows_region(&self, region: Option<&str>) -> bool {
+                (**self).allows_region(region)
             }
 
             fn check(&self, check: &mut Check<'_>) {

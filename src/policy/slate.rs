@@ -1,11 +1,10 @@
 //! [`Slate`]: the candidates of one decision, as policies see and mark them.
 
-use super::survey::{Asked, Live, demote_unproven, region_filter};
+use super::survey::{Asked, Live};
 use super::{Contender, PlanContext, RoutingPolicy, Window};
 use crate::decision::record::{Entry, LEVEL_NORMAL, Place, Region, RegionIndex, Roster, Sheet, Tier};
 use crate::decision::{Next, Reason, RegionRow};
-use crate::fleet::{Pool, Start};
-use crate::rng::{Rng, hash_str, mix};
+use crate::rng::mix;
 use crate::time::Instant;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -283,19 +282,19 @@ impl Slate<'_> {
             regions.retain(|row| row.tier != tier);
         }
         let first = regions.len();
-        let mut add = |region: RegionIndex, state| {
+        let mut add = |region: RegionIndex, state, seats| {
             let rank = rank(&self.roster.regions[usize::from(region)]);
-            regions.push(RegionRow::new(tier, region, rank, state));
+            regions.push(RegionRow::new(tier, region, rank, state, seats));
         };
         match self.source {
             Source::Live { live, .. } => {
-                for (region, gate) in live.fleet.pool(model).gates() {
-                    add(*region, gate.read());
+                for area in live.fleet.pool(model).areas() {
+                    add(area.region, area.gate.read(), area.seats);
                 }
             }
             Source::Recorded(sheet) => {
                 let same = |row: &&RegionRow| sheet.tiers[usize::from(row.tier)].model == model;
-                sheet.regions.iter().filter(same).for_each(|row| add(row.region, row.before));
+                sheet.regions.iter().filter(same).for_each(|row| add(row.region, row.before, row.seats));
             }
         }
         let rows = &mut regions[first..];
@@ -363,82 +362,7 @@ impl Slate<'_> {
         self.current = Some(self.sheet.tiers.len() - 1);
         true
     }
-
-    /// Surveys a pool: whole when it is small, else window by window until one has a usable candidate.
-    fn look(&mut self, live: &Live<'_>, pool: &Pool, tier: u8) -> (usize, usize) {
-        let total = pool.seats.len();
-        if self.window == Window::Pair && total > 2 {
-            return self.look_at_pairs(live, pool, tier);
-        }
-        if total <= Window::SIZE {
-            self.survey(live, pool, tier, pool.seats.iter().copied());
-            return (0, total);
-        }
-        let start = match (self.window, self.asked.facts.request_session()) {
-            (Window::InOrder, _) => Start::First,
-            (Window::BySession, Some(session)) => Start::At(hash_str(session)),
-            _ => Start::At(mix(self.asked.seed, WINDOW_STREAM)),
-        };
-        let mut round = pool.round(start, region_filter(live.fleet, self.asked.facts));
-        let first = self.sheet.entries.len();
-        let mut passed = 0;
-        loop {
-            self.survey(live, pool, tier, round.by_ref().take(Window::SIZE));
-            let looked = self.sheet.entries.len() - first;
-            if looked < Window::SIZE || self.sheet.entries[first..].iter().any(Entry::admitted) {
-                return (passed, total);
-            }
-            // A full window and nobody usable: put it aside and look at the next, unless this was the last.
-            let Some(next) = round.next() else { return (passed, total) };
-            passed += looked;
-            self.sheet.entries.truncate(first);
-            self.sheet.findings.retain(|finding| finding.index < first);
-            self.survey(live, pool, tier, std::iter::once(next));
-        }
-    }
-
-    /// Surveys pairs of random backends until one of a pair is usable; after a few, the pool as any other.
-    fn look_at_pairs(&mut self, live: &Live<'_>, pool: &Pool, tier: u8) -> (usize, usize) {
-        let total = pool.seats.len();
-        let first = self.sheet.entries.len();
-        let mut rng = Rng::new(self.asked.seed ^ WINDOW_STREAM);
-        for _ in 0..PAIRS {
-            let one = rng.below(total);
-            // Distinct: the second draw is from the others.
-            let other = one + 1 + rng.below(total - 1);
-            let other = if other < total { other } else { other - total };
-            self.survey(live, pool, tier, [pool.seats[one], pool.seats[other]].into_iter());
-            if self.sheet.entries[first..].iter().any(Entry::admitted) {
-                return (0, total);
-            }
-            self.sheet.entries.truncate(first);
-            self.sheet.findings.retain(|finding| finding.index < first);
-        }
-        self.window = Window::Random;
-        self.look(live, pool, tier)
-    }
-
-    fn survey(&mut self, live: &Live<'_>, pool: &Pool, tier: u8, seats: impl Iterator<Item = u32>) {
-        let first = self.sheet.entries.len();
-        let plain = self.asked.is_plain(live, pool);
-        for seat in seats {
-            let berth = &live.fleet.berths[seat as usize];
-            match self.asked.survey(live, berth, seat, plain) {
-                None => self.sheet.push(Entry::new(seat, tier)),
-                Some(finding) => self.sheet.push_finding(Entry::new(seat, tier), finding),
-            }
-        }
-        if !live.signals.is_empty() {
-            demote_unproven(self.sheet, first, live, self.asked.now);
-        }
-    }
 }
-
-/// How many pairs are drawn before the pool is looked at as a whole.
-const PAIRS: usize = 4;
 
 /// Separates the draws for newcomers from other draws of the decision.
 const NEWCOMER_STREAM: u64 = 0x4e45_5743;
-
-/// Separates the draw of a window from other draws of the decision.
-const WINDOW_STREAM: u64 = 0x5749_4e44;

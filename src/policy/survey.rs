@@ -2,7 +2,7 @@
 
 use crate::backend::BackendId;
 use crate::decision::Reason;
-use crate::decision::record::{Entry, Finding, LEVEL_NORMAL, LEVEL_PROBE, RegionIndex, Sheet};
+use crate::decision::record::{Entry, Finding, LEVEL_NORMAL, LEVEL_PROBE, Sheet};
 use crate::facts::Facts;
 use crate::fleet::{Berth, Crowd, Fleet, Pool};
 use crate::recover::{Alarm, Standing};
@@ -104,7 +104,7 @@ impl Asked<'_> {
         if berth.drained {
             return Some(Reason::Drained);
         }
-        if facts.has_residency() && !live.fleet.may_serve(facts, berth.region) {
+        if berth.barred || (facts.has_residency() && !live.fleet.may_serve(facts, berth.region)) {
             return Some(Reason::OutsideResidency);
         }
         if berth.picky
@@ -243,9 +243,4 @@ pub(crate) fn demote_unproven(sheet: &mut Sheet, first: usize, live: &Live<'_>, 
             finding.apply(&mut entries[finding.index]);
         }
     }
-}
-
-/// Whether the survey of a region can be skipped for this request.
-pub(crate) fn region_filter<'a>(fleet: &'a Fleet, facts: &'a Facts) -> Option<impl Fn(RegionIndex) -> bool + use<'a>> {
-    facts.has_residency().then_some(move |region| fleet.may_serve(facts, region))
 }

@@ -192,6 +192,7 @@ impl Shared {
             let Roster { generation, seats, .. } = &*fleet.roster;
             self.tell(&Event::Fleet { generation: *generation, backends: seats }, self.timer.now());
         }
+        self.crowd.follow(fleet);
     }
 
     #[cold]

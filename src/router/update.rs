@@ -184,8 +184,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         let ties = Ties::of(&kin, credentials, |name| slots.domain(name));
         let members = kin.into_iter().zip(members).zip(ties).map(|((kin, member), ties)| (kin.profile, member, ties));
         let gate = |model: Option<&str>, region: &str| slots.region(model, region);
-        let fleet = Fleet::new(number, signals, members, self.evacuated, gate);
-        let mut check = Check { fleet: &fleet, errors: Vec::new() };
+        let fleet = Fleet::new(number, signals, members, self.evacuated, |region| policy.allows_region(region), gate);
+        let mut check = Check { fleet: &fleet, again: number > 1, errors: Vec::new() };
         policy.check(&mut check);
         match check.errors.into_iter().next() {
             Some(error) => Err(BuildError::Policy(error)),

@@ -86,6 +86,10 @@ impl<P: RoutingPolicy> RoutingPolicy for FailSafePolicy<P> {
         }
     }
 
+    fn allows_region(&self, region: Option<&str>) -> bool {
+        self.inner.allows_region(region)
+    }
+
     fn check(&self, check: &mut Check<'_>) {
         self.config.check(check);
         let mut inner = self.inner.inner();

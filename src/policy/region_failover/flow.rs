@@ -47,19 +47,19 @@ pub(super) fn fall(rows: &mut [RegionRow]) {
             left -= u64::from(alone.wish);
             continue;
         }
-        let capacity: u64 = rank.iter().map(|row| row.capacity).sum();
-        let weight = |row: &RegionRow| row.capacity * u64::from(row.allowed);
-        let all: u64 = rank.iter().map(weight).sum();
+        let capacity: u128 = rank.iter().map(RegionRow::weight).sum();
+        let weight = |row: &RegionRow| row.weight() * u128::from(row.allowed);
+        let all: u128 = rank.iter().map(weight).sum();
         if all == 0 {
             continue;
         }
-        let takes = (all / capacity).min(left);
+        let takes = ((all / capacity) as u64).min(left);
         left -= takes;
         // Each its part of the sum so far: what is lost by rounding goes to no region in particular.
         let (mut weights, mut given) = (0, 0);
         for row in rank {
             weights += weight(row);
-            let so_far = (u128::from(takes) * u128::from(weights) / u128::from(all)) as u16;
+            let so_far = (u128::from(takes) * weights / all) as u16;
             (row.wish, given) = (so_far - given, so_far);
         }
     }

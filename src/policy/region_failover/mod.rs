@@ -2,7 +2,7 @@
 //!
 //! A wrapper, around what ranks the backends inside a region. For each decision it
 //!
-//! 1. draws the hard line: backends outside the residency set are out, and stay out;
+//! 1. leaves out the backends outside the residency set, as everything in the router does;
 //! 2. adds up, per region, what of its capacity is healthy and how full it is;
 //! 3. lets the traffic fall to the regions in their order, each taking what its health allows ([`Spill`]), and less where
 //!    it has just come back (a hold, then a ramp);
@@ -80,9 +80,15 @@ impl<P: RoutingPolicy> RoutingPolicy for RegionFailover<P> {
 
     fn window(&self) -> Window {
         match self.inner.window() {
-            Window::Pair => Window::Random,
-            window => window,
+            Window::InOrder => Window::InOrder,
+            _ => Window::ByRegion,
         }
+    }
+
+    fn allows_region(&self, region: Option<&str>) -> bool {
+        let name = region.unwrap_or_default();
+        let residency = self.config.residency.as_ref();
+        residency.is_none_or(|allowed| allowed.iter().any(|it| *it.name == *name)) && self.inner.allows_region(region)
     }
 
     fn check(&self, check: &mut Check<'_>) {
@@ -90,7 +96,7 @@ impl<P: RoutingPolicy> RoutingPolicy for RegionFailover<P> {
         let mut inside: Option<&dyn RoutingPolicy> = Some(&self.inner);
         while let Some(policy) = inside {
             if policy.name() == "fail_safe" {
-                // It opens tiers that nothing here has looked at: they would not be held to the residency set.
+                // It opens tiers, and decides about waiting and retries, where this one must come after.
                 check.error(self.name(), "fail_safe stands inside of it; it belongs around it");
             }
             inside = policy.inner();
@@ -113,17 +119,15 @@ enum Choice {
 const REGION_STREAM: u64 = 0x5245_4749;
 
 impl<P: RoutingPolicy> RegionFailover<P> {
-    /// Adds up the current tier by region, and draws the hard line. The rows begin at the index that is returned, in
+    /// Adds up the current tier by region. The rows begin at the index that is returned, in
     /// order of rank.
     fn survey(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>, regular: bool) -> usize {
         slate.sheet.region_rules = Some(self.rules);
         let first = slate.open_regions(|region| self.rank(region));
         slate.each_with_region(first, |at, row, place, candidate| {
             // As it will be most of the time: the first region serves, and the others stand behind in their order.
-            candidate.set_aside(at as u8);
-            if row.rank.is_none() {
-                return candidate.reject(Reason::OutsideResidency);
-            }
+            candidate.set_aside(u8::try_from(at).unwrap_or(u8::MAX));
+            row.seen += 1;
             if let Some(standing) = Standing::of(candidate, regular) {
                 row.capacity += place.capacity;
                 row.healthy += place.capacity * u64::from(standing.health);
@@ -148,7 +152,7 @@ impl<P: RoutingPolicy> RegionFailover<P> {
     /// The place of a region in the order; `None` outside the residency set.
     fn rank(&self, region: &Region) -> Option<u8> {
         let is = |name: &Name| name.hash == region.hash && *name.name == *region.name;
-        if self.config.residency.as_ref().is_some_and(|allowed| !allowed.iter().any(is)) {
+        if !region.allowed {
             return None;
         }
         let tier = self.config.tiers.iter().position(|tier| tier.iter().any(is));

@@ -4,9 +4,11 @@ mod engines;
 mod json;
 mod orca;
 mod prometheus;
+mod queue;
 mod reports;
 mod unreadable;
 
+pub(crate) use queue::Queue;
 pub use reports::{LoadCounts, LoadReports};
 pub use unreadable::Unreadable;
 

@@ -1,6 +1,6 @@
 //! [`LoadReports`]: the last report of each backend.
 
-use super::{LoadReport, Unreadable};
+use super::{LoadReport, Queue, Unreadable};
 use crate::backend::BackendId;
 use crate::event::Event;
 use crate::signal::calm::{Calm, EVER, NEVER};
@@ -58,6 +58,8 @@ struct Row {
     last: ArcSwapOption<Report>,
     /// The health that follows from it.
     verdict: Latch,
+    /// What waits there.
+    queue: Arc<Queue>,
     /// Held by who compares and replaces; readers do not need it.
     writing: Mutex<()>,
 }
@@ -99,6 +101,7 @@ impl LoadReports {
                     Some(score) => row.verdict.set(score, now),
                     None => row.verdict.clear(),
                 }
+                row.queue.set(said.ok().and_then(|report| report.waiting), now);
             }
             (in_order, before, row.verdict.ill_at())
         });
@@ -135,6 +138,11 @@ impl LoadReports {
             Some((value, at)) if now - at > Self::STALE_AFTER => Reading::Stale { value, at },
             Some((value, at)) => Reading::Fresh { value, at },
         }
+    }
+
+    /// What `backend` says is waiting, for as long as it is in the fleet.
+    pub(crate) fn queue(&self, backend: BackendId) -> Option<Arc<Queue>> {
+        self.rows.with(backend, |row| row.queue.clone())
     }
 
     /// Why the last report of `backend` could not be read; `None` where it could, or where there was none.

@@ -2,6 +2,7 @@
 
 use super::shares;
 use crate::support::{ANSWER, Opinion, TestRouter, World, always, plain, scripted_panic, secs};
+use fallway::decision::Reason;
 use fallway::facts::Capabilities;
 use fallway::policy::{FailSafe, PlanContext, PolicyExt, Regions, RoutingPolicy, Slate, round_robin};
 use fallway::{CallOptions, Facts, Profile};
@@ -84,4 +85,70 @@ fn fail_safe_inside_is_refused_for_its_tiers_would_leave_the_residency_set() {
     let built = world.router(policy).backend(Profile::new("eu").region("eu"), backend).build();
     let error = "region_failover: fail_safe stands inside of it; it belongs around it";
     assert_eq!(built.unwrap_err().to_string(), error);
+}
+
+/// Two hundred backends in the US and four in the EU.
+fn far_more_in_the_us() -> impl Iterator<Item = Profile> {
+    let us = (0..200).map(|n| Profile::new(format!("us{n}")).region("us"));
+    us.chain((0..4).map(|n| Profile::new(format!("eu{n}")).region("eu")))
+}
+
+#[test]
+fn a_small_region_of_a_large_fleet_serves_all_that_is_bound_to_it() {
+    let world = World::new();
+    for regions in [Regions::new("eu").residency(["eu"]), Regions::new("eu").then("us")] {
+        let policy = round_robin().region_failover(regions).fail_safe(FailSafe::default());
+        let router = of_many(&world, policy, far_more_in_the_us());
+        assert_eq!(shares(&world, &router, plain())["eu"], 1000);
+    }
+}
+
+#[test]
+fn regions_of_one_rank_share_by_what_they_have_and_not_by_what_is_looked_at() {
+    let world = World::new();
+    let policy = round_robin().region_failover(Regions::new("none").then_any(["us", "eu"]));
+    let profiles = far_more_in_the_us().chain([Profile::new("none").region("none").drained(true)]);
+    let router = of_many(&world, policy, profiles);
+    let eu = shares(&world, &router, plain())["eu"];
+    assert!((10..30).contains(&eu), "4 of 204 are 20 in a thousand: {eu}");
+}
+
+#[test]
+fn chance_takes_no_large_region_down() {
+    let (world, opinion) = (World::new(), Opinion::default());
+    let policy = round_robin().region_failover(Regions::new("us").then("eu")).fail_safe(FailSafe::default());
+    let members = far_more_in_the_us().map(|profile| (profile, always(ANSWER)));
+    let mut builder = world.router(policy).signal(opinion.clone());
+    for (profile, act) in members {
+        let backend = world.backend(profile.id(), act);
+        builder = builder.backend(profile, backend);
+    }
+    let router = builder.build().unwrap();
+    let phase_when = |ill: usize| {
+        for slot in 0..200 {
+            opinion.fresh(slot, if slot < ill { 0 } else { 1000 }, world.now());
+        }
+        for _ in 0..2000 {
+            world.call(&router, CallOptions::within(secs(5)).facts(plain())).unwrap();
+        }
+        let decision = router.explain(&CallOptions::new(plain()));
+        decision.regions().next().unwrap().phase().label()
+    };
+    assert_eq!(phase_when(80), "up", "60 % are well, above the threshold of a half");
+    assert_eq!(phase_when(180), "down", "10 % are well");
+}
+
+#[test]
+fn the_policys_residency_holds_for_every_model_that_stands_in() {
+    let world = World::new();
+    let small = |id: &str, region: &str| Profile::new(id).region(region).model("small");
+    let large = |id: &str, region: &str| Profile::new(id).region(region).model("large");
+    let members = [large("eu-l", "eu").drained(true), large("us-l", "us"), small("us-s", "us"), small("eu-s", "eu")];
+    let regions = Regions::new("eu").residency(["eu"]);
+    let config = FailSafe::default().fallback(["small"]);
+    let router = of_many(&world, round_robin().region_failover(regions).fail_safe(config), members.into_iter());
+    let decision = router.explain(&CallOptions::new(Facts::model("large")));
+    assert_eq!(decision.chosen().unwrap().name(), "eu-s");
+    let barred = decision.candidates().filter(|it| it.rejected() == Some(Reason::OutsideResidency));
+    assert_eq!(barred.map(|it| it.name().to_owned()).collect::<Vec<_>>(), ["us-l", "us-s"]);
 }
