@@ -3,6 +3,7 @@
 //! An inference may be wrong about all of them, so it takes out at most a share of the pool and leaves some in; see
 //! [`Ejection`]. It is drawn when an attempt ends, once a second per backend at most.
 
+use super::learn::Case;
 use super::recovery::{FAILS_MORE, Recovery, SLOWER};
 use super::ties::{Kin, Ties};
 use super::{Court, Ejection};
@@ -51,7 +52,8 @@ impl Pace {
 
 impl Recovery {
     /// Takes the backend out if it does much worse than its peers and enough of them are in. Returns why.
-    pub(super) fn compare(&self, ties: &Ties, epoch: u64, court: &Court, now: Instant) -> Option<Cause> {
+    pub(super) fn compare(&self, case: Case<'_>) -> Option<Cause> {
+        let Case { ties, court, now, .. } = case;
         let config = &court.ejection;
         if (config.latency.is_none() && config.deviations.is_none())
             || ties.pool.len() <= Ejection::LATENCY_PEERS as usize
@@ -69,15 +71,20 @@ impl Recovery {
             .or_else(|| self.fails_more(&ties.pool, config, now).map(|found| (FAILS_MORE, found)))?;
         // One at a time, or two would each be the last that may go.
         let _bench = court.bench.lock();
-        let out = ties.pool.iter().filter(|kin| kin.recovery.is_out()).count();
-        let all = ties.pool.len();
-        let most = (all as f64 * config.max_outliers) as usize;
-        let room = out < most && out + 1 + config.min_available as usize <= all;
-        if !(room || bug::CAP_IGNORED) {
+        if !(self.may_infer(ties, court) || bug::CAP_IGNORED) {
             return None;
         }
         self.note_figures(&found);
-        self.out(epoch, cause, now, |trips| self.rest(config.eject, trips, court, now)).then_some(found)
+        self.out(case, cause, |trips| self.rest(config.eject, trips, court, now)).then_some(found)
+    }
+
+    /// Whether so few of its pool are out that one more may go by an inference.
+    pub(super) fn may_infer(&self, ties: &Ties, court: &Court) -> bool {
+        let config = &court.ejection;
+        let out = ties.pool.iter().filter(|kin| kin.recovery.is_out()).count();
+        let all = ties.pool.len();
+        let most = (all as f64 * config.max_outliers) as usize;
+        out < most && out + 1 + config.min_available as usize <= all
     }
 
     /// Whether its usual time to first token is more than so many times the median of its peers'.

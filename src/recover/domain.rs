@@ -192,15 +192,16 @@ impl Domain {
         now: Instant,
     ) -> Option<Turn> {
         let share = u32::try_from(members).map_or(PROBES, |members| members.clamp(1, PROBES));
-        let end = |trips| staggered(now, growth.after(trips) / share, hash_str(&self.name) as usize, court.salt);
+        let end = |trips| staggered(now, growth.after(trips) / share, trips, hash_str(&self.name) as usize, court.salt);
         let (until, trips) = self.gate.shut(epoch, OUT, now, forgiven, false, end)?;
         Some(Turn { until: Some(until), cause, trips })
     }
 
     /// Its probe ended without a verdict: it stays out for a rest that counts as no trip.
     pub(super) fn postpone(&self, epoch: u64, court: &Court, now: Instant) {
-        let end =
-            |trips| staggered(now, court.ejection.unreachable.after(trips), hash_str(&self.name) as usize, court.salt);
+        let end = |trips| {
+            staggered(now, court.ejection.unreachable.after(trips), trips, hash_str(&self.name) as usize, court.salt)
+        };
         self.gate.postpone(epoch, end);
     }
 

@@ -210,14 +210,20 @@ impl Drop for Gate {
     }
 }
 
+/// By how much the grid moves: 13/17 of its spacing, so that a rest that begins where the one before ended is somewhat
+/// shorter than its nominal length.
+const TURN: u64 = u64::MAX / 17 * 13;
+
 /// The moment at which a rest of `rest` ends: on a grid of that spacing whose phase is the backend's own, so that
 /// backends that left together come back one after the other, evenly, and two routers do not probe in step.
 ///
 /// The phases are multiples of the golden ratio: any run of consecutive slots spreads over the interval with gaps
-/// of at most 0.382 of it for three, 0.236 for five (the three-distance theorem).
-pub(crate) fn staggered(now: Instant, rest: std::time::Duration, slot: usize, salt: u64) -> Instant {
+/// of at most 0.382 of it for three, 0.236 for five (the three-distance theorem). It moves with each of the `trips` in a
+/// row, or trouble that comes as regularly would be met by every probe.
+pub(crate) fn staggered(now: Instant, rest: std::time::Duration, trips: u32, slot: usize, salt: u64) -> Instant {
     let spacing = nanos(rest).max(1);
     let phase = (slot as u64).wrapping_mul(crate::rng::GOLDEN).wrapping_add(salt);
+    let phase = phase.wrapping_add(u64::from(trips).wrapping_mul(TURN));
     let phase = ((u128::from(phase) * u128::from(spacing)) >> 64) as u64;
     let earliest = now.as_nanos().saturating_add(spacing - spacing / 4);
     let past = (earliest.saturating_sub(phase)) % spacing;
@@ -272,7 +278,7 @@ mod tests {
     #[test]
     fn rests_are_staggered_and_keep_their_period() {
         let rest = Duration::from_secs(1);
-        let ends: Vec<_> = (3..6).map(|slot| staggered(at(5_000), rest, slot, 7)).collect();
+        let ends: Vec<_> = (3..6).map(|slot| staggered(at(5_000), rest, 1, slot, 7)).collect();
         for end in &ends {
             let wait = *end - at(5_000);
             assert!(wait >= rest * 3 / 4 && wait < rest * 7 / 4, "{wait:?}");
@@ -280,6 +286,12 @@ mod tests {
         let mut phases: Vec<_> = ends.iter().map(|end| end.as_nanos() % 1_000_000_000).collect();
         phases.sort_unstable();
         assert!(phases.windows(2).all(|pair| pair[1] - pair[0] > 200_000_000), "{phases:?}");
-        assert_eq!(staggered(ends[0], rest, 3, 7) - ends[0], rest);
+        assert_eq!(staggered(ends[0], rest, 1, 3, 7) - ends[0], rest);
+        // Nobody is down at every probe who is up for a quarter of the time.
+        let next = |(end, trips): (Instant, u32)| (staggered(end, rest, trips + 1, 3, 7), trips + 1);
+        let ends = std::iter::successors(Some((ends[0], 1)), |last| Some(next(*last))).take(6);
+        let quarters: std::collections::BTreeSet<_> =
+            ends.map(|(end, _)| end.as_nanos() % 1_000_000_000 / 250_000_000).collect();
+        assert_eq!(quarters.len(), 4);
     }
 }

@@ -114,7 +114,7 @@ impl Recovery {
         };
         self.leave(ties, permits);
         let cause = match cause {
-            None if !court.ejection.off => self.compare(ties, epochs[HEALTH], court, now),
+            None if !court.ejection.off => self.compare(case),
             cause => cause,
         };
         Verdict { change: self.change(ties, before, cause, now), domain }
@@ -167,7 +167,7 @@ impl Recovery {
                     return self.fail_domains_probe(case, kind, domain);
                 }
                 let cause = if case.probe { Cause::ProbeFailed { kind } } else { refused };
-                let out = self.out(epochs[HEALTH], UNREACHABLE, now, |trips| rest(config.unreachable, trips));
+                let out = self.out(case, UNREACHABLE, |trips| rest(config.unreachable, trips));
                 self.tell_domain(case, kind, domain);
                 out.then_some(cause)
             }
@@ -175,7 +175,7 @@ impl Recovery {
                 self.count(REFUSED, case);
                 let cause = if case.probe { Cause::ProbeFailed { kind } } else { refused };
                 let why = if hint.is_some() { ASKED_TO_WAIT } else { OVERLOADED };
-                self.out(epochs[HEALTH], why, now, |trips| rest(config.overloaded, trips)).then_some(cause)
+                self.out(case, why, |trips| rest(config.overloaded, trips)).then_some(cause)
             }
             Cools::Streak => {
                 // Late results of an older epoch were sent before the last verdict and must not add to the next.
@@ -196,7 +196,7 @@ impl Recovery {
                 let found = self.convict(streak, kind, case);
                 let out = found.is_some_and(|(why, cause)| {
                     self.note_figures(&cause);
-                    self.out(epochs[HEALTH], why, now, |trips| rest(config.eject, trips))
+                    self.out(case, why, |trips| rest(config.eject, trips))
                 });
                 self.tell_domain(case, kind, domain);
                 found.filter(|_| out).map(|(_, cause)| cause)
@@ -282,8 +282,11 @@ impl Recovery {
         }
         let view = self.health.view()?;
         if view.cause == RAMP {
-            let over = self.share(view.moment, now).is_none();
-            return (over && self.health.open(self.health.epoch(), None, now)).then_some(Cause::RampEnded);
+            let over = self.share(view.moment, now).is_none() && self.health.open(self.health.epoch(), None, now);
+            if over {
+                self.returns.store(0, Ordering::Relaxed);
+            }
+            return over.then_some(Cause::RampEnded);
         }
         self.come_in(epoch, config, now)
     }
@@ -296,6 +299,7 @@ impl Recovery {
         if !self.health.open(epoch, (!ramp.is_zero()).then_some(RAMP), now) {
             return None;
         }
+        self.returns.fetch_add(1, Ordering::Relaxed);
         // What it did before is not what it does now.
         *self.window.lock() = Default::default();
         self.pace.forget();
@@ -303,12 +307,23 @@ impl Recovery {
     }
 
     /// Takes it out; `false` where the evidence is late.
-    pub(super) fn out(&self, epoch: u64, why: u8, now: Instant, until: impl FnOnce(u32) -> Instant) -> bool {
+    pub(super) fn out(&self, case: Case<'_>, why: u8, until: impl FnOnce(u32) -> Instant) -> bool {
+        let Case { ties, court, epochs, now, .. } = case;
         let view = self.health.view();
         let in_before = view.is_none_or(|view| view.cause == RAMP);
         // A slow start survived without failure is forgiveness.
         let forgiven = view.is_some_and(|view| view.cause == RAMP && self.share(view.moment, now).is_none());
-        let shut = self.health.shut(epoch, why, now, forgiven, why == ASKED_TO_WAIT, until).is_some();
+        if forgiven {
+            self.returns.store(0, Ordering::Relaxed);
+        }
+        let returns = self.returns.load(Ordering::Relaxed);
+        let busy = matches!(why, OVERLOADED | ASKED_TO_WAIT);
+        // That it will fail once more, as soon as it is back, is an inference.
+        let until = |trips| match in_before && returns > 0 && !busy && self.may_infer(ties, court) {
+            true => until(trips).max(now + court.ejection.eject.after(returns.saturating_add(1))),
+            false => until(trips),
+        };
+        let shut = self.health.shut(epochs[HEALTH], why, now, forgiven, why == ASKED_TO_WAIT, until).is_some();
         if shut && in_before {
             self.out_since.store(now.as_nanos(), Ordering::Relaxed);
         }
@@ -317,7 +332,7 @@ impl Recovery {
 
     /// When a rest that begins now ends.
     pub(super) fn rest(&self, growth: Growth, trips: u32, court: &Court, now: Instant) -> Instant {
-        staggered(now, growth.after(trips), self.slot, court.salt)
+        staggered(now, growth.after(trips), trips, self.slot, court.salt)
     }
 
     /// Counts how an attempt ended, unless that is late news.
@@ -329,7 +344,7 @@ impl Recovery {
 
     /// Its probe was refused: it stays out for as long as after a failure.
     fn fail_probe(&self, case: Case<'_>, kind: FailureKind, domain: &mut Option<(Turn, Vec<usize>)>) -> Option<Cause> {
-        let Case { ties, court, epochs, now, .. } = case;
+        let Case { ties, court, now, .. } = case;
         if self.is_domains_probe(ties) {
             return self.fail_domains_probe(case, kind, domain);
         }
@@ -340,7 +355,7 @@ impl Recovery {
             UNREACHABLE => config.unreachable,
             _ => config.eject,
         };
-        let out = self.out(epochs[HEALTH], why, now, |trips| self.rest(growth, trips, court, now));
+        let out = self.out(case, why, |trips| self.rest(growth, trips, court, now));
         out.then_some(Cause::ProbeFailed { kind })
     }
 }

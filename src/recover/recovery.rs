@@ -35,6 +35,8 @@ pub(crate) struct Recovery {
     pub(super) ramp: AtomicU64,
     /// When the trouble began that a slow start will follow.
     pub(super) out_since: AtomicU64,
+    /// How often it came back since it was last well for a whole slow start.
+    pub(super) returns: AtomicU32,
     curve: Curve,
     pub(super) slot: usize,
 }
@@ -115,6 +117,7 @@ impl Recovery {
             figures: [AtomicU64::new(0), AtomicU64::new(0)],
             ramp: AtomicU64::new(0),
             out_since: AtomicU64::new(0),
+            returns: AtomicU32::new(0),
             curve: Curve::new(config.aggression),
             slot,
         }

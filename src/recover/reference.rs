@@ -139,7 +139,8 @@ impl Plain {
             }
         }
         self.trips += 1;
-        let until = hint.map_or_else(|| staggered(now, growth.after(self.trips), SLOT, SALT), |hint| now + hint);
+        let until =
+            hint.map_or_else(|| staggered(now, growth.after(self.trips), self.trips, SLOT, SALT), |hint| now + hint);
         self.turn(State::Out(why, coarse(until)));
     }
 

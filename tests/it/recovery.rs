@@ -2,6 +2,7 @@
 
 mod detectors;
 mod domains;
+mod flaps;
 mod probes;
 
 use crate::support::{Act, Script, Scripted, TestRouter, World, secs, within};
