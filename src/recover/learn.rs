@@ -63,6 +63,9 @@ const REFUSED: Tally = Tally { good: 0, failed: 0, refused: 1 };
 /// A slow start lasts this many times as long as the trouble did, at most: a second's rest is no cold start.
 const RAMP_PER_OUTAGE: u32 = 10;
 
+/// More returns than this change nothing.
+const MOST_RETURNS: u32 = 3;
+
 /// An attempt that ended, with all that judges it.
 #[derive(Clone, Copy)]
 pub(super) struct Case<'a> {
@@ -282,11 +285,8 @@ impl Recovery {
         }
         let view = self.health.view()?;
         if view.cause == RAMP {
-            let over = self.share(view.moment, now).is_none() && self.health.open(self.health.epoch(), None, now);
-            if over {
-                self.returns.store(0, Ordering::Relaxed);
-            }
-            return over.then_some(Cause::RampEnded);
+            let over = self.share(view.moment, now).is_none();
+            return (over && self.health.open(self.health.epoch(), None, now)).then_some(Cause::RampEnded);
         }
         self.come_in(epoch, config, now)
     }
@@ -300,6 +300,7 @@ impl Recovery {
             return None;
         }
         self.returns.fetch_add(1, Ordering::Relaxed);
+        self.back_since.store(now.as_nanos(), Ordering::Relaxed);
         // What it did before is not what it does now.
         *self.window.lock() = Default::default();
         self.pace.forget();
@@ -313,21 +314,26 @@ impl Recovery {
         let in_before = view.is_none_or(|view| view.cause == RAMP);
         // A slow start survived without failure is forgiveness.
         let forgiven = view.is_some_and(|view| view.cause == RAMP && self.share(view.moment, now).is_none());
-        if forgiven {
-            self.returns.store(0, Ordering::Relaxed);
-        }
-        let returns = self.returns.load(Ordering::Relaxed);
+        let returns = self.returns(now);
         let busy = matches!(why, OVERLOADED | ASKED_TO_WAIT);
         // That it will fail once more, as soon as it is back, is an inference.
         let until = |trips| match in_before && returns > 0 && !busy && self.may_infer(ties, court) {
-            true => until(trips).max(now + court.ejection.eject.after(returns.saturating_add(1))),
+            true => until(trips).max(now + court.ejection.eject.after(returns + 1)),
             false => until(trips),
         };
         let shut = self.health.shut(epochs[HEALTH], why, now, forgiven, why == ASKED_TO_WAIT, until).is_some();
         if shut && in_before {
             self.out_since.store(now.as_nanos(), Ordering::Relaxed);
+            self.returns.store(returns, Ordering::Relaxed);
         }
         shut
+    }
+
+    /// How often it came back too early lately: each minute in which it was well makes up for one time.
+    fn returns(&self, now: Instant) -> u32 {
+        let well = now - Instant::from_nanos(self.back_since.load(Ordering::Relaxed));
+        let minutes = u32::try_from(well.as_secs() / Ejection::SLOW_START.as_secs()).unwrap_or(u32::MAX);
+        self.returns.load(Ordering::Relaxed).min(MOST_RETURNS).saturating_sub(minutes)
     }
 
     /// When a rest that begins now ends.

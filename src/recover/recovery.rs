@@ -35,8 +35,10 @@ pub(crate) struct Recovery {
     pub(super) ramp: AtomicU64,
     /// When the trouble began that a slow start will follow.
     pub(super) out_since: AtomicU64,
-    /// How often it came back since it was last well for a whole slow start.
+    /// How often it came back, less the minutes that it then was well.
     pub(super) returns: AtomicU32,
+    /// When it came back last.
+    pub(super) back_since: AtomicU64,
     curve: Curve,
     pub(super) slot: usize,
 }
@@ -118,6 +120,7 @@ impl Recovery {
             ramp: AtomicU64::new(0),
             out_since: AtomicU64::new(0),
             returns: AtomicU32::new(0),
+            back_since: AtomicU64::new(0),
             curve: Curve::new(config.aggression),
             slot,
         }

@@ -55,7 +55,7 @@ fn nothing_is_inferred_of_one_where_most_flap_or_of_one_that_has_too_much_to_do(
 }
 
 #[test]
-fn a_slow_start_without_a_failure_is_forgiveness() {
+fn each_minute_in_which_it_was_well_makes_up_for_a_return() {
     let times = ejections(&scene(&[Some(Unreachable), None, None, None], 75), "b0");
     assert_eq!(times.len(), 4, "{times:?}");
 }
