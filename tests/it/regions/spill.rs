@@ -1,8 +1,11 @@
 //! How much of its traffic a region keeps when a part of it is ill.
 
 use super::{close, fleet, shares};
-use crate::support::{Opinion, World, plain};
-use fallway::policy::{Regions, Spill};
+use crate::support::{ANSWER, Opinion, World, always, plain};
+use fallway::policy::{PolicyExt, Regions, Spill, round_robin};
+use fallway::rng::Rng;
+use fallway::sim::{EnvoyExact, Priority};
+use fallway::{CallOptions, Profile};
 
 /// Of each region, in order of preference: how many of how many backends are well.
 fn play(regions: &[(u32, u32)]) -> Vec<u32> {
@@ -82,4 +85,36 @@ fn fallbacks_are_exercised_where_the_host_wants_it() {
     let (router, _) = fleet(&world, regions, None, ["a", "b", "c"]);
     let shares = shares(&world, &router, plain());
     assert!(close(&shares, &[("a", 940), ("b", 30), ("c", 30)]), "{shares:?}");
+}
+
+#[test]
+fn shares_are_envoys_to_what_envoy_rounds_off() {
+    let mut rng = Rng::new(20);
+    for _ in 0..400 {
+        let regions: Vec<_> = (0..2 + rng.below(2)).map(|_| 1 + rng.below(12) as u32).collect();
+        let regions: Vec<_> = regions.into_iter().map(|all| (rng.below(all as usize + 1) as u32, all)).collect();
+        if regions.iter().all(|(well, _)| *well == 0) {
+            continue;
+        }
+        let levels: Vec<_> = regions.iter().map(|(well, all)| Priority::new(*all, *well)).collect();
+        let envoy = EnvoyExact::default().panic_threshold(0).loads(&levels);
+        let (world, opinion) = (World::new(), Opinion::default());
+        let names = ["a", "b", "c"];
+        let order = regions.iter().zip(names).skip(1).fold(Regions::new("a"), |order, (_, name)| order.then(name));
+        let mut builder = world.router(round_robin().region_failover(order)).signal(opinion.clone());
+        let mut slot = 0;
+        for ((well, all), name) in regions.iter().zip(names) {
+            for number in 0..*all {
+                opinion.fresh(slot, if number < *well { 1000 } else { 0 }, world.now());
+                let id = format!("{name}{number}");
+                builder = builder.backend(Profile::new(&id).region(name), world.backend(&id, always(ANSWER)));
+                slot += 1;
+            }
+        }
+        let decision = builder.build().unwrap().explain(&CallOptions::new(plain()));
+        for (found, envoy) in decision.regions().zip(&envoy) {
+            let (found, envoy) = (u32::from(found.granted()), envoy.healthy * 10);
+            assert!(found.abs_diff(envoy) <= 20, "{regions:?}: {found} for {envoy} of 1000 in\n{decision}");
+        }
+    }
 }
