@@ -90,8 +90,10 @@ impl RoutingPolicy for PredictedTtft {
                 // Nobody is known: the least work waiting, as this router knows it.
                 UNKNOWN if best == u64::MAX => candidate.load().queued_tokens(),
                 UNKNOWN => worst,
-                predicted if predicted <= equal && (least_work == u64::MAX || candidate.work() == least_work) => best,
-                predicted => predicted,
+                predicted if predicted > equal => predicted,
+                _ if candidate.work() <= least_work => best,
+                // Perhaps the best itself: behind those that have more of the prompt all the same.
+                predicted => predicted.max(best.saturating_add(1)),
             };
             candidate.rank(cost);
             if doubtful && is_canary(candidate, promising, light, draw) {
