@@ -1,8 +1,8 @@
 //! [`Imprint`]: what a prompt left behind at its backend.
 
-use crate::decision::{Latency, Reason};
+use crate::decision::Reason;
 use crate::facts::{Facts, Prefix};
-use crate::fleet::Member;
+use crate::fleet::{Berth, Member};
 use crate::prefix::Footprint;
 
 /// What a prompt left behind at its backend, from its sending until its first item shows whether that was true.
@@ -19,17 +19,18 @@ pub(super) struct Imprint {
 const CLEAR: u64 = 2;
 
 impl Imprint {
-    /// A prompt is sent, with so many of its tokens on the books.
-    pub(super) fn leave(member: &Member, facts: &Facts, charged: u64) -> Option<Self> {
-        let prefix = facts.prompt_prefix().filter(|prefix| prefix.blocks() > 0)?.clone();
-        let footprint = member.prefixes.sent(&prefix);
+    /// A prompt is sent, with so many of its tokens on the books. `None` where nothing of it is to be remembered.
+    pub(super) fn leave(berth: &Berth, facts: &Facts, charged: u64) -> Option<Self> {
+        let prefix = facts.prompt_prefix().filter(|prefix| prefix.blocks() > 0 && berth.prefix_cache > 0)?.clone();
+        let footprint = berth.member.prefixes.sent(&prefix);
         Some(Self { prefix, footprint, prompt: facts.input_tokens(), charged })
     }
 
     /// The first item came after `ttft` nanoseconds behind `work` tokens, its own included. Where it would have come
     /// much sooner if the backend had what it was sent before, the index learns whether it had. Returns the work that it
     /// was, as far as one can tell.
-    pub(super) fn answered(self, member: &Member, latency: &Latency, work: u64, ttft: u64) -> u64 {
+    pub(super) fn answered(self, member: &Member, work: u64, ttft: u64) -> u64 {
+        let latency = member.latency.read();
         let seen = self.prefix.tokens(self.footprint.seen as usize).min(self.prompt);
         let before = work.saturating_sub(self.charged);
         let (if_kept, if_gone) = (before.saturating_add(self.prompt - seen), before.saturating_add(self.prompt));

@@ -162,7 +162,7 @@ impl Lease {
             canary,
             started: now,
             work,
-            imprint: Imprint::leave(member, prompt.facts, tokens),
+            imprint: Imprint::leave(berth, prompt.facts, tokens),
             waiting: true,
             answered: false,
             excused: false,
@@ -206,7 +206,7 @@ impl Lease {
         let elapsed = now - self.started;
         self.member.recovery.first_token(nanos(elapsed), now);
         if let Some(imprint) = self.imprint.take() {
-            self.work = imprint.answered(&self.member, &self.member.latency.read(), self.work, nanos(elapsed));
+            self.work = imprint.answered(&self.member, self.work, nanos(elapsed));
         }
         if self.canary {
             let better = self.member.latency.record_canary(self.work, nanos(elapsed));

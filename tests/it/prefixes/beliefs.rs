@@ -80,6 +80,15 @@ fn the_profile_bounds_what_is_believed() {
 }
 
 #[test]
+fn a_backend_that_is_said_to_keep_nothing_teaches_what_it_takes() {
+    let router = router([Profile::new("a").prefix_cache(0)]);
+    // Its speed varies; nobody takes a fast answer for a cached one.
+    (0..60).fold(0, |now, n| serve(&router, &prompt(1, 10), now, |_| n % 2 * 8).0);
+    let predicted = router.explain(&prompt(1, 10).into()).chosen().unwrap().latency().unwrap().predict(2_560);
+    assert!((50_000_000..75_000_000).contains(&predicted), "{predicted}");
+}
+
+#[test]
 fn a_conversation_stays_until_waiting_takes_longer_than_beginning_anew() {
     let router = pair();
     let mut now = 0;
@@ -100,6 +109,27 @@ fn a_conversation_stays_until_waiting_takes_longer_than_beginning_anew() {
         waiting.push(send(&router, &long, at(now)));
     }
     assert_ne!(send(&router, &prompt(1, 31), at(now)).1, home);
+}
+
+#[test]
+fn of_equals_who_has_most_of_the_prompt_comes_first() {
+    let router = pair();
+    let mut now = 0;
+    for of in 100..140 {
+        now = serve(&router, &prompt(of, 8), now, |_| 0).0;
+    }
+    let (now, home) = serve(&router, &prompt(1, 20), now, |_| 0);
+    // At home 24 blocks would be before the first token, elsewhere 21: the other is best, and home within a quarter of it.
+    let mut waiting = Vec::new();
+    while waiting.last().is_none_or(|(_, server)| *server != home) {
+        waiting.push(send(&router, &prompt(2, 23), at(now)));
+    }
+    waiting.retain(|(_, server)| *server == home);
+    let mut decision = router.explain(&prompt(1, 21).into());
+    for seed in 0..50 {
+        router.decide(&mut decision, at(now), seed);
+        assert_eq!(decision.chosen().unwrap().id().slot(), home, "{decision}");
+    }
 }
 
 /// The prompts of ten conversations that take turns, and grow.
