@@ -147,6 +147,14 @@ mod tests {
         assert_eq!(prefix.common_tokens(&Prefix::of_text(16, &text.replacen('ß', "s", 1))), 0);
     }
 
+    /// Hosts keep hashes, and replay decisions of other versions.
+    #[test]
+    fn hashes_stay_what_they_are() {
+        assert_eq!(Prefix::of_hashes(16, [7, 8]).hashes(), [0x2313_ca0f_1625_7a72, 0x91c0_8edd_e287_96d4]);
+        assert_eq!(Prefix::of_tokens(2, &[1, 2, 3, 4]).hashes(), [0x1e10_df1c_534b_ea6b, 0x56c3_f907_9a17_4c3b]);
+        assert_eq!(Prefix::of_text(1, "hallo, you").hashes(), [0xe8cc_be1f_f6c4_e26d, 0x2fcd_699c_7b2e_5590]);
+    }
+
     #[test]
     fn hostile_sizes_are_bounded() {
         assert_eq!(Prefix::of_hashes(1, 0..).blocks(), Prefix::MAX_BLOCKS);
