@@ -12,6 +12,7 @@ use crate::bug;
 use crate::decision::record::{Place, Region, RegionIndex, Roster};
 use crate::facts::{Capabilities, Facts, Profile};
 use crate::limit::Gauge;
+use crate::prefix::PrefixIndex;
 use crate::recover::{Alarm, Ejection, Recovery, RegionGate, Ties};
 use crate::rng::hash_str;
 use crate::signal::{LatencyModel, LoadReports, Queue};
@@ -31,6 +32,7 @@ pub(crate) struct Member {
     pub(crate) latency: LatencyModel,
     /// Its queue, where it reports that.
     reported: OnceLock<Arc<Queue>>,
+    pub(crate) prefixes: PrefixIndex,
     /// When the lease of the canary that is out expires.
     canary_until: AtomicU64,
     /// How long it is left alone without calls before a canary looks after it, in nanoseconds.
@@ -104,6 +106,8 @@ pub(crate) struct Berth {
     /// `None` where the profile does not say.
     pub(crate) capabilities: Option<Capabilities>,
     pub(crate) context_window: u64,
+    /// Tokens of prompts that it keeps; `u64::MAX` where the profile does not say.
+    pub(crate) prefix_cache: u64,
     pub(crate) region: RegionIndex,
     pub(crate) drained: bool,
     /// The policy serves no request in its region.
@@ -141,6 +145,7 @@ impl Member {
             recovery: Arc::new(recovery),
             latency: LatencyModel::default(),
             reported: OnceLock::new(),
+            prefixes: PrefixIndex::default(),
             canary_until: AtomicU64::new(0),
             patience: AtomicU64::new(CANARY_INTERVAL.0),
             gap: AtomicU64::new(0),
@@ -222,6 +227,7 @@ impl Fleet {
                 limit,
                 capabilities: profile.capabilities,
                 context_window: profile.context_window.unwrap_or(u64::MAX),
+                prefix_cache: profile.prefix_cache.unwrap_or(u64::MAX),
                 region,
                 barred: !regions[usize::from(region)].allowed,
                 drained: profile.drained || evacuated.contains(name),

@@ -88,6 +88,7 @@ pub mod facts;
 pub(crate) mod fleet;
 pub(crate) mod limit;
 pub mod policy;
+pub(crate) mod prefix;
 pub mod recover;
 #[cfg(feature = "registry")]
 pub mod registry;
@@ -124,6 +125,7 @@ mod prose {
         Contributing: "../docs/contributing.md",
         Defaults: "../docs/defaults.md",
         Failures: "../docs/failures.md",
+        Prefix: "../docs/guide/prefix.md",
         Regions: "../docs/guide/regions.md",
         Recovery: "../docs/guide/recovery.md",
     }

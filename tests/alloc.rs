@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 use fallway::backend::{Attempt, Backend, BackendError, FailureKind};
+use fallway::facts::Prefix;
 use fallway::policy::{
     FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft, round_robin,
     sticky, weighted,
@@ -116,6 +117,27 @@ fn a_decision_in_place_allocates_nothing() {
         let made = allocations(10_000, &mut decide);
         println!("decide over {backends} backends: {made} allocations in 10,000 decisions");
         assert_eq!(made, 0, "{backends} backends");
+    }
+}
+
+#[test]
+fn a_decision_about_prefixes_allocates_nothing() {
+    for backends in [8, 64] {
+        let router = full_stack(backends);
+        let prefix = Prefix::of_hashes(512, 0..200);
+        let options = CallOptions::within(Duration::from_secs(8)).facts(facts().prompt_tokens(200_000).prefix(prefix));
+        (0..backends * 4).for_each(|_| drop(block_on(router.call("", options.clone()))));
+        let mut kept: Vec<Decision> = (0..KEPT).map(|_| router.explain(&options)).collect();
+        let start = kept[0].time().as_nanos();
+        let mut seed = 0u64;
+        let mut decide = || {
+            seed += 1;
+            let decision = &mut kept[seed as usize % KEPT];
+            router.decide(decision, Instant::from_nanos(start + seed), seed);
+            assert!(black_box(decision.chosen()).unwrap().cached_tokens().is_some());
+        };
+        allocations(KEPT as u32 * 2, &mut decide);
+        assert_eq!(allocations(10_000, &mut decide), 0, "{backends} backends");
     }
 }
 

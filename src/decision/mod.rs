@@ -250,6 +250,12 @@ impl<'a> Candidate<'a> {
     pub fn latency(&self) -> Option<Latency> {
         (self.entry.known & record::KNOWS_LATENCY != 0).then_some(self.readings.latency)
     }
+
+    /// The leading tokens of the prompt that it probably has in its cache, so that they are not among its work; where
+    /// the request's [prefix](crate::facts::Prefix) is known and a policy read it, or it was called.
+    pub fn cached_tokens(&self) -> Option<u64> {
+        (self.entry.known & record::KNOWS_CACHED != 0).then_some(self.readings.cached)
+    }
 }
 
 impl fmt::Debug for Candidate<'_> {

@@ -137,6 +137,21 @@ pub(crate) struct Entry {
 pub(crate) struct Readings {
     pub(crate) load: Load,
     pub(crate) latency: Latency,
+    /// Leading tokens of the prompt that it probably has in its cache.
+    pub(crate) cached: u64,
+}
+
+impl Readings {
+    /// The leading tokens of the prompt that the candidate of `entry` probably has: as it was read, or else as `read` says
+    /// now, from here on for all who ask. `None` where the prompt's prefix is not known.
+    #[inline]
+    pub(crate) fn cached(&mut self, entry: &mut Entry, read: impl FnOnce() -> Option<u64>) -> Option<u64> {
+        if entry.known & KNOWS_CACHED == 0 {
+            self.cached = read()?;
+            entry.known |= KNOWS_CACHED;
+        }
+        Some(self.cached)
+    }
 }
 
 /// What the first look said of a candidate that is not in order. A replay starts from it.
@@ -159,6 +174,7 @@ pub(crate) const UNRANKED: u64 = u64::MAX;
 
 pub(crate) const KNOWS_LOAD: u8 = 1;
 pub(crate) const KNOWS_LATENCY: u8 = 2;
+pub(crate) const KNOWS_CACHED: u8 = 4;
 
 impl Entry {
     pub(crate) const fn new(seat: u32, tier: u8) -> Self {

@@ -190,6 +190,10 @@ impl Candidate<'_> {
                     (own, others) => write!(f, " ({own} prompt tokens waiting, about {others} of others)")?,
                 }
             }
+            if let Some(cached) = self.cached_tokens().filter(|cached| *cached > 0) {
+                let prompt = self.record.facts().input_tokens();
+                write!(f, ", {} of {} prompt tokens probably cached", Count(cached), Count(prompt))?;
+            }
             if let Some(cost) = self.cost() {
                 write!(f, ", cost {cost}")?;
             }
@@ -272,6 +276,17 @@ impl Candidate<'_> {
 
     fn signal(&self, index: u32) -> &str {
         self.record.roster.signals.get(index as usize).copied().unwrap_or("a signal")
+    }
+}
+
+/// A number with its thousands apart: 1,536.
+struct Count(u64);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let groups = self.0.checked_ilog10().unwrap_or(0) / 3;
+        write!(f, "{}", self.0 / 1000u64.pow(groups))?;
+        (0..groups).rev().try_for_each(|group| write!(f, ",{:03}", self.0 / 1000u64.pow(group) % 1000))
     }
 }
 

@@ -2,12 +2,14 @@
 
 mod capabilities;
 mod name;
+mod prefix;
 mod price;
 mod profile;
 mod request;
 
 pub use capabilities::Capabilities;
 pub use name::InvalidName;
+pub use prefix::Prefix;
 pub use price::{InvalidPrice, Price};
 pub use profile::Profile;
 pub use request::{Facts, Priority};

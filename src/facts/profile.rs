@@ -26,6 +26,7 @@ pub struct Profile {
     pub(crate) failure_domain: Option<String>,
     pub(crate) concurrency: Option<u32>,
     pub(crate) context_window: Option<u64>,
+    pub(crate) prefix_cache: Option<u64>,
     pub(crate) price: Option<Price>,
     pub(crate) capabilities: Option<Capabilities>,
     pub(crate) weight: f64,
@@ -50,6 +51,7 @@ impl Profile {
             failure_domain: None,
             concurrency: None,
             context_window: None,
+            prefix_cache: None,
             price: None,
             capabilities: None,
             weight: 1.0,
@@ -115,6 +117,14 @@ impl Profile {
     #[must_use]
     pub const fn context_window(mut self, tokens: u64) -> Self {
         self.context_window = Some(tokens);
+        self
+    }
+
+    /// The tokens of prompts that it keeps at most, in its KV or prompt cache; 0 for one that keeps none. By default
+    /// that is learned.
+    #[must_use]
+    pub const fn prefix_cache(mut self, tokens: u64) -> Self {
+        self.prefix_cache = Some(tokens);
         self
     }
 
@@ -221,6 +231,12 @@ impl Profile {
     pub const fn concurrency_limit(&self) -> Option<u32> {
         self.concurrency
     }
+
+    /// The tokens of prompts that it keeps at most, where known.
+    pub const fn prefix_cache_limit(&self) -> Option<u64> {
+        self.prefix_cache
+    }
+
     /// The tokens that prompt and answer may have together, where known.
     pub const fn context_limit(&self) -> Option<u64> {
         self.context_window
@@ -319,12 +335,13 @@ mod tests {
     #[test]
     fn what_was_set_can_be_read() {
         let window = Duration::from_secs(2);
-        let full = a().zone("z").provider("p").context_window(9).capabilities(Capabilities::TOOLS);
+        let full = a().zone("z").provider("p").context_window(9).prefix_cache(7).capabilities(Capabilities::TOOLS);
         let full =
             full.only_tenants(["x"]).attempt_limit(window).drained(true).credential("key").failure_domain("rack");
         assert_eq!((full.zone_name(), full.provider_name(), full.context_limit()), (Some("z"), Some("p"), Some(9)));
         assert_eq!((full.known_capabilities(), full.is_drained()), (Some(Capabilities::TOOLS), true));
         assert_eq!((full.allowed_tenants(), full.attempt_time_limit()), (Some(&["x".to_owned()][..]), Some(window)));
+        assert_eq!((full.prefix_cache_limit(), a().prefix_cache_limit()), (Some(7), None));
         assert_eq!((full.credential_name(), full.domain()), (Some("key"), Some("rack")));
         let bare = a();
         assert_eq!((bare.zone_name(), bare.provider_name(), bare.context_limit()), (None, None, None));

@@ -1,6 +1,6 @@
 //! What the router may know of a request.
 
-use super::Capabilities;
+use super::{Capabilities, Prefix};
 use std::sync::Arc;
 
 /// How much a request matters when there is not enough for all.
@@ -40,6 +40,7 @@ pub struct Facts {
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::facts::request::text"))]
     pub(crate) model: Option<Arc<str>>,
     pub(crate) prompt_tokens: u64,
+    pub(crate) prefix: Option<Prefix>,
     pub(crate) output_tokens: Option<u64>,
     pub(crate) priority: Priority,
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::facts::request::text"))]
@@ -69,6 +70,14 @@ impl Facts {
     #[must_use]
     pub const fn prompt_tokens(mut self, tokens: u64) -> Self {
         self.prompt_tokens = tokens;
+        self
+    }
+
+    /// How the prompt begins, for backends that need not compute again what they have of it. Counts up to
+    /// [`prompt_tokens`](Self::prompt_tokens); default nothing is known.
+    #[must_use]
+    pub fn prefix(mut self, prefix: Prefix) -> Self {
+        self.prefix = Some(prefix);
         self
     }
 
@@ -162,6 +171,11 @@ impl Facts {
     /// Tokens of the prompt.
     pub const fn input_tokens(&self) -> u64 {
         self.prompt_tokens
+    }
+
+    /// How the prompt begins, where it is known.
+    pub const fn prompt_prefix(&self) -> Option<&Prefix> {
+        self.prefix.as_ref()
     }
 
     /// The host's estimate of the answer, or 1.5 × the prompt; saturates.

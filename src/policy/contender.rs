@@ -4,7 +4,7 @@ use super::slate::Source;
 use crate::backend::BackendId;
 use crate::decision::record::{Entry, KNOWS_LATENCY, KNOWS_LOAD, LEVEL_NORMAL, LEVEL_PROBE, Readings, Roster};
 use crate::decision::{Class, Latency, Load, Reason};
-use crate::facts::Profile;
+use crate::facts::{Facts, Profile};
 use crate::time::Instant;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ pub struct Contender<'s> {
     pub(super) regular: &'s mut bool,
     pub(super) source: &'s Source<'s>,
     pub(super) roster: &'s Roster,
+    pub(super) facts: &'s Facts,
     pub(super) now: Instant,
     /// Soft rejections do not count.
     pub(super) lenient: bool,
@@ -62,11 +63,37 @@ impl Contender<'_> {
         &self.readings.latency
     }
 
-    /// The predicted time to first token of `tokens` more, in nanoseconds, and no less than the age of the oldest call
+    /// The leading tokens of this request's prompt that it probably has in its cache, by what this router sent there; 0
+    /// where the request's [prefix](crate::facts::Prefix) is not known.
+    #[inline]
+    pub fn cached_tokens(&mut self) -> u64 {
+        if self.facts.prompt_prefix().is_none() {
+            return 0;
+        }
+        let seat = self.entry.seat as usize;
+        let read = || match self.source {
+            Source::Live { live, .. } => {
+                let berth = &live.fleet.berths[seat];
+                berth.member.prefixes.cached_of(self.facts, berth.prefix_cache)
+            }
+            Source::Recorded(_) => None,
+        };
+        self.readings.cached(self.entry, read).unwrap_or(0)
+    }
+
+    /// The prompt tokens of this request that it would have to work through: all but those that it probably has.
+    #[inline]
+    pub(super) fn work(&mut self) -> u64 {
+        let cached = self.cached_tokens();
+        self.facts.input_tokens().saturating_sub(cached).max(1)
+    }
+
+    /// The predicted time to first token of this request, in nanoseconds, and no less than the age of the oldest call
     /// that still waits for its own; `None` when nothing is known.
-    pub(super) fn predicted(&mut self, now: Instant, tokens: u64) -> Option<u64> {
+    pub(super) fn predicted(&mut self) -> Option<u64> {
+        let (work, now) = (self.work(), self.now);
         let load = self.load();
-        let (behind, age) = (load.queued_tokens().saturating_add(tokens.max(1)), load.age(now));
+        let (behind, age) = (load.queued_tokens().saturating_add(work), load.age(now));
         let latency = self.latency();
         (latency.samples > 0).then(|| latency.predict(behind).max(age))
     }

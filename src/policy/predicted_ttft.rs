@@ -13,12 +13,14 @@ pub struct PredictedTtft;
 
 /// A leaf that ranks by predicted time to first token, in nanoseconds.
 ///
-/// The prediction is `base + (prompt tokens waiting there + this prompt) · time per token`, with base and time per
-/// token learned per backend; where servers [report](crate::router::Builder::load_reports) their queues, what others
-/// have waiting there counts as well. It is and never less than the age of the oldest call that still waits there: a backend that
-/// hangs gets worse with every millisecond, before any timeout. Predictions within a quarter of the best count as
-/// equal, and the seed chooses among them; without that, every request would run to the backend that is a
-/// microsecond ahead.
+/// The prediction is `base + (prompt tokens waiting there + this prompt − what of it is probably cached there) · time
+/// per token`, with base and time per token learned per backend; where servers
+/// [report](crate::router::Builder::load_reports) their queues, what others have waiting there counts as well, and
+/// where the request says [how its prompt begins](crate::Facts::prefix), what a backend was sent of it before is
+/// probably cached. It is never less than the age of the oldest call that still waits there: a backend that hangs gets
+/// worse with every millisecond, before any timeout. Predictions within a quarter of the best count as equal, and the
+/// seed chooses among them; without that, every request would run to the backend that is a microsecond ahead. Of
+/// equals, those that have most of the prompt cached come first.
 ///
 /// What is not known is not good: a backend without samples ranks with the worst of its peers, but one request at a
 /// time tries it. What was learned in bad times is not believed for ever: a backend that was not called for ten
@@ -49,10 +51,10 @@ impl RoutingPolicy for PredictedTtft {
     fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
         slate.hold_back_newcomers(cx.seed);
         let now = cx.now();
-        let work = cx.facts().input_tokens().max(1);
         let (mut best, mut worst, mut usual) = (u64::MAX, 0, 0);
         let mut doubtful = false;
         slate.each(|candidate| {
+            let work = candidate.work();
             let load = candidate.load();
             let behind = load.queued_tokens().saturating_add(work);
             let age = load.age(now);
@@ -74,13 +76,24 @@ impl RoutingPolicy for PredictedTtft {
         // A request that takes long at the best already would lose most: it is no canary.
         let light = best <= promising;
         let draw = mix(cx.seed, CANARY_STREAM);
+        // Of equals, who has most of the prompt: work that nobody does is room for all.
+        let mut least_work = u64::MAX;
+        if cx.facts().prompt_prefix().is_some() {
+            slate.each(|candidate| {
+                if candidate.cost() <= equal {
+                    least_work = least_work.min(candidate.work());
+                }
+            });
+        }
         slate.each(|candidate| {
             let cost = match candidate.cost() {
                 // Nobody is known: the least work waiting, as this router knows it.
                 UNKNOWN if best == u64::MAX => candidate.load().queued_tokens(),
                 UNKNOWN => worst,
-                predicted if predicted <= equal => best,
-                predicted => predicted,
+                predicted if predicted > equal => predicted,
+                _ if candidate.work() <= least_work => best,
+                // Perhaps the best itself: behind those that have more of the prompt all the same.
+                predicted => predicted.max(best.saturating_add(1)),
             };
             candidate.rank(cost);
             if doubtful && is_canary(candidate, promising, light, draw) {

@@ -99,8 +99,9 @@ impl Slate<'_> {
         for index in range {
             let (entry, readings) = (&mut entries[index], &mut readings[index]);
             if which(entry) {
-                let (source, roster, now, lenient) = (&self.source, self.roster, self.asked.now, self.lenient);
-                visit(&mut Contender { entry, readings, regular, source, roster, now, lenient });
+                let (source, roster, lenient) = (&self.source, self.roster, self.lenient);
+                let Asked { facts, now, .. } = self.asked;
+                visit(&mut Contender { entry, readings, regular, source, roster, facts, now, lenient });
             }
         }
     }
@@ -235,6 +236,7 @@ impl Slate<'_> {
             regular: &mut self.sheet.tiers[tier].regular,
             source: &self.source,
             roster: self.roster,
+            facts: self.asked.facts,
             now: self.asked.now,
             lenient: self.lenient,
         }
@@ -317,11 +319,12 @@ impl Slate<'_> {
         let Sheet { entries, readings, tiers, regions, .. } = &mut *self.sheet;
         let regular = &mut tiers[tier].regular;
         let rows = &mut regions[first..];
-        let (source, roster, now, lenient) = (&self.source, self.roster, self.asked.now, self.lenient);
+        let (source, roster, lenient) = (&self.source, self.roster, self.lenient);
+        let Asked { facts, now, .. } = self.asked;
         for (entry, readings) in entries[range.clone()].iter_mut().zip(&mut readings[range]) {
             let place = roster.places[entry.seat as usize];
             let Some(at) = rows.iter().position(|row| row.region == place.region) else { continue };
-            let mut candidate = Contender { entry, readings, regular, source, roster, now, lenient };
+            let mut candidate = Contender { entry, readings, regular, source, roster, facts, now, lenient };
             visit(at, &mut rows[at], place, &mut candidate);
         }
     }

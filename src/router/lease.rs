@@ -1,11 +1,12 @@
 //! [`Lease`]: the claim of one attempt on its backend.
 
 use super::core::Shared;
+use super::imprint::{Imprint, loses_memory};
 use crate::backend::{BackendError, BackendId, FailureKind};
 use crate::bug;
 use crate::decision::Reason;
 use crate::event::{Event, Outcome};
-use crate::facts::Profile;
+use crate::facts::{Facts, Profile};
 use crate::fleet::{Berth, Member};
 use crate::limit::{Key, Ticket};
 use crate::recover::{Evidence, Kin, Permits, Ties, Verdict};
@@ -29,11 +30,21 @@ pub(crate) struct Lease {
     started: Instant,
     /// Prefill work before this when it was sent, its own and that of others included.
     work: u64,
+    /// What is to be seen of its prompt's prefix; until its first item.
+    imprint: Option<Imprint>,
     waiting: bool,
     /// What a drop without an explicit end means.
     answered: bool,
     /// Its failure says nothing about the backend.
     excused: bool,
+}
+
+/// The prompt of an attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prompt<'a> {
+    pub(super) facts: &'a Facts,
+    /// What of it the backend probably has, as the decision counted it.
+    pub(super) cached: u64,
 }
 
 /// A slot of a backend that was freed for a request which waited for it. Dropped without a call, it goes to the next
@@ -105,10 +116,12 @@ impl Lease {
         profile: &Arc<Profile>,
         note: Option<Reason>,
         in_hand: &mut Option<Slot>,
-        tokens: u64,
+        prompt: Prompt<'_>,
         now: Instant,
     ) -> Option<Self> {
         let member = &berth.member;
+        // One number for the books, their release and the latency model: what the decision counted.
+        let tokens = prompt.facts.input_tokens().saturating_sub(prompt.cached);
         let canary = matches!(note, Some(Reason::Canary));
         if canary && !member.claim_canary(now) {
             return None;
@@ -149,6 +162,7 @@ impl Lease {
             canary,
             started: now,
             work,
+            imprint: Imprint::leave(berth, prompt.facts, tokens),
             waiting: true,
             answered: false,
             excused: false,
@@ -191,6 +205,9 @@ impl Lease {
         }
         let elapsed = now - self.started;
         self.member.recovery.first_token(nanos(elapsed), now);
+        if let Some(imprint) = self.imprint.take() {
+            self.work = imprint.answered(&self.member, self.work, nanos(elapsed));
+        }
         if self.canary {
             let better = self.member.latency.record_canary(self.work, nanos(elapsed));
             self.member.canary_said(better);
@@ -253,6 +270,9 @@ impl Lease {
                 Outcome::Failure(_) => {}
             }
         }
+        if let Some(imprint) = self.imprint.take() {
+            imprint.unanswered(&self.member);
+        }
         let verdict = self.member.recovery.learn(&self.ties, permits, evidence, &self.shared.court, now);
         if !(bug::PERMIT_LEAKED_ON_CANCEL && matches!(outcome, Outcome::Cancelled)) {
             self.member.gauge.leave(ticket);
@@ -262,6 +282,10 @@ impl Lease {
             if self.waiting {
                 self.member.canary_said(false);
             }
+        }
+        let unreachable = matches!(outcome, Outcome::Failure(error) if error.kind() == FailureKind::Unreachable);
+        if unreachable || verdict.change.and_then(|change| change.out).is_some_and(loses_memory) {
+            self.member.prefixes.forget();
         }
         if verdict.moved() {
             // Somebody is back, or gone: whoever waits decides again.

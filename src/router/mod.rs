@@ -4,6 +4,7 @@ mod builder;
 mod core;
 mod driver;
 mod error;
+mod imprint;
 mod lease;
 mod options;
 mod prober;

@@ -1,7 +1,7 @@
 //! [`Trip`]: one request on its way, without the waiting.
 
 use super::core::{Core, Generation};
-use super::lease::{Lease, Slot};
+use super::lease::{Lease, Prompt, Slot};
 use super::{CallOptions, RouteError, Routed};
 use crate::backend::{Attempt, BackendError, BackendId, Delivers, FailureKind};
 use crate::bug;
@@ -286,13 +286,16 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     /// Takes the lease of the best candidate that still has room, and notes the races that were lost.
     fn claim(&mut self, generation: Arc<Generation<Req, Res>>, now: Instant) -> Option<Attempt> {
         let record = self.decision.record_mut();
-        let tokens = record.facts().input_tokens();
+        let facts = record.facts.as_deref().expect("a record in use has the facts of its request");
         while let Some(best) = record.sheet.best(record.seed) {
             let entry = &mut record.sheet.entries[best];
             let seat = entry.seat as usize;
             let (berth, profile) = (&generation.fleet.berths[seat], generation.fleet.profile(entry.seat));
             let (shared, note, in_hand) = (&self.core.shared, entry.note, &mut self.in_hand);
-            let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, tokens, now) else {
+            let cached = record.sheet.readings[best]
+                .cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
+            let prompt = Prompt { facts, cached: cached.unwrap_or(0) };
+            let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, prompt, now) else {
                 entry.rejected = Some(Reason::LostRace);
                 continue;
             };

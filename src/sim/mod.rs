@@ -40,6 +40,7 @@ mod server;
 mod source;
 mod stack;
 mod tally;
+mod trace;
 mod workload;
 mod world;
 
@@ -53,7 +54,8 @@ pub use reality::Tokens;
 pub use run::{Ended, Record, Run};
 pub use server::Server;
 pub use stack::{Desk, Load, Reports, Stack};
-pub use workload::{Arrivals, Lengths, Trace, TraceError};
+pub use trace::{Trace, TraceError};
+pub use workload::{Arrivals, Lengths};
 pub use world::World;
 
 use crate::rng::{hash_str, mix};

@@ -3,7 +3,7 @@
 use super::job::Request;
 use super::workload::{Arrivals, Gaps};
 use super::{World, stream};
-use crate::facts::{Facts, Priority};
+use crate::facts::{Facts, Prefix, Priority};
 use crate::rng::{Rng, mix};
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +87,9 @@ impl<'w> Source<'w> {
         if let Some((tenant, _)) = self.tenants.get(arrival.tenant) {
             facts = facts.tenant(tenant.clone());
         }
+        if let Some(blocks) = &arrival.request.blocks {
+            facts = facts.prefix(Prefix::of_hashes(Request::BLOCK, blocks.iter().copied()));
+        }
         if let Some(session) = arrival.session {
             facts = facts.session(format!("s{session}"));
         }
@@ -155,7 +158,10 @@ impl Iterator for Source<'_> {
         // Drawn only where it is asked for: worlds without stay as they were.
         let replay_safe = world.replay_safe >= 1.0 || self.callers.unit() < world.replay_safe;
         let cached = world.servers.iter().any(|server| server.cache_blocks > 0);
-        let blocks = session.filter(|_| cached).map(|session| blocks(session, prompt));
+        let blocks = match &world.arrivals {
+            Arrivals::Trace(trace) if cached => trace.blocks(number as usize),
+            _ => session.filter(|_| cached).map(|session| blocks(session, prompt)),
+        };
         let bound = world.residency.as_ref().is_some_and(|(share, _)| self.callers.unit() < *share);
         let request = Request { number, prompt, output, blocks, critical, bound };
         Some(Arrival { at: (at * 1e9) as u64, router, request, tenant, replay_safe, session, leaves })

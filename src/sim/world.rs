@@ -1,7 +1,7 @@
 //! [`World`]: what is simulated.
 
-use super::workload::{Arrivals, Lengths, Trace};
-use super::{Fault, Server};
+use super::workload::{Arrivals, Lengths};
+use super::{Fault, Server, Trace};
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 7] = [
     &["time", "rng", "sync", "bug"],
     // What events, decisions, facts and errors are made of refers to each other: siblings may.
     &["backend", "facts", "event", "decision", "budget"],
-    &["limit", "signal", "recover", "registry"],
+    &["limit", "prefix", "signal", "recover", "registry"],
     &["fleet"],
     &["policy"],
     &["router"],

@@ -2,6 +2,7 @@
 
 use fallway::backend::{BackendError, FailureKind};
 use fallway::budget::{Backoff, RetryBudget};
+use fallway::facts::Prefix;
 use fallway::policy::{FailSafe, Regions, Window};
 use fallway::recover::Ejection;
 use fallway::registry::store::Store;
@@ -246,6 +247,7 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("Judge::SIGNIFICANCE", Judge::SIGNIFICANCE.to_string()),
         ("Judge::SLOW_WINDOWS", Judge::SLOW_WINDOWS.to_string()),
         ("Judge::SHARED", Judge::SHARED.to_string()),
+        ("Prefix::MAX_BLOCKS", Prefix::MAX_BLOCKS.to_string()),
         ("World::LASTING", time(World::LASTING)),
         ("World::SLO", time(World::SLO)),
         ("World::DEADLINE", time(World::DEADLINE)),

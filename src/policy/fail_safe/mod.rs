@@ -206,7 +206,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
                 // Quotas of one provider return together or not at all; asking each of them would use up the
                 // attempts that waiting leaves.
                 candidate.reject(Reason::QuotaInDoubt);
-            } else if timed_out && let Some(predicted) = self.too_slow(cx, candidate) {
+            } else if timed_out && let Some(predicted) = self.too_slow(candidate) {
                 candidate.reject(Reason::TooSlow { predicted });
             } else if let Some(failed_window) = window
                 && !larger(candidate.profile().context_window, failed_window, larger_tier)
@@ -221,10 +221,10 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
     /// The predicted time to first token of a candidate that is no place for what was given up elsewhere. Where
     /// attempts have a limit, one that takes a good part of it, and longer than at its best, has a queue as well: it
     /// would hardly do better, and those who wait there would pay.
-    fn too_slow(&self, cx: &PlanContext<'_>, candidate: &mut Contender<'_>) -> Option<u64> {
+    fn too_slow(&self, candidate: &mut Contender<'_>) -> Option<u64> {
         let limits = [self.config.attempt_limit, candidate.profile().attempt_limit];
         let limit = nanos(limits.into_iter().flatten().min()?);
-        let predicted = candidate.predicted(cx.now(), cx.facts().input_tokens())?;
+        let predicted = candidate.predicted()?;
         let best = candidate.latency().best;
         (predicted > limit / BUSY && predicted > best.saturating_add(best / 2)).then_some(predicted)
     }

@@ -9,6 +9,7 @@ mod grpc;
 mod litellm;
 mod peak_ewma;
 mod prequal;
+mod sent;
 mod simple;
 
 pub use cache_aware::{llm_d, lmetric, sglang};

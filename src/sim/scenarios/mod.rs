@@ -6,6 +6,7 @@
 mod blind;
 mod measured;
 mod pools;
+mod prefixes;
 mod providers;
 mod regions;
 
@@ -25,6 +26,8 @@ pub enum Scenario {
     S3,
     /// A fleet at 85 % slows down for half a minute, while callers time out and retry.
     S4,
+    /// Conversations that grow, on servers which keep what they computed of them.
+    S7,
     /// Four remote providers; the best turns slow for five minutes.
     S8,
     /// More than a year of incidents at two providers.
@@ -69,8 +72,19 @@ pub struct Stage {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 10] =
-        [Self::S1, Self::S2, Self::S3, Self::S4, Self::S8, Self::S9, Self::S15, Self::S16, Self::S17, Self::S18];
+    pub const ALL: [Self; 11] = [
+        Self::S1,
+        Self::S2,
+        Self::S3,
+        Self::S4,
+        Self::S7,
+        Self::S8,
+        Self::S9,
+        Self::S15,
+        Self::S16,
+        Self::S17,
+        Self::S18,
+    ];
 
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
@@ -79,6 +93,7 @@ impl Scenario {
             Self::S2 => "S2",
             Self::S3 => "S3",
             Self::S4 => "S4",
+            Self::S7 => "S7",
             Self::S8 => "S8",
             Self::S9 => "S9",
             Self::S15 => "S15",
@@ -95,6 +110,7 @@ impl Scenario {
             Self::S2 => "gray failure: one of ten, 20 times slower or 95 % errors, green probes",
             Self::S3 => "region: the nearest of three is down for 200 s",
             Self::S4 => "storm: eight servers at 85 %, a third of their speed for 30 s",
+            Self::S7 => "prefixes: a conversation trace at 2.2 times its rate, eight servers with prefix caches",
             Self::S8 => "providers: the best of four turns slow for 300 s",
             Self::S9 => "year: 10,000 h of incidents at two providers in two regions",
             Self::S15 => "flapping: one of eight servers, 10 s up and 10 s down",
@@ -122,6 +138,7 @@ impl Scenario {
             Self::S2 | Self::S15 => 0.6,
             Self::S3 => regions::LOADS[0].1,
             Self::S4 => 0.85,
+            Self::S7 => prefixes::SPEED,
             Self::S8 => 0.3,
             Self::S9 => 1.0,
             Self::S16 => 0.75,
@@ -138,6 +155,7 @@ impl Scenario {
             Self::S2 => pools::gray(settings, load),
             Self::S3 => regions::lost(settings),
             Self::S4 => vec![pools::storm(settings, load)],
+            Self::S7 => vec![prefixes::conversations(settings, load)],
             Self::S8 => vec![providers::slow(settings, load)],
             Self::S9 => vec![providers::year(settings, load)],
             Self::S15 => vec![pools::flapping(settings, load)],

@@ -53,6 +53,17 @@ fn an_unequal_pool_has_the_shortest_tail_of_all_without_reports_and_with_them() 
 }
 
 #[test]
+fn conversations_stay_where_their_prompts_are_known() {
+    for seed in [1, 2] {
+        for stage in stages(Scenario::S7, 1, seed) {
+            let goodput = |name| play(&stage, name).1.goodput;
+            let (ours, best) = (goodput("fallway"), goodput("lmetric").max(goodput("llm_d")).max(goodput("sglang")));
+            assert!(ours >= 0.96 && ours > best, "seed {seed}: {ours}, and {best} of others");
+        }
+    }
+}
+
+#[test]
 fn a_gray_server_costs_next_to_nothing() {
     for seed in [1, 2] {
         for routers in [1, 32] {

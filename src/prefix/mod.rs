@@ -1,0 +1,5 @@
+//! What backends probably keep of prompts: an approximate index for each.
+
+mod index;
+
+pub(crate) use index::{Footprint, PrefixIndex};
