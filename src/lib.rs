@@ -124,6 +124,7 @@ mod prose {
         Contributing: "../docs/contributing.md",
         Defaults: "../docs/defaults.md",
         Failures: "../docs/failures.md",
+        Queue: "../docs/guide/queue.md",
         Regions: "../docs/guide/regions.md",
         Recovery: "../docs/guide/recovery.md",
     }
