@@ -81,8 +81,8 @@ fn router(backends: usize, observer: Option<Decisions>) -> Router<str, ()> {
 }
 
 /// Lets so many wait and serves half of them.
-fn play(mixture: Mixture, waiting: usize, decisions: Option<Decisions>) -> Cost {
-    let router = router(mixture.backends, decisions.clone());
+fn play(mixture: Mixture, waiting: usize, decisions: Option<&Decisions>) -> Cost {
+    let router = router(mixture.backends, decisions.cloned());
     let bell = Arc::new(Bell::default());
     let tenants: Vec<Arc<str>> = (0..mixture.tenants).map(|n| format!("tenant-{n}").into()).collect();
     let mut rng = fallway::rng::Rng::new(7);
@@ -114,7 +114,7 @@ fn play(mixture: Mixture, waiting: usize, decisions: Option<Decisions>) -> Cost 
         assert!(trip.poll_called(&mut Context::from_waker(waker)).is_pending());
     }
     let sleep = began.elapsed().as_nanos() as f64 / waiting as f64;
-    let before = decisions.as_ref().map_or(0, |count| count.0.load(Ordering::Relaxed));
+    let before = decisions.map_or(0, |count| count.0.load(Ordering::Relaxed));
     let rounds = waiting / 2;
     let began = Instant::now();
     for _ in 0..rounds {
@@ -131,7 +131,7 @@ fn play(mixture: Mixture, waiting: usize, decisions: Option<Decisions>) -> Cost 
     }
     let start = began.elapsed().as_nanos() as f64 / rounds as f64;
     let woken = bell.woken.load(Ordering::Relaxed);
-    let decided = decisions.as_ref().map_or(0, |count| count.0.load(Ordering::Relaxed)) - before;
+    let decided = decisions.map_or(0, |count| count.0.load(Ordering::Relaxed)) - before;
     assert_eq!(router.waiting(), waiting - rounds);
     drop((trips, holders));
     assert_eq!((router.waiting(), router.total_in_flight()), (0, 0));
@@ -157,7 +157,7 @@ fn main() {
             sleeps.push(least(|cost| cost.sleep));
             starts.push(least(|cost| cost.start));
         }
-        let counts = play(mixture, 10_000, Some(Decisions::default()));
+        let counts = play(mixture, 10_000, Some(&Decisions::default()));
         let name = mixture.name;
         let row = |figures: &[f64]| figures.iter().map(|figure| format!("{figure:.0} | ")).collect::<String>();
         println!("| {name} | queue up | {}| |", row(&sleeps));

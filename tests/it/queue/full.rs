@@ -49,7 +49,7 @@ fn a_critical_request_pushes_out_the_newest_batch_at_once() {
     let [.., newest] = batch;
     assert_eq!(newest.take().refused, Some(RouteErrorKind::Shed));
     // Batch does not push out batch.
-    assert_eq!(world.spawn_call(&router, level(Priority::Batch)).is_done(), false);
+    drop(world.ask(&router, level(Priority::Batch)));
     world.settle();
     assert_eq!(refusals(&log)[1..], [Refusal::QueueFull]);
     assert!(!critical.is_done());
