@@ -399,7 +399,8 @@ pub enum Refusal {
     /// It waited, and its place was needed for a request that goes before it: of all that waited it was the newest of the
     /// lowest priority, of the tenant that had most waiting.
     Shed,
-    /// At the pace at which those before it were served lately, it would have started after its deadline.
+    /// At the pace at which those before it were served lately, it would have started after its deadline, or with less time
+    /// left than any of the backends takes to its first item.
     TooLate {
         /// How many of its tenant were before it.
         ahead: u32,

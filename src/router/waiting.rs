@@ -15,6 +15,7 @@ use std::time::Duration;
 pub(super) struct Waiting<'r> {
     turn: WaitTurn<'r, Slot>,
     since: Instant,
+    /// In the order of the backends' ids.
     wishes: Vec<Wish>,
 }
 
@@ -70,18 +71,20 @@ impl<'r> Waiting<'r> {
     /// Says what it waits for, beside what it has said since it was called. Whoever wishes for something new looks again,
     /// so that what was freed in between is not missed.
     pub(super) fn wish(&mut self, wants: Vec<Want>, fleet: &Fleet, decision: &Decision) -> Wished {
+        let known = self.wishes.len();
         for member in members(fleet, decision, &wants) {
-            if self.wishes.iter().all(|Wish(known)| known.id != member.id) {
+            if self.wishes[..known].binary_search_by_key(&member.id, |Wish(known)| known.id).is_err() {
                 self.wishes.push(Wish::new(member.clone()));
             }
         }
+        self.wishes.sort_unstable_by_key(|Wish(member)| member.id);
         self.turn.wish(wants)
     }
 
     /// Passes on a slot that is of no use. What is still in the way of this request is in the way of all who wait for the
     /// same.
     pub(super) fn pass_on(&self, slot: Slot, wants: &[Want]) {
-        let alike = wants.iter().any(|want| slot.backend() == Some(want.backend));
+        let alike = slot.backend().is_some_and(|id| wants.binary_search_by_key(&id, |want| want.backend).is_ok());
         slot.pass_on(&self.turn, alike);
     }
 
@@ -112,10 +115,10 @@ pub(super) fn wants(decision: &Decision) -> Vec<Want> {
     wants
 }
 
-/// The backends that are waited for.
+/// The backends that are waited for. Pools are large, and nothing here may take the square of their size.
 fn members<'f>(fleet: &'f Fleet, decision: &Decision, wants: &[Want]) -> impl Iterator<Item = &'f Arc<Member>> {
     let members = decision.record().sheet.entries.iter().map(|entry| &fleet.berths[entry.seat as usize].member);
-    members.filter(|member| wants.iter().any(|want| want.backend == member.id))
+    members.filter(|member| wants.binary_search_by_key(&member.id, |want| want.backend).is_ok())
 }
 
 /// What the first item takes at least, in nanoseconds: the best that any of the backends ever did as a rule, 0 where that
