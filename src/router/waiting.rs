@@ -72,6 +72,7 @@ impl<'r> Waiting<'r> {
     /// so that what was freed in between is not missed.
     pub(super) fn wish(&mut self, wants: Vec<Want>, fleet: &Fleet, decision: &Decision) -> Wished {
         let known = self.wishes.len();
+        self.wishes.reserve(wants.len());
         for member in members(fleet, decision, &wants) {
             if self.wishes[..known].binary_search_by_key(&member.id, |Wish(known)| known.id).is_err() {
                 self.wishes.push(Wish::new(member.clone()));
@@ -108,9 +109,8 @@ pub(super) fn wants(decision: &Decision) -> Vec<Want> {
         Reason::ProbeInFlight { .. } | Reason::OnProbation { .. } => Some(Lack::Probe),
         _ => None,
     };
-    let candidates = decision.candidates();
-    let wants = candidates.filter_map(|it| Some(Want { backend: it.id(), lack: lack(it.rejected()?)? }));
-    let mut wants: Vec<_> = wants.collect();
+    let mut wants = Vec::with_capacity(decision.record().sheet.entries.len());
+    wants.extend(decision.candidates().filter_map(|it| Some(Want { backend: it.id(), lack: lack(it.rejected()?)? })));
     wants.sort_unstable();
     wants
 }
