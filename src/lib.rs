@@ -126,6 +126,7 @@ mod prose {
         Defaults: "../docs/defaults.md",
         Failures: "../docs/failures.md",
         Prefix: "../docs/guide/prefix.md",
+        Queue: "../docs/guide/queue.md",
         Regions: "../docs/guide/regions.md",
         Recovery: "../docs/guide/recovery.md",
     }

@@ -321,18 +321,6 @@ impl Reason {
         matches!(self, Self::AtCapacity { .. } | Self::RegionFull { .. })
     }
 
-    /// Whether a call that ends at the backend may end it: a slot is free then, or a probe has come back.
-    pub(crate) const fn ends_with_a_call(&self) -> bool {
-        matches!(
-            self,
-            Self::AtCapacity { .. }
-                | Self::RegionFull { .. }
-                | Self::LostRace
-                | Self::ProbeInFlight { .. }
-                | Self::OnProbation { .. }
-        )
-    }
-
     /// Two or three words for counts: "3 at capacity".
     pub const fn label(&self) -> &'static str {
         match self {
@@ -406,8 +394,24 @@ pub enum Refusal {
     ZeroDeadline,
     /// The deadline passed.
     DeadlineExceeded,
-    /// Too many requests wait for capacity already.
+    /// Too many requests wait for capacity already, and none of them is to give way to this one.
     QueueFull,
+    /// It waited, and its place was needed for a request that goes before it: of all that waited it was the newest of the
+    /// lowest priority, of the tenant that had most waiting.
+    Shed,
+    /// At the pace at which those before it were served lately, it would have started after its deadline, or with less time
+    /// left than any of the backends takes to its first item.
+    TooLate {
+        /// How many of its tenant were before it.
+        ahead: u32,
+        /// When it would have started.
+        start: Instant,
+    },
+    /// It waited for as long as the router lets anybody wait.
+    WaitedTooLong {
+        /// How long, in nanoseconds.
+        waited: u64,
+    },
 }
 
 /// What the driver does with a decision.

@@ -94,6 +94,14 @@ impl Decision {
                 Refusal::ZeroDeadline => return write!(f, "a deadline of zero leaves no time"),
                 Refusal::DeadlineExceeded => write!(f, "the deadline passed")?,
                 Refusal::QueueFull => write!(f, "too many requests wait already")?,
+                Refusal::Shed => write!(f, "its place in the queue was needed for another")?,
+                Refusal::TooLate { ahead, start } => {
+                    let (start, time) = (Span(start - self.spoken_at()), Span(self.deadline() - self.spoken_at()));
+                    write!(f, "it would start in {start}, behind {ahead} of its tenant, and has {time}")?;
+                }
+                Refusal::WaitedTooLong { waited } => {
+                    write!(f, "it waited for {}, the longest wait", Span(Duration::from_nanos(waited)))?;
+                }
             }
             let mut separator = ": ";
             for (label, count) in self.rejections() {

@@ -154,7 +154,7 @@ impl Gauge {
 
     pub(crate) fn read(&self) -> Load {
         Load {
-            in_flight: self.in_flight.load(Ordering::Relaxed),
+            in_flight: self.in_flight(),
             waiting_tokens: self.waiting_tokens.load(Ordering::Relaxed),
             oldest_wait: Instant::from_nanos(self.oldest_wait.load(Ordering::Relaxed)),
             last_called: Instant::from_nanos(self.last_called.load(Ordering::Relaxed)),

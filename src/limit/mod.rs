@@ -4,4 +4,4 @@ mod gauge;
 mod waiters;
 
 pub(crate) use gauge::{Gauge, Ticket};
-pub(crate) use waiters::{Key, WaitTurn, Waiters};
+pub(crate) use waiters::{Call, Lack, Passed, Standing, WaitTurn, Waiters, Want, Wished};

@@ -15,8 +15,9 @@ use crate::time::{SystemTimer, Timer};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, ReentrantMutex};
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct Builder<Req: ?Sized, Res> {
     default_deadline: Duration,
     idle_limit: Duration,
     queue: usize,
+    longest_wait: Duration,
+    weights: HashMap<Arc<str>, u32>,
     seed: Option<u64>,
 }
 
@@ -106,10 +109,24 @@ pub enum BuildError {
     /// The idle limit is zero.
     #[error("an idle limit of zero would break every stream")]
     ZeroIdleLimit,
+    /// The longest wait is zero.
+    #[error("a longest wait of zero would refuse whoever waits; for no queue at all, give it no places")]
+    ZeroLongestWait,
+    /// A tenant's weight is zero, so it would never be served, or so large that nobody else would.
+    #[error("tenant {tenant:?}: a weight of {weight} is not between 1 and {}", WEIGHTS.end())]
+    InvalidTenantWeight {
+        /// The tenant.
+        tenant: String,
+        /// The weight.
+        weight: u32,
+    },
     /// A change of the fleet began another.
     #[error("a change of the fleet must not begin another")]
     NestedUpdate,
 }
+
+/// What a tenant's weight may be.
+const WEIGHTS: RangeInclusive<u32> = 1..=Router::<str, ()>::MOST_WEIGHT;
 
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
     pub(super) fn new(policy: Box<dyn RoutingPolicy>) -> Self {
@@ -126,6 +143,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             default_deadline: Router::<Req, Res>::DEFAULT_DEADLINE,
             idle_limit: Router::<Req, Res>::DEFAULT_IDLE_LIMIT,
             queue: Router::<Req, Res>::DEFAULT_QUEUE,
+            longest_wait: Router::<Req, Res>::DEFAULT_LONGEST_WAIT,
+            weights: HashMap::new(),
             seed: None,
         }
     }
@@ -222,10 +241,35 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         self
     }
 
-    /// How many requests may wait for capacity or a backend's return; default 1024.
+    /// How many requests may wait for capacity or a backend's return; default 1024. Where more want to, the newest of the
+    /// lowest priority goes ([`Refusal::Shed`](crate::decision::Refusal::Shed)), of the tenant that has most waiting. With
+    /// no places nobody waits.
     #[must_use]
     pub const fn queue(mut self, places: usize) -> Self {
         self.queue = places;
+        self
+    }
+
+    /// How long a request may wait at a stretch, if its deadline does not end it before; default 60 s.
+    #[must_use]
+    pub const fn longest_wait(mut self, longest: Duration) -> Self {
+        self.longest_wait = longest;
+        self
+    }
+
+    /// How many requests of a tenant are served in a row while those of others with the same priority wait: from 1, as
+    /// for every tenant that is not named here, to [`Router::MOST_WEIGHT`]. Also how much of a full queue it may take.
+    ///
+    /// ```
+    /// # use fallway::{Profile, Router, backend::{BackendError, backend_fn}, policy::ordered};
+    /// # let echo = || backend_fn(|request: &str, _: &_| { let answer = request.to_owned(); async { Ok::<_, BackendError>(answer) } });
+    /// let router = Router::builder(ordered()).backend(Profile::new("a").concurrency(64), echo());
+    /// let router = router.tenant_weight("search", 4).tenant_weight("reports", 2).build()?;
+    /// # Ok::<(), fallway::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn tenant_weight(mut self, tenant: impl Into<Arc<str>>, weight: u32) -> Self {
+        self.weights.insert(tenant.into(), weight);
         self
     }
 
@@ -249,6 +293,12 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         if self.idle_limit.is_zero() {
             return Err(BuildError::ZeroIdleLimit);
         }
+        if self.longest_wait.is_zero() {
+            return Err(BuildError::ZeroLongestWait);
+        }
+        if let Some((tenant, weight)) = self.weights.iter().find(|(_, weight)| !WEIGHTS.contains(weight)) {
+            return Err(BuildError::InvalidTenantWeight { tenant: (**tenant).to_owned(), weight: *weight });
+        }
         // The first read calibrates the clock; not on the first request's time.
         self.timer.now();
         let names = self.signals.iter().map(HealthSignal::name).collect();
@@ -260,7 +310,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             observers: self.observers,
             court: Court::new(self.ejection, self.seed.unwrap_or_else(rand::random)),
             crowd: Crowd::new(self.reports),
-            waiters: Waiters::new(self.queue),
+            waiters: Waiters::new(self.queue, self.weights),
         };
         shared.tell_of_fleet(&generation.fleet);
         Ok(Router {
@@ -273,6 +323,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
                 last_resort: self.last_resort,
                 default_deadline: self.default_deadline,
                 idle_limit: self.idle_limit,
+                longest_wait: self.longest_wait,
                 seeds: match self.seed {
                     Some(seed) => Seeds::Fixed { seed, count: Ticks::default() },
                     None => Seeds::Random,

@@ -35,6 +35,7 @@ pub(super) struct Core<Req: ?Sized, Res> {
     pub(super) last_resort: Option<SharedBackend<Req, Res>>,
     pub(super) default_deadline: Duration,
     pub(super) idle_limit: Duration,
+    pub(super) longest_wait: Duration,
     pub(super) seeds: Seeds,
     pub(super) alarm: Arc<Alarm>,
     /// Knows members of former generations that are still in use.

@@ -36,6 +36,12 @@ pub enum RouteErrorKind {
     DeadlineExceeded,
     /// Too many requests wait already.
     QueueFull,
+    /// It waited, and its place was needed for another.
+    Shed,
+    /// Its turn would have come after its deadline.
+    TooLate,
+    /// It waited for too long.
+    WaitedTooLong,
 }
 
 impl RouteError {
@@ -49,6 +55,9 @@ impl RouteError {
             Refusal::ZeroDeadline => RouteErrorKind::ZeroDeadline,
             Refusal::DeadlineExceeded => RouteErrorKind::DeadlineExceeded,
             Refusal::QueueFull => RouteErrorKind::QueueFull,
+            Refusal::Shed => RouteErrorKind::Shed,
+            Refusal::TooLate { .. } => RouteErrorKind::TooLate,
+            Refusal::WaitedTooLong { .. } => RouteErrorKind::WaitedTooLong,
         };
         Self(Box::new(Inner { kind, decision, source }))
     }

@@ -8,10 +8,9 @@ use crate::decision::Reason;
 use crate::event::{Event, Outcome};
 use crate::facts::{Facts, Profile};
 use crate::fleet::{Berth, Member};
-use crate::limit::{Key, Ticket};
+use crate::limit::{Passed, Ticket, WaitTurn};
 use crate::recover::{Evidence, Kin, Permits, Ties, Verdict};
 use crate::time::{Instant, nanos};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,14 +53,16 @@ pub(super) struct Slot {
     shared: Arc<Shared>,
     // `None` only after the end.
     member: Option<Arc<Member>>,
-    /// Who had it and could not use it: it goes to each but once, and is free when all have declined.
-    declined: BTreeSet<Key>,
+    /// When it was freed.
+    freed: Instant,
+    /// Who had it and could not use it: it goes to each but once, and is free when all have passed it on.
+    passed: Passed,
 }
 
 impl Slot {
-    /// Gives it to the next: it is of no use to whom it was given.
-    pub(super) fn decline(mut self, place: Key) {
-        self.declined.insert(place);
+    /// Gives it to the next: it is of no use to whom it was given, nor, if `alike`, to those who wait for the same.
+    pub(super) fn pass_on(mut self, turn: &WaitTurn<'_, Self>, alike: bool) {
+        turn.pass(&mut self.passed, alike);
     }
 
     pub(super) fn backend(&self) -> Option<BackendId> {
@@ -85,17 +86,17 @@ impl Drop for Slot {
             && !bug::SLOT_NOT_HANDED_BACK
         {
             member.gauge.release();
-            self.shared.hand_over(&member, std::mem::take(&mut self.declined));
+            self.shared.hand_over(&member, std::mem::take(&mut self.passed), self.freed);
         }
     }
 }
 
 impl Shared {
-    /// A slot of this backend was freed: the oldest request that waits for it, and has not declined it, gets it.
-    pub(super) fn hand_over(self: &Arc<Self>, member: &Arc<Member>, declined: BTreeSet<Key>) {
+    /// A slot of this backend was freed: the first that waits for it, and has not passed it on, gets it.
+    pub(super) fn hand_over(self: &Arc<Self>, member: &Arc<Member>, passed: Passed, freed: Instant) {
         if member.gauge.is_wanted() {
-            self.waiters.call_one(member.id, declined, |declined| {
-                let slot = || Slot { shared: self.clone(), member: Some(member.clone()), declined };
+            self.waiters.call_one(member.id, passed, freed, |passed| {
+                let slot = || Slot { shared: self.clone(), member: Some(member.clone()), freed, passed };
                 member.gauge.hold(member.gauge.limit()).then(slot)
             });
         }
@@ -291,7 +292,7 @@ impl Lease {
             // Somebody is back, or gone: whoever waits decides again.
             self.shared.waiters.call_all();
         } else if !bug::SLOT_NOT_HANDED_OVER {
-            self.shared.hand_over(&self.member, BTreeSet::new());
+            self.shared.hand_over(&self.member, Passed::default(), now);
         }
         if self.shared.is_watched() {
             let (backend, profile) = (self.member.id, &*self.profile);

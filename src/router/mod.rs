@@ -11,6 +11,7 @@ mod prober;
 mod routed;
 mod trip;
 mod update;
+mod waiting;
 
 pub use builder::{BuildError, Builder};
 pub use error::{RouteError, RouteErrorKind};
@@ -45,6 +46,10 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
     pub const DEFAULT_IDLE_LIMIT: Duration = Duration::from_secs(30);
     /// How many requests may wait for capacity or for a backend's return.
     pub const DEFAULT_QUEUE: usize = 1024;
+    /// How long a request may wait at a stretch.
+    pub const DEFAULT_LONGEST_WAIT: Duration = Duration::from_secs(60);
+    /// The largest weight of a tenant: so many of its requests in a row, at most, go before one of another.
+    pub const MOST_WEIGHT: u32 = 1000;
 
     /// Starts a router with this policy.
     pub fn builder(policy: impl RoutingPolicy + 'static) -> Builder<Req, Res> {
@@ -193,6 +198,11 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
     /// Calls in flight to all backends, those that were removed meanwhile included.
     pub fn total_in_flight(&self) -> u64 {
         self.core.total_in_flight()
+    }
+
+    /// Requests that wait in the queue.
+    pub fn waiting(&self) -> usize {
+        self.core.shared.waiters.len()
     }
 
     /// The policy stack in one line, outermost first.

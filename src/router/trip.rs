@@ -2,15 +2,15 @@
 
 use super::core::{Core, Generation};
 use super::lease::{Lease, Prompt, Slot};
+use super::waiting::{Waiting, wants};
 use super::{CallOptions, RouteError, Routed};
 use crate::backend::{Attempt, BackendError, BackendId, Delivers, FailureKind};
 use crate::bug;
 use crate::decision::record::AttemptRecord;
 use crate::decision::{Decision, Extra, Next, Reason, Refusal};
 use crate::event::Event;
-use crate::fleet::Member;
-use crate::limit::WaitTurn;
-use crate::time::Instant;
+use crate::limit::Wished;
+use crate::time::{Instant, nanos};
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -41,9 +41,7 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     /// Whether the attempt in flight was cut short by the deadline.
     cut_short: bool,
     /// The place in the queue, while it waits.
-    turn: Option<WaitTurn<'r, Slot>>,
-    /// What it waits for.
-    wishes: Vec<Wish>,
+    waiting: Option<Waiting<'r>>,
     /// A slot that was freed for it.
     in_hand: Option<Slot>,
     /// Whether the retry budget paid for the attempt that is planned next.
@@ -79,23 +77,6 @@ pub enum Step {
     },
 }
 
-/// Makes a backend known as waited for.
-#[derive(Debug)]
-struct Wish(Arc<Member>);
-
-impl Wish {
-    fn new(member: Arc<Member>) -> Self {
-        member.gauge.want();
-        Self(member)
-    }
-}
-
-impl Drop for Wish {
-    fn drop(&mut self) {
-        self.0.gauge.unwant();
-    }
-}
-
 /// How often all candidates of a plan may be lost to other requests before the request gives up.
 const MAX_LOST: u32 = 16;
 
@@ -115,8 +96,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             target: None,
             lease: None,
             cut_short: false,
-            turn: None,
-            wishes: Vec::new(),
+            waiting: None,
             in_hand: None,
             extra: Extra::NotAsked,
             lost: 0,
@@ -168,21 +148,11 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                         return Ok(Step::Sleep { until: at.min(self.deadline) });
                     }
                 }
-                Next::Wait { until } => {
-                    if let (Some(slot), Some(turn)) = (self.in_hand.take(), &self.turn) {
-                        slot.decline(turn.key());
-                    }
-                    if self.turn.is_none() {
-                        self.turn = self.core.shared.waiters.join(self.arrival);
-                        if self.turn.is_none() {
-                            return self.give_up(Refusal::QueueFull, now);
-                        }
-                    }
-                    // Whoever wishes for something new looks again: what was freed in between is not missed.
-                    if !self.wish(&generation) {
-                        return Ok(Step::Wait { until: until.min(self.deadline) });
-                    }
-                }
+                Next::Wait { until } => match self.queue_up(&generation, now) {
+                    Ok(None) => {}
+                    Ok(Some(latest)) => return Ok(Step::Wait { until: until.min(latest).min(self.deadline) }),
+                    Err(why) => return self.give_up(why, now),
+                },
                 Next::LastResort { why } => return self.give_up(why, now),
                 Next::Refuse { why } => return Err(self.refuse(why, now)),
             }
@@ -191,11 +161,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
 
     /// Ready when something was freed since the last [`Step::Wait`]; else wakes the task then.
     pub fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(turn) = &mut self.turn else { return Poll::Ready(()) };
-        turn.poll_called(cx).map(|slot| {
-            self.wishes.clear();
-            self.in_hand = slot;
-        })
+        let Some(waiting) = &mut self.waiting else { return Poll::Ready(()) };
+        waiting.poll_called(cx).map(|slot| self.in_hand = slot)
     }
 
     /// The backend began to answer: its first item is here, or the whole answer. From here on the request stays with
@@ -300,8 +267,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                 continue;
             };
             // Another than the one that was freed for it: that goes to the next.
-            (self.turn, self.in_hand) = (None, None);
-            self.wishes.clear();
+            (self.waiting, self.in_hand) = (None, None);
             // Spent: what is made is not given back, also where a broken answer is asked what is next.
             self.extra = Extra::NotAsked;
             let attempt = self.describe(&lease);
@@ -317,19 +283,29 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         None
     }
 
-    /// Waits for every backend that would do if it had room, or if the probe on its way came back. Returns whether
-    /// one of them is new.
-    fn wish(&mut self, generation: &Generation<Req, Res>) -> bool {
-        let Some(turn) = &mut self.turn else { return false };
-        let mut new = false;
-        for entry in &self.decision.record().sheet.entries {
-            let member = &generation.fleet.berths[entry.seat as usize].member;
-            if entry.rejected.is_some_and(|reason| reason.ends_with_a_call()) && turn.want(member.id) {
-                self.wishes.push(Wish::new(member.clone()));
-                new = true;
+    /// Takes a place in the queue, or keeps it. Returns how long it may wait there, or `None` where it is to look once
+    /// more before.
+    fn queue_up(&mut self, generation: &Generation<Req, Res>, now: Instant) -> Result<Option<Instant>, Refusal> {
+        let (shared, longest) = (&self.core.shared, self.core.longest_wait);
+        let wants = wants(&self.decision);
+        let waiting = match &mut self.waiting {
+            Some(waiting) => {
+                if let Some(slot) = self.in_hand.take() {
+                    waiting.pass_on(slot, &wants);
+                }
+                waiting
             }
+            none => none.insert(Waiting::join(shared, &generation.fleet, &self.decision, &wants, now)?),
+        };
+        let until = waiting.until(longest);
+        if now >= until {
+            return Err(Refusal::WaitedTooLong { waited: nanos(longest) });
         }
-        new
+        match waiting.wish(wants, &generation.fleet, &self.decision) {
+            Wished::New => Ok(None),
+            Wished::Known => Ok(Some(until)),
+            Wished::Shed => Err(Refusal::Shed),
+        }
     }
 
     /// The attempt under `lease`, with the time that it has.
@@ -397,8 +373,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
 
     /// Waits for nothing any more; what was freed for it goes to the next.
     fn leave_queue(&mut self) {
-        (self.turn, self.in_hand) = (None, None);
-        self.wishes.clear();
+        (self.waiting, self.in_hand) = (None, None);
     }
 
     /// The driver's own last word.

@@ -344,3 +344,22 @@ fn an_empty_queue_and_no_budget_still_answer() {
     assert_eq!(error.decision().next(), fallway::decision::Next::Refuse { why: Refusal::RetryBudgetEmpty });
     assert_eq!(backends.map(|backend| backend.calls()), [1, 0]);
 }
+
+#[test]
+fn a_longest_wait_of_zero() {
+    let error = refusal_with(|world| world.router(ordered()).longest_wait(Duration::ZERO));
+    assert_eq!(error, BuildError::ZeroLongestWait);
+    assert!(error.to_string().contains("longest wait of zero"), "{error}");
+}
+
+#[test]
+fn weights_that_starve_somebody() {
+    for weight in [0, 1_001, u32::MAX] {
+        let error = refusal_with(|world| world.router(ordered()).tenant_weight("t", weight));
+        assert_eq!(error, BuildError::InvalidTenantWeight { tenant: "t".into(), weight });
+        assert!(error.to_string().contains(&format!("a weight of {weight} is not between 1 and 1000")), "{error}");
+    }
+    let world = World::new();
+    let builder = world.router(ordered()).tenant_weight("t", 1).tenant_weight("t", 1_000);
+    assert!(builder.backend(Profile::new("a"), backend(&world, "a")).build().is_ok());
+}

@@ -166,6 +166,8 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("Router::DEFAULT_DEADLINE", time(Router::DEFAULT_DEADLINE)),
         ("Router::DEFAULT_IDLE_LIMIT", time(Router::DEFAULT_IDLE_LIMIT)),
         ("Router::DEFAULT_QUEUE", Router::DEFAULT_QUEUE.to_string()),
+        ("Router::DEFAULT_LONGEST_WAIT", time(Router::DEFAULT_LONGEST_WAIT)),
+        ("Router::MOST_WEIGHT", Router::MOST_WEIGHT.to_string()),
         ("FailSafe::ATTEMPTS", FailSafe::ATTEMPTS.to_string()),
         ("FailSafe::PANIC_THRESHOLD", FailSafe::PANIC_THRESHOLD.to_string()),
         ("FailSafe::TRIAL_INTERVAL", time(FailSafe::TRIAL_INTERVAL)),

@@ -1,6 +1,8 @@
 //! The queue of requests that wait for a slot: who is next, and what becomes of a slot on its way.
 
+mod full;
 mod handing;
+mod order;
 mod rounds;
 mod slots;
 mod turns;

@@ -131,15 +131,27 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
 }
 
 /// Others are only busy: better wait for one of them than go back to where the request failed. Half of the time that
-/// was left is given to that; slots that do not free by then may never.
-fn wait_for_another(cx: &PlanContext<'_>, slate: &Slate<'_>) -> Option<Next> {
+/// was left is given to that; slots that do not free by then may never. Until then a slot where it failed is not for it.
+fn wait_for_another(cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Option<Next> {
     let failed = cx.attempts().last()?.ended;
     let until = failed + (cx.deadline() - failed) / 2;
+    let is_busy = |reason: Option<Reason>| reason.is_some_and(|reason| reason.is_busy());
     let busy = slate.sheet.entries.iter().any(|entry| {
         let id = slate.roster.seats[entry.seat as usize].0;
-        entry.rejected.is_some_and(|reason| reason.is_busy()) && failed_here(cx, id).is_none()
+        is_busy(entry.rejected) && failed_here(cx, id).is_none()
     });
-    (busy && cx.now() < until).then_some(Next::Wait { until })
+    if !busy || cx.now() >= until {
+        return None;
+    }
+    for index in 0..slate.sheet.entries.len() {
+        let mut candidate = slate.contender(index);
+        if is_busy(candidate.rejected())
+            && let Some(reason) = failed_here(cx, candidate.id())
+        {
+            candidate.reject_instead(reason);
+        }
+    }
+    Some(Next::Wait { until })
 }
 
 /// When to look again because somebody promised: a backend that said when it is back, if that is before the

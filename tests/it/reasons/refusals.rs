@@ -4,6 +4,7 @@ use crate::support::{ANSWER, Act, TestRouter, World, always, fail, ms, plain, se
 use fallway::FailureKind::{InvalidRequest, Overloaded, ServerError};
 use fallway::budget::RetryBudget;
 use fallway::decision::{Next, Refusal};
+use fallway::facts::Priority;
 use fallway::policy::{FailSafe, PolicyExt, ordered};
 use fallway::router::{Builder, RouteErrorKind};
 use fallway::{CallOptions, Facts, Profile};
@@ -95,4 +96,53 @@ fn queue_full() {
     let expected = (Refusal::QueueFull, RouteErrorKind::QueueFull);
     assert_eq!(refused(&world, &router, within(secs(5))), expected);
     assert!(first.take().is_ok());
+}
+
+/// One slot that is taken for half a second, and a queue.
+fn busy(
+    world: &World,
+    configure: impl FnOnce(Builder<str, crate::support::Reply>) -> Builder<str, crate::support::Reply>,
+) -> TestRouter {
+    let builder = configure(world.router(ordered().fail_safe(FailSafe::default())));
+    let router = world.fleet(builder, [(Profile::new("a").concurrency(1), always(Act::Answer(ms(500))))]).0;
+    drop(world.ask(&router, within(secs(5))));
+    world.settle();
+    router
+}
+
+#[test]
+fn shed() {
+    let world = World::new();
+    let router = busy(&world, |builder| builder.queue(1));
+    let critical = router.clone();
+    let timer = world.timer().clone();
+    world.spawn(async move {
+        timer.sleep(ms(100)).await;
+        let facts = plain().priority(Priority::Critical);
+        drop(critical.call("ask", within(secs(5)).facts(facts)).await);
+    });
+    let expected = (Refusal::Shed, RouteErrorKind::Shed);
+    assert_eq!(refused(&world, &router, within(secs(5)).facts(plain().priority(Priority::Batch))), expected);
+}
+
+#[test]
+fn too_late() {
+    let world = World::new();
+    let router = busy(&world, |builder| builder);
+    let crowd: Vec<_> = (0..20).map(|_| world.ask(&router, within(secs(10)))).collect();
+    world.run_for(secs(5));
+    let error = world.spawn_call(&router, within(secs(5)));
+    world.settle();
+    let error = error.take().unwrap_err();
+    let Next::Refuse { why: Refusal::TooLate { ahead, .. } } = error.decision().next() else { panic!("{error}") };
+    assert_eq!((ahead, error.kind()), (10, RouteErrorKind::TooLate));
+    drop(crowd);
+}
+
+#[test]
+fn waited_too_long() {
+    let world = World::new();
+    let router = busy(&world, |builder| builder.longest_wait(ms(200)));
+    let expected = (Refusal::WaitedTooLong { waited: 200_000_000 }, RouteErrorKind::WaitedTooLong);
+    assert_eq!(refused(&world, &router, within(secs(5))), expected);
 }

@@ -1,0 +1,228 @@
+//! What waiting costs: a request that queues up and goes to sleep behind many others, one that is handed a freed slot and
+//! woken, and what follows: it starts.
+//!
+//! `cargo bench --bench queue` prints a table of nanoseconds per request, the fastest of several rounds. To queue up is two
+//! decisions (it looks once more before it sleeps) and the queue; the decisions alone, over a fleet that is full, stand below
+//! it. To wake is the end of a call, the hand-over and the waker. To start is a decision and a lease. With many waiting most
+//! of it is memory: a request that is woken after 100,000 others is in no cache. It exits with 1 when the queue costs more
+//! for 100,000 waiting requests than so many times what it does for 100, or a slot more than one wake-up and one decision.
+
+use fallway::backend::{BackendError, backend_fn};
+use fallway::decision::Next;
+use fallway::event::{Event, Observer};
+use fallway::facts::Priority;
+use fallway::policy::{FailSafe, PolicyExt, ordered};
+use fallway::router::{Step, Trip};
+use fallway::time::Instant as Moment;
+use fallway::{CallOptions, Facts, Profile, Router};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
+use std::time::{Duration, Instant};
+
+const SIZES: [usize; 4] = [100, 1_000, 10_000, 100_000];
+const SLOTS: u32 = 8;
+const PRIORITIES: [Priority; 4] = [Priority::Batch, Priority::Sheddable, Priority::Standard, Priority::Critical];
+
+/// What the queue alone may cost with 100,000 waiting, times what it does with 100: to queue up without the decisions, and
+/// to wake. Memory takes most of it; a look at all who wait would be 1,000.
+const MOST: f64 = 8.0;
+
+/// Notes who was woken.
+#[derive(Default)]
+struct Bell(Mutex<Vec<u64>>);
+
+struct Rope(Arc<Bell>, u64);
+
+impl Wake for Rope {
+    fn wake(self: Arc<Self>) {
+        self.0.0.lock().expect("nobody panics with it").push(self.1);
+    }
+}
+
+/// Counts decisions.
+#[derive(Clone, Debug, Default)]
+struct Decisions(Arc<AtomicU64>);
+
+impl Observer for Decisions {
+    fn on_event(&self, event: &Event<'_>, _: Moment) {
+        if matches!(event, Event::Decided(_)) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A mixture of those who wait.
+#[derive(Clone, Copy)]
+struct Mixture {
+    name: &'static str,
+    backends: usize,
+    tenants: usize,
+    bands: usize,
+}
+
+/// Nanoseconds of each step, wake-ups and decisions for each slot.
+struct Cost {
+    sleep: f64,
+    /// Of that, what the decisions take.
+    decide: f64,
+    wake: f64,
+    start: f64,
+    wakes: f64,
+    decisions: f64,
+}
+
+fn router(backends: usize, observer: Option<Decisions>) -> Router<str, ()> {
+    let mut builder = Router::<str, ()>::builder(ordered().fail_safe(FailSafe::default())).queue(usize::MAX).seed(1);
+    for n in 0..backends {
+        let profile = Profile::new(format!("backend-{n}")).concurrency(SLOTS);
+        builder = builder.backend(profile, backend_fn(|_: &str, _: &_| async { Ok::<_, BackendError>(()) }));
+    }
+    if let Some(observer) = observer {
+        builder = builder.observer(observer);
+    }
+    builder.build().expect("the bench's fleet is valid")
+}
+
+/// Lets so many wait and serves half of them.
+fn play(mixture: Mixture, waiting: usize, decisions: Option<&Decisions>) -> Cost {
+    let router = router(mixture.backends, decisions.cloned());
+    let bell = Arc::new(Bell::default());
+    let tenants: Vec<Arc<str>> = (0..mixture.tenants).map(|n| format!("tenant-{n}").into()).collect();
+    let mut rng = fallway::rng::Rng::new(7);
+    let mut now = 1_000_000_000;
+    let mut options = || {
+        let facts = Facts::any().tenant(tenants[rng.below(tenants.len())].clone());
+        let facts = facts.priority(PRIORITIES[3 - rng.below(mixture.bands)]);
+        CallOptions::within(Duration::from_secs([5, 60, 600][rng.below(3)])).facts(facts)
+    };
+    let mut holders: VecDeque<Trip<'_, str, ()>> = VecDeque::new();
+    for _ in 0..mixture.backends * SLOTS as usize {
+        let mut trip = router.trip(options(), Moment::from_nanos(now));
+        assert!(matches!(trip.next(Moment::from_nanos(now)), Ok(Step::Call(_))));
+        holders.push_back(trip);
+    }
+    // Made before, so that the clock runs for the queue only.
+    let mut trips: Vec<_> = (0..waiting as u64)
+        .map(|n| {
+            now += 100;
+            let waker = Waker::from(Arc::new(Rope(bell.clone(), n)));
+            (Some(router.trip(options(), Moment::from_nanos(now))), waker)
+        })
+        .collect();
+    let (sleep, _) = timed(waiting, || {
+        for (trip, waker) in &mut trips {
+            now += 100;
+            let trip = trip.as_mut().expect("nobody has started");
+            assert!(matches!(trip.next(Moment::from_nanos(now)), Ok(Step::Wait { .. })));
+            assert!(trip.poll_called(&mut Context::from_waker(waker)).is_pending());
+        }
+    });
+    let before = decisions.map_or(0, |count| count.0.load(Ordering::Relaxed));
+    let (mut served, mut wakes, mut wake, mut start) = (0, 0, 0.0, 0.0);
+    while served < waiting / 2 {
+        now += 100;
+        let moment = Moment::from_nanos(now);
+        let slots = holders.len();
+        let ended: Vec<_> = holders.drain(..).collect();
+        wake += timed(1, || {
+            for mut ended in ended {
+                ended.answered(moment);
+                ended.finish(moment);
+            }
+        })
+        .0;
+        let woken = std::mem::take(&mut *bell.0.lock().expect("nobody panics with it"));
+        wakes += woken.len();
+        start += timed(1, || {
+            for who in woken {
+                let (trip, waker) = &mut trips[who as usize];
+                let mut next = trip.take().expect("who is woken has not started");
+                assert!(next.poll_called(&mut Context::from_waker(waker)).is_ready());
+                assert!(matches!(next.next(moment), Ok(Step::Call(_))));
+                holders.push_back(next);
+            }
+        })
+        .0;
+        assert_eq!(holders.len(), slots, "as many start as have ended");
+        served += slots;
+    }
+    let decided = decisions.map_or(0, |count| count.0.load(Ordering::Relaxed)) - before;
+    assert_eq!(router.waiting(), waiting - served);
+    let mut alone: Vec<_> = (0..waiting).map(|_| router.explain(&options())).collect();
+    let (decide, _) = timed(waiting, || {
+        for decision in &mut alone {
+            for _ in 0..2 {
+                now += 100;
+                router.decide(decision, Moment::from_nanos(now), now);
+            }
+            assert!(matches!(decision.next(), Next::Wait { .. }));
+        }
+    });
+    drop((trips, holders));
+    assert_eq!((router.waiting(), router.total_in_flight()), (0, 0));
+    let each = served as f64;
+    Cost {
+        sleep,
+        decide,
+        wake: wake / each,
+        start: start / each,
+        wakes: wakes as f64 / each,
+        decisions: decided as f64 / each,
+    }
+}
+
+/// Nanoseconds for each of so many, and what came of it.
+fn timed<T>(count: usize, run: impl FnOnce() -> T) -> (f64, T) {
+    let began = Instant::now();
+    let result = run();
+    (began.elapsed().as_nanos() as f64 / count as f64, result)
+}
+
+fn main() {
+    let mixtures = [
+        Mixture { name: "1 backend, 1 tenant", backends: 1, tenants: 1, bands: 1 },
+        Mixture { name: "1 backend, 4 bands, 1,000 tenants", backends: 1, tenants: 1_000, bands: 4 },
+        Mixture { name: "8 backends, 4 bands, 100 tenants", backends: 8, tenants: 100, bands: 4 },
+    ];
+    println!("Nanoseconds of each request, while so many wait.\n");
+    println!("| who waits | step | 100 | 1,000 | 10,000 | 100,000 |");
+    println!("| --- | --- | ---: | ---: | ---: | ---: |");
+    let row = |name: &str, step: &str, figures: &[f64]| {
+        let figures: String = figures.iter().map(|figure| format!(" {figure:.0} |")).collect();
+        println!("| {name} | {step} |{figures}");
+    };
+    let rounds = |size: usize| (100_000 / size).clamp(3, 20);
+    let mut missed = Vec::new();
+    for mixture in mixtures {
+        let name = mixture.name;
+        let costs = SIZES.map(|size| {
+            let costs: Vec<_> = (0..rounds(size)).map(|_| play(mixture, size, None)).collect();
+            move |of: fn(&Cost) -> f64| costs.iter().map(of).fold(f64::INFINITY, f64::min)
+        });
+        row(name, "queue up", &costs.each_ref().map(|least| least(|cost| cost.sleep)));
+        row(name, "of that, two decisions", &costs.each_ref().map(|least| least(|cost| cost.decide)));
+        row(name, "wake", &costs.each_ref().map(|least| least(|cost| cost.wake)));
+        row(name, "start", &costs.each_ref().map(|least| least(|cost| cost.start)));
+        let own = costs.each_ref().map(|least| {
+            [least(|cost| cost.sleep) - least(|cost| cost.decide), least(|cost| cost.wake)].iter().sum::<f64>()
+        });
+        row(name, "the queue alone, both steps", &own);
+        let growth = own[SIZES.len() - 1] / own[0];
+        let counts = play(mixture, 10_000, Some(&Decisions::default()));
+        for (what, bad) in [
+            (format!("{growth:.1} times the cost with a thousand times as many, promised {MOST}"), growth > MOST),
+            (format!("{} wake-ups for each slot, promised 1", counts.wakes), counts.wakes != 1.0),
+            (format!("{} decisions for each slot, promised 1", counts.decisions), counts.decisions != 1.0),
+        ] {
+            if bad {
+                missed.push(format!("{name}: {what}"));
+            }
+        }
+    }
+    for miss in &missed {
+        println!("MISSED {miss}");
+    }
+    std::process::exit(i32::from(!missed.is_empty()));
+}

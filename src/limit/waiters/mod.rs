@@ -1,0 +1,263 @@
+//! Requests that wait until a backend has room or returns.
+
+mod flows;
+mod lanes;
+#[cfg(test)]
+mod model;
+mod order;
+mod pace;
+mod ranked;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use order::{Lack, Passed, PlaceId, Standing, Want};
+
+use crate::backend::BackendId;
+use crate::bug;
+use crate::time::Instant;
+use order::{Class, Order, Spot};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// A bounded queue of requests, each with what it waits for.
+///
+/// What is freed is *handed over* (`S`, a slot) to the first in the [`Order`] that waits for it: a newcomer finds the
+/// backend as full as before, so nobody overtakes, and one decision is made for each slot, however many wait. A
+/// backend's return is news for all.
+#[derive(Debug)]
+pub(crate) struct Waiters<S> {
+    bound: usize,
+    queue: Mutex<Queue<S>>,
+}
+
+#[derive(Debug)]
+struct Queue<S> {
+    next: PlaceId,
+    places: FxHashMap<PlaceId, Place<S>>,
+    /// Of the places, those that were not pushed out.
+    taken: usize,
+    /// Of those who sleep, or are about to.
+    order: Order,
+}
+
+#[derive(Debug)]
+struct Place<S> {
+    standing: Standing,
+    /// Where it stands in the order; `None` where it was called since, or has not said what it waits for.
+    spot: Option<Spot>,
+    state: State<S>,
+    /// Which class it was called out of, for the case that it passes its slot on.
+    class: Option<Class>,
+}
+
+#[derive(Debug)]
+enum State<S> {
+    /// Its owner is deciding.
+    Awake,
+    /// Its owner sleeps.
+    Asleep(Waker),
+    /// Something happened since its owner decided last.
+    Called(Call<S>),
+}
+
+/// What happened to who waits.
+#[derive(Debug)]
+pub(crate) enum Call<S> {
+    /// This is yours.
+    Slot(S),
+    /// The situation changed.
+    News,
+    /// The place was needed for another.
+    Shed,
+}
+
+/// What came of a wish.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wished {
+    /// Something of it is new: look once more before sleeping.
+    New,
+    /// All of it was wished for already.
+    Known,
+    /// The place was needed for another.
+    Shed,
+}
+
+/// A place in the queue, until it is dropped. A slot that was handed to it and not fetched is dropped with it.
+#[derive(Debug)]
+pub(crate) struct WaitTurn<'a, S> {
+    waiters: &'a Waiters<S>,
+    place: PlaceId,
+}
+
+impl<S> Waiters<S> {
+    /// At most `bound` wait; tenants that are not among `weights` have a weight of 1.
+    pub(crate) fn new(bound: usize, weights: HashMap<Arc<str>, u32>) -> Self {
+        let queue = Queue { next: 0, places: FxHashMap::default(), taken: 0, order: Order::new(weights) };
+        Self { bound, queue: Mutex::new(queue) }
+    }
+
+    /// A place for a request; `None` when the queue is full of others that are not to give way to it.
+    pub(crate) fn join(&self, standing: Standing) -> Option<WaitTurn<'_, S>> {
+        let (place, shed) = {
+            let mut queue = self.queue.lock();
+            let shed = if queue.taken >= self.bound { queue.shed(&standing)? } else { None };
+            let place = queue.next;
+            queue.next += 1;
+            queue.taken += 1;
+            queue.places.insert(place, Place { standing, spot: None, state: State::Awake, class: None });
+            (place, shed)
+        };
+        let turn = WaitTurn { waiters: self, place };
+        // Outside the lock: a waker may run anything.
+        shed.into_iter().for_each(Waker::wake);
+        Some(turn)
+    }
+
+    /// Hands what `slot` gives to the first that waits for `backend`, if somebody does who has not passed it on. `freed`:
+    /// when the slot was.
+    pub(crate) fn call_one(
+        &self,
+        backend: BackendId,
+        passed: Passed,
+        freed: Instant,
+        slot: impl FnOnce(Passed) -> Option<S>,
+    ) {
+        let called = {
+            let mut queue = self.queue.lock();
+            let Queue { order, places, .. } = &mut *queue;
+            let first = order.next(backend, &passed).and_then(|id| places.get_mut(&id));
+            first.and_then(|place| Some((place, slot(passed)?))).and_then(|(place, slot)| {
+                place.class = place.spot.take().map(|spot| order.serve(&place.standing, &spot, freed));
+                place.call(Call::Slot(slot))
+            })
+        };
+        if let Some(waker) = called.filter(|_| !bug::LOST_WAKEUP) {
+            waker.wake();
+        }
+    }
+
+    /// Calls all, the first in the order first: the situation changed.
+    pub(crate) fn call_all(&self) {
+        let wakers: Vec<_> = {
+            let mut queue = self.queue.lock();
+            let Queue { order, places, .. } = &mut *queue;
+            let spot = |place: &mut Place<S>| Some((place.standing.priority, place.spot.take()?));
+            let first_to_last = order.drain(places.values_mut().filter_map(spot).collect());
+            // Who is deciding may have read what is not true any more.
+            let deciding = places.values_mut().filter(|place| matches!(place.state, State::Awake));
+            deciding.for_each(|place| place.state = State::Called(Call::News));
+            let called = first_to_last.into_iter().filter_map(|id| places.get_mut(&id)?.call(Call::News));
+            called.collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// How many of its tenant would be before a request that is to join, and when its turn would come if it went on as it
+    /// did lately; `None` where too little is known.
+    pub(crate) fn predicted(&self, standing: &Standing, wants: &[Want]) -> Option<(usize, Instant)> {
+        self.queue.lock().order.predicted(standing, wants)
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.lock().taken
+    }
+}
+
+impl<S> Queue<S> {
+    /// Makes a place for a newcomer, and returns whom to wake; `None` when nobody gives way to it.
+    fn shed(&mut self, newcomer: &Standing) -> Option<Option<Waker>> {
+        let place = self.places.get_mut(&self.order.surplus(newcomer)?)?;
+        if let Some(spot) = place.spot.take() {
+            self.order.leave(&place.standing, &spot);
+        }
+        self.taken -= 1;
+        Some(place.call(Call::Shed))
+    }
+}
+
+impl<S> Place<S> {
+    /// Calls it, and returns whom to wake.
+    fn call(&mut self, call: Call<S>) -> Option<Waker> {
+        match std::mem::replace(&mut self.state, State::Called(call)) {
+            State::Asleep(waker) => Some(waker),
+            State::Awake | State::Called(_) => None,
+        }
+    }
+}
+
+impl<S> WaitTurn<'_, S> {
+    /// From now on what is freed there may be handed to this place.
+    pub(crate) fn wish(&mut self, mut wants: Vec<Want>) -> Wished {
+        let mut queue = self.waiters.queue.lock();
+        let Queue { places, order, .. } = &mut *queue;
+        let Some(place) = places.get_mut(&self.place) else { return Wished::Known };
+        match place.state {
+            State::Called(Call::Shed) => return Wished::Shed,
+            // It looks again as soon as it is polled.
+            State::Called(_) => return Wished::Known,
+            State::Awake | State::Asleep(_) => {}
+        }
+        if let Some(spot) = &place.spot {
+            let known = order.wants(spot);
+            if wants.iter().all(|want| known.binary_search(want).is_ok()) {
+                return Wished::Known;
+            }
+            wants.extend_from_slice(known);
+        }
+        wants.sort_unstable();
+        wants.dedup();
+        place.spot = Some(order.enter(self.place, &place.standing, place.spot.take(), &wants));
+        // Who waits for a moment only has nothing to look for.
+        if wants.is_empty() { Wished::Known } else { Wished::New }
+    }
+
+    /// Notes that it can not use what it was handed. `alike`: nor can those who wait for the same.
+    pub(crate) fn pass(&self, passed: &mut Passed, alike: bool) {
+        let mut queue = self.waiters.queue.lock();
+        let Queue { places, order, .. } = &mut *queue;
+        let Some(place) = places.get(&self.place) else { return };
+        passed.add(self.place, place.class.filter(|_| alike));
+        order.give_back(&place.standing);
+    }
+
+    /// Sleeps until called since this was last ready; keeps the place, and wants nothing any more.
+    pub(crate) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<Call<S>> {
+        let mut queue = self.waiters.queue.lock();
+        let Some(place) = queue.places.get_mut(&self.place) else { return Poll::Ready(Call::News) };
+        let stale = match &mut place.state {
+            State::Called(Call::Shed) => return Poll::Ready(Call::Shed),
+            State::Called(call) => {
+                let call = std::mem::replace(call, Call::News);
+                place.state = State::Awake;
+                return Poll::Ready(call);
+            }
+            State::Asleep(waker) if waker.will_wake(cx.waker()) => return Poll::Pending,
+            state => std::mem::replace(state, State::Asleep(cx.waker().clone())),
+        };
+        // Outside the lock: with its last waker goes a task, and whatever waits in it.
+        drop(queue);
+        drop(stale);
+        Poll::Pending
+    }
+}
+
+impl<S> Drop for WaitTurn<'_, S> {
+    fn drop(&mut self) {
+        let place = {
+            let mut queue = self.waiters.queue.lock();
+            let Queue { places, order, taken, .. } = &mut *queue;
+            let Some(mut place) = places.remove(&self.place) else { return };
+            if let Some(spot) = place.spot.take() {
+                order.leave(&place.standing, &spot);
+            }
+            *taken -= usize::from(!matches!(place.state, State::Called(Call::Shed)));
+            place
+        };
+        // Outside the lock: a slot that was not fetched goes to the next, who stands in the same queue.
+        drop(place);
+    }
+}

@@ -1,0 +1,181 @@
+//! [`Order`]: who is next, and who goes when there are too many. No locks, no wakers: plain data.
+//!
+//! ```text
+//! wants ──► lane ──► band ──► line of a flow ──► requests, earliest deadline first
+//! ```
+//!
+//! A *flow* is what one tenant has waiting in one band. [`Flows`] knows whose turn it is, [`Lanes`] who waits for what.
+
+use super::flows::{FlowId, Flows};
+use super::lanes::{LaneId, Lanes};
+use crate::backend::BackendId;
+use crate::facts::Priority;
+use crate::time::Instant;
+use rustc_hash::FxHashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Names a request in the queue; never used again.
+pub(crate) type PlaceId = u64;
+
+/// What decides about the turn of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) priority: Priority,
+    pub(crate) tenant: Option<Arc<str>>,
+    pub(crate) arrival: Instant,
+    pub(crate) deadline: Instant,
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Want {
+    pub(crate) backend: BackendId,
+    pub(crate) lack: Lack,
+}
+
+/// What it lacks there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Lack {
+    Slot,
+    /// Slots may be free, and are kept for others.
+    Room,
+    /// What a probe will show.
+    Probe,
+}
+
+/// Requests of which one speaks for all: they wait for the same things, and matter as much.
+pub(super) type Class = (LaneId, Priority);
+
+/// Who had a slot and could not use it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Passed {
+    pub(super) places: BTreeSet<PlaceId>,
+    pub(super) classes: BTreeSet<Class>,
+}
+
+/// Where a request stands.
+#[derive(Debug)]
+pub(super) struct Spot {
+    pub(super) lane: LaneId,
+    pub(super) flow: FlowId,
+    pub(super) due: Due,
+}
+
+/// The order within a line: deadline, then arrival.
+pub(super) type Due = (Instant, Instant, PlaceId);
+
+#[derive(Debug)]
+pub(super) struct Order {
+    flows: Flows,
+    lanes: Lanes,
+}
+
+pub(super) const BANDS: usize = Priority::Critical as usize + 1;
+/// The bands, the lowest first.
+pub(super) const PRIORITIES: [Priority; BANDS] =
+    [Priority::Batch, Priority::Sheddable, Priority::Standard, Priority::Critical];
+
+impl Order {
+    pub(super) fn new(weights: HashMap<Arc<str>, u32>) -> Self {
+        Self { flows: Flows::new(weights), lanes: Lanes::default() }
+    }
+
+    /// Puts a request into the line for `wants`, which are sorted. One that stands elsewhere moves, and its flow keeps its
+    /// turn.
+    pub(super) fn enter(&mut self, place: PlaceId, standing: &Standing, before: Option<Spot>, wants: &[Want]) -> Spot {
+        let flow = match before {
+            Some(spot) => {
+                self.lanes.leave(&spot, standing.priority);
+                spot.flow
+            }
+            None => self.flows.join(standing, place),
+        };
+        let due = (standing.deadline, standing.arrival, place);
+        self.lanes.enter(wants, (flow, self.flows.turn(flow)), standing.priority, due)
+    }
+
+    /// Takes a request out.
+    pub(super) fn leave(&mut self, standing: &Standing, spot: &Spot) {
+        self.lanes.leave(spot, standing.priority);
+        self.flows.leave(spot.flow, standing, spot.place());
+    }
+
+    /// Who is next for a slot of `backend`, of those who have not passed it on.
+    pub(super) fn next(&mut self, backend: BackendId, passed: &Passed) -> Option<PlaceId> {
+        self.lanes.next(backend, &self.flows, passed)
+    }
+
+    /// Its turn has come: takes it out, and its flow moves on. Returns its class.
+    pub(super) fn serve(&mut self, standing: &Standing, spot: &Spot, freed: Instant) -> Class {
+        self.flows.serve(spot.flow);
+        self.lanes.line_at(spot, standing.priority).pace.handed(freed);
+        self.leave(standing, spot);
+        (spot.lane, standing.priority)
+    }
+
+    /// A request whose turn it was could not use it: its flow may have another.
+    pub(super) fn give_back(&mut self, standing: &Standing) {
+        self.flows.give_back(standing);
+    }
+
+    /// Who goes, so that a newcomer has a place; `None`: the newcomer itself.
+    pub(super) fn surplus(&self, newcomer: &Standing) -> Option<PlaceId> {
+        self.flows.surplus(newcomer)
+    }
+
+    /// How many of its tenant would be before a request that is to enter, and when it would start if it went on as it did
+    /// lately: after all of them, one gap each; or one gap after the last of them has no more time, where they do not get
+    /// so far.
+    pub(super) fn predicted(&self, standing: &Standing, wants: &[Want]) -> Option<(usize, Instant)> {
+        let line = self.lanes.line(wants, standing.priority, self.flows.find(standing)?)?;
+        let (gap, last) = (line.pace.gap()?, line.pace.last()?);
+        let ahead = line.due.rank(&(standing.deadline, standing.arrival, PlaceId::MAX));
+        let in_turn = last.plus_nanos(gap.saturating_mul(ahead as u64 + 1));
+        let before = ahead.checked_sub(1).and_then(|before| line.due.nth(before));
+        Some((ahead, before.map_or(in_turn, |(deadline, ..)| in_turn.min(deadline.plus_nanos(gap)))))
+    }
+
+    /// What a request waits for, sorted.
+    pub(super) fn wants(&self, spot: &Spot) -> &[Want] {
+        self.lanes.wants(spot.lane)
+    }
+
+    /// Forgets all, who stood at `spots`, and returns them in order: by band, then one of each flow after the other.
+    pub(super) fn drain(&mut self, mut spots: Vec<(Priority, Spot)>) -> Vec<PlaceId> {
+        spots.sort_unstable_by_key(|(_, spot)| spot.due);
+        let mut seen = FxHashMap::<FlowId, u64>::default();
+        let key = |(priority, spot): (Priority, Spot)| {
+            let before = seen.entry(spot.flow).or_default();
+            let round = self.flows.round(spot.flow, *before);
+            *before += 1;
+            (Reverse(priority), round, spot.due)
+        };
+        let mut keys: Vec<_> = spots.into_iter().map(key).collect();
+        keys.sort_unstable();
+        self.flows.clear();
+        self.lanes.clear();
+        keys.into_iter().map(|(.., (.., place))| place).collect()
+    }
+
+    /// How much is kept, all together.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        self.flows.size() + self.lanes.size()
+    }
+}
+
+impl Spot {
+    const fn place(&self) -> PlaceId {
+        self.due.2
+    }
+}
+
+impl Passed {
+    /// `class`: those who would pass it on as well.
+    pub(super) fn add(&mut self, place: PlaceId, class: Option<Class>) {
+        self.places.insert(place);
+        self.classes.extend(class);
+    }
+}

@@ -1,0 +1,246 @@
+//! The queue as the router uses it.
+
+use super::*;
+use crate::facts::Priority;
+use std::collections::{BTreeMap, VecDeque};
+
+const A: BackendId = BackendId::new(0, 0);
+const B: BackendId = BackendId::new(1, 0);
+const BANDS: [Priority; 4] = [Priority::Batch, Priority::Sheddable, Priority::Standard, Priority::Critical];
+
+const fn at(nanos: u64) -> Instant {
+    Instant::from_nanos(nanos)
+}
+
+const fn slot_of(backend: BackendId) -> Want {
+    Want { backend, lack: Lack::Slot }
+}
+
+fn standing(priority: Priority, tenant: &str, arrival: u64, deadline: u64) -> Standing {
+    let tenant = (!tenant.is_empty()).then(|| tenant.into());
+    Standing { priority, tenant, arrival: at(arrival), deadline: at(deadline) }
+}
+
+fn queue<S>(bound: usize, weights: &[(&str, u32)]) -> Waiters<S> {
+    Waiters::new(bound, weights.iter().map(|(tenant, weight)| ((*tenant).into(), *weight)).collect())
+}
+
+fn wait<'w, S>(waiters: &'w Waiters<S>, standing: Standing, wants: &[BackendId]) -> WaitTurn<'w, S> {
+    let mut turn = waiters.join(standing).expect("there is a place");
+    turn.wish(wants.iter().copied().map(slot_of).collect());
+    turn
+}
+
+fn called<S>(turn: &mut WaitTurn<'_, S>) -> Option<Call<S>> {
+    match turn.poll_called(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(call) => Some(call),
+        Poll::Pending => None,
+    }
+}
+
+fn fetched<S>(turn: &mut WaitTurn<'_, S>) -> Option<S> {
+    match called(turn) {
+        Some(Call::Slot(slot)) => Some(slot),
+        _ => None,
+    }
+}
+
+fn has_slot<S>(turn: &mut WaitTurn<'_, S>) -> bool {
+    fetched(turn).is_some()
+}
+
+fn is_shed<S>(turn: &mut WaitTurn<'_, S>) -> bool {
+    matches!(called(turn), Some(Call::Shed))
+}
+
+/// Frees a slot of `A`, and says which of the turns got it.
+fn serve(waiters: &Waiters<()>, turns: &mut BTreeMap<usize, WaitTurn<'_, ()>>) -> Option<usize> {
+    waiters.call_one(A, Passed::default(), at(0), |_| Some(()));
+    let who = turns.iter_mut().find_map(|(who, turn)| has_slot(turn).then_some(*who))?;
+    turns.remove(&who);
+    Some(who)
+}
+
+/// The order in which these are served.
+fn served(weights: &[(&str, u32)], standings: impl IntoIterator<Item = Standing>) -> Vec<usize> {
+    let waiters = queue(usize::MAX, weights);
+    let mut turns = standings.into_iter().map(|standing| wait(&waiters, standing, &[A])).enumerate().collect();
+    std::iter::from_fn(|| serve(&waiters, &mut turns)).collect()
+}
+
+#[test]
+fn a_call_between_look_and_sleep_is_kept() {
+    let waiters = queue(2, &[]);
+    let mut turns = [0, 1].map(|n| waiters.join(standing(Priority::Standard, "", n, 9)).unwrap());
+    assert!(waiters.join(standing(Priority::Standard, "", 2, 9)).is_none());
+    let [first, second] = &mut turns;
+    assert_eq!([first.wish(vec![slot_of(A)]), first.wish(vec![slot_of(A)])], [Wished::New, Wished::Known]);
+    assert_eq!(second.wish(vec![slot_of(A)]), Wished::New);
+    waiters.call_one(A, Passed::default(), at(0), |_| Some(1));
+    waiters.call_one(A, Passed::default(), at(0), |_| Some(2));
+    waiters.call_one(A, Passed::default(), at(0), |_| panic!("nobody is left"));
+    assert_eq!((fetched(first), fetched(second)), (Some(1), Some(2)));
+    assert_eq!((fetched(first), fetched(second)), (None, None));
+}
+
+#[test]
+fn a_slot_goes_to_one_who_wants_it_and_news_to_all() {
+    let waiters = queue(4, &[]);
+    let mut turns =
+        [vec![A], vec![B], vec![A], vec![]].map(|wants| wait(&waiters, standing(Priority::Standard, "", 0, 9), &wants));
+    waiters.call_one(B, Passed::default(), at(0), |_| Some(()));
+    assert_eq!(turns.each_mut().map(has_slot), [false, true, false, false]);
+    // News take nobody's slot away, and reach who is deciding.
+    waiters.call_one(A, Passed::default(), at(0), |_| Some(()));
+    waiters.call_all();
+    assert!(has_slot(&mut turns[0]));
+    assert!(turns[1..].iter_mut().all(|turn| matches!(called(turn), Some(Call::News))));
+    // Who was called wants nothing until it has looked.
+    waiters.call_one(A, Passed::default(), at(0), |_| panic!("nobody wants it"));
+}
+
+#[test]
+fn higher_bands_first_and_the_earliest_deadline_inside() {
+    let standings = [
+        (Priority::Batch, 1),
+        (Priority::Standard, 30),
+        (Priority::Critical, 90),
+        (Priority::Standard, 20),
+        (Priority::Sheddable, 5),
+        (Priority::Standard, 30),
+    ];
+    let standings = (0..).zip(standings).map(|(n, (priority, deadline))| standing(priority, "", n, deadline));
+    assert_eq!(served(&[], standings), [2, 3, 1, 5, 4, 0]);
+}
+
+#[test]
+fn tenants_take_turns_by_weight() {
+    // Thirty of one, then six of each of two others: the burst waits for itself.
+    let burst = (0..30).map(|n| standing(Priority::Standard, "burst", n, 1));
+    let others = (0..12).map(|n| standing(Priority::Standard, ["b", "c"][n % 2], 100, 1_000));
+    let order = served(&[("b", 2)], burst.chain(others));
+    let who = |n: &usize| if *n < 30 { 'a' } else { ['b', 'c'][*n % 2] };
+    let order: String = order.iter().map(who).collect();
+    assert_eq!(&order[..24], "abbcabbcabbcacacacaaaaaa");
+}
+
+#[test]
+fn a_tenant_that_asks_again_at_once_gets_no_more_than_its_turn() {
+    let waiters = queue(usize::MAX, &[]);
+    let many = |n| standing(Priority::Standard, "many", n, 1_000);
+    let mut turns: BTreeMap<_, _> = (0..100).map(|n| (n as usize, wait(&waiters, many(n), &[A]))).collect();
+    let mut order = String::new();
+    for n in 100..150 {
+        // Always just one, and always in more of a hurry.
+        turns.entry(usize::MAX).or_insert_with(|| wait(&waiters, standing(Priority::Standard, "one", n, 1), &[A]));
+        order.push(if serve(&waiters, &mut turns) == Some(usize::MAX) { '1' } else { '.' });
+    }
+    assert_eq!(order, ".1".repeat(25));
+}
+
+#[test]
+fn a_full_queue_sheds_the_newest_of_the_lowest_band_and_of_the_largest_crowd() {
+    let waiters: Waiters<()> = queue(4, &[("big", 2)]);
+    let join = |priority, tenant, arrival| {
+        let mut turn = waiters.join(standing(priority, tenant, arrival, 9))?;
+        turn.wish(vec![slot_of(A)]);
+        Some(turn)
+    };
+    let mut standard: Vec<_> = (0..2).map(|n| join(Priority::Standard, "", n).unwrap()).collect();
+    let mut batch: Vec<_> = (2..4).map(|n| join(Priority::Batch, "", n).unwrap()).collect();
+    assert!(join(Priority::Batch, "", 4).is_none(), "it is the newest itself");
+    // One that failed elsewhere first came before: it keeps its place, and the newest goes.
+    let mut early = join(Priority::Batch, "", 1).unwrap();
+    assert_eq!([is_shed(&mut batch[0]), is_shed(&mut batch[1]), is_shed(&mut early)], [false, true, false]);
+    let critical = [5, 6].map(|n| join(Priority::Critical, "", n).unwrap());
+    assert!(is_shed(&mut batch[0]) && is_shed(&mut early));
+    // Only those are left that do not give way: two of one tenant, until another comes that has fewer.
+    assert!(join(Priority::Standard, "", 7).is_none() && join(Priority::Sheddable, "x", 7).is_none());
+    let x = join(Priority::Standard, "x", 8).unwrap();
+    assert_eq!([is_shed(&mut standard[0]), is_shed(&mut standard[1])], [false, true]);
+    assert!(join(Priority::Standard, "y", 9).is_none() && join(Priority::Standard, "x", 9).is_none());
+    assert!(join(Priority::Standard, "big", 9).is_some(), "half as crowded as the others");
+    assert!(waiters.len() <= 4);
+    drop((standard, batch, early, critical, x));
+    assert_eq!((waiters.len(), waiters.queue.lock().order.size()), (0, 0));
+}
+
+#[test]
+fn who_was_shed_while_it_decides_finds_out() {
+    let waiters: Waiters<()> = queue(1, &[]);
+    let mut low = wait(&waiters, standing(Priority::Batch, "", 0, 9), &[A]);
+    let high = waiters.join(standing(Priority::Critical, "", 1, 9)).unwrap();
+    assert_eq!(low.wish(vec![slot_of(B)]), Wished::Shed);
+    assert!(is_shed(&mut low) && is_shed(&mut low));
+    drop(high);
+    assert_eq!(waiters.len(), 0);
+}
+
+#[test]
+fn one_speaks_for_all_who_wait_for_the_same() {
+    let waiters = queue(usize::MAX, &[]);
+    let room = Want { backend: A, lack: Lack::Room };
+    let mut turns: Vec<_> = (0..5)
+        .map(|n| {
+            let mut turn = waiters.join(standing(Priority::Standard, "", n, 9)).unwrap();
+            turn.wish(if n < 3 { vec![room] } else { vec![slot_of(A)] });
+            turn
+        })
+        .collect();
+    let mut passed = Passed::default();
+    let mut asked = Vec::new();
+    for alike in [true, false, false] {
+        waiters.call_one(A, passed.clone(), at(0), |_| Some(()));
+        let Some(who) = turns.iter_mut().position(has_slot) else { break };
+        turns[who].pass(&mut passed, alike);
+        asked.push(who);
+    }
+    assert_eq!(asked, [0, 3, 4]);
+    waiters.call_one(A, passed, at(0), |_: Passed| -> Option<()> { panic!("nobody is left to ask") });
+}
+
+#[test]
+fn tenants_without_end_leave_nothing_behind() {
+    let waiters: Waiters<()> = queue(64, &[]);
+    let mut turns = VecDeque::new();
+    for n in 0..200_000u64 {
+        if let Some(turn) = waiters.join(standing(BANDS[n as usize % 4], &n.to_string(), n, 9)) {
+            turns.push_back(turn);
+            turns.back_mut().unwrap().wish(vec![slot_of(A)]);
+        }
+        if n % 3 == 0 {
+            waiters.call_one(A, Passed::default(), at(n), |_| Some(()));
+            turns.retain_mut(|turn| called(turn).is_none());
+        }
+    }
+    let queue = waiters.queue.lock();
+    assert!(queue.order.size() <= 64 * 8 && queue.places.capacity() <= 512, "{}", queue.order.size());
+    drop(queue);
+    drop(turns);
+    assert_eq!(waiters.queue.lock().order.size(), 0);
+}
+
+#[test]
+fn it_predicts_from_the_pace_of_the_own_line() {
+    let waiters = queue(usize::MAX, &[]);
+    let due = |deadline| standing(Priority::Standard, "", 0, deadline);
+    let mut turns: BTreeMap<_, _> = (0..100).map(|n| (n as usize, wait(&waiters, due(1_000 + n), &[A]))).collect();
+    for n in 0..9 {
+        assert_eq!(waiters.predicted(&due(2_000), &[slot_of(A)]), None);
+        waiters.call_one(A, Passed::default(), at(n * 10), |_| Some(()));
+        turns.retain(|_, turn| !has_slot(turn));
+    }
+    assert_eq!(waiters.predicted(&due(2_000), &[slot_of(A)]), Some((91, at(80 + 920))));
+    assert_eq!(waiters.predicted(&due(1_050), &[slot_of(A)]), Some((42, at(80 + 430))));
+    // Those before it have no time left by then.
+    for n in 100..200 {
+        turns.insert(n, wait(&waiters, due(1_099), &[A]));
+    }
+    assert_eq!(waiters.predicted(&due(2_000), &[slot_of(A)]), Some((191, at(1_099 + 10))));
+    // Others know nothing of it: another tenant, another band, other backends.
+    let other = standing(Priority::Standard, "x", 0, 2_000);
+    let lower = standing(Priority::Batch, "", 0, 2_000);
+    assert_eq!(waiters.predicted(&other, &[slot_of(A)]), None);
+    assert_eq!(waiters.predicted(&lower, &[slot_of(A)]), None);
+    assert_eq!(waiters.predicted(&due(2_000), &[slot_of(B)]), None);
+}

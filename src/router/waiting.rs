@@ -1,0 +1,136 @@
+//! [`Waiting`]: the place of a request in the queue, and what it waits for there.
+
+use super::core::Shared;
+use super::lease::Slot;
+use crate::decision::{Decision, Reason, Refusal};
+use crate::fleet::{Fleet, Member};
+use crate::limit::{Call, Lack, Standing, WaitTurn, Want, Wished};
+use crate::time::Instant;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// A place in the queue, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Waiting<'r> {
+    turn: WaitTurn<'r, Slot>,
+    since: Instant,
+    /// In the order of the backends' ids.
+    wishes: Vec<Wish>,
+}
+
+/// Makes a backend known as waited for.
+#[derive(Debug)]
+struct Wish(Arc<Member>);
+
+impl Wish {
+    fn new(member: Arc<Member>) -> Self {
+        member.gauge.want();
+        Self(member)
+    }
+}
+
+impl Drop for Wish {
+    fn drop(&mut self) {
+        self.0.gauge.unwant();
+    }
+}
+
+impl<'r> Waiting<'r> {
+    /// Takes a place, unless there is none, or no hope.
+    pub(super) fn join(
+        shared: &'r Shared,
+        fleet: &Fleet,
+        decision: &Decision,
+        wants: &[Want],
+        now: Instant,
+    ) -> Result<Self, Refusal> {
+        let record = decision.record();
+        let facts = record.facts();
+        let standing = Standing {
+            priority: facts.priority,
+            tenant: facts.tenant.clone(),
+            arrival: record.arrival,
+            deadline: record.deadline,
+        };
+        if let Some((ahead, start)) = shared.waiters.predicted(&standing, wants)
+            && start.plus_nanos(least_time(fleet, decision, wants)) > record.deadline
+            && waits_for_nothing_else(decision, wants)
+        {
+            return Err(Refusal::TooLate { ahead: u32::try_from(ahead).unwrap_or(u32::MAX), start });
+        }
+        let turn = shared.waiters.join(standing).ok_or(Refusal::QueueFull)?;
+        Ok(Self { turn, since: now, wishes: Vec::new() })
+    }
+
+    /// When it has waited for so long.
+    pub(super) fn until(&self, longest: Duration) -> Instant {
+        self.since + longest
+    }
+
+    /// Says what it waits for, beside what it has said since it was called. Whoever wishes for something new looks again,
+    /// so that what was freed in between is not missed.
+    pub(super) fn wish(&mut self, wants: Vec<Want>, fleet: &Fleet, decision: &Decision) -> Wished {
+        let known = self.wishes.len();
+        self.wishes.reserve(wants.len());
+        for member in members(fleet, decision, &wants) {
+            if self.wishes[..known].binary_search_by_key(&member.id, |Wish(known)| known.id).is_err() {
+                self.wishes.push(Wish::new(member.clone()));
+            }
+        }
+        self.wishes.sort_unstable_by_key(|Wish(member)| member.id);
+        self.turn.wish(wants)
+    }
+
+    /// Passes on a slot that is of no use. What is still in the way of this request is in the way of all who wait for the
+    /// same.
+    pub(super) fn pass_on(&self, slot: Slot, wants: &[Want]) {
+        let alike = slot.backend().is_some_and(|id| wants.binary_search_by_key(&id, |want| want.backend).is_ok());
+        slot.pass_on(&self.turn, alike);
+    }
+
+    /// Ready when called since it was last ready.
+    pub(super) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<Option<Slot>> {
+        self.turn.poll_called(cx).map(|call| {
+            self.wishes.clear();
+            match call {
+                Call::Slot(slot) => Some(slot),
+                Call::News | Call::Shed => None,
+            }
+        })
+    }
+}
+
+/// What a call that ends may change for a request, in order.
+pub(super) fn wants(decision: &Decision) -> Vec<Want> {
+    let lack = |reason: Reason| match reason {
+        Reason::AtCapacity { .. } | Reason::LostRace => Some(Lack::Slot),
+        Reason::RegionFull { .. } => Some(Lack::Room),
+        Reason::ProbeInFlight { .. } | Reason::OnProbation { .. } => Some(Lack::Probe),
+        _ => None,
+    };
+    let mut wants = Vec::with_capacity(decision.record().sheet.entries.len());
+    wants.extend(decision.candidates().filter_map(|it| Some(Want { backend: it.id(), lack: lack(it.rejected()?)? })));
+    wants.sort_unstable();
+    wants
+}
+
+/// The backends that are waited for. Pools are large, and nothing here may take the square of their size.
+fn members<'f>(fleet: &'f Fleet, decision: &Decision, wants: &[Want]) -> impl Iterator<Item = &'f Arc<Member>> {
+    let members = decision.record().sheet.entries.iter().map(|entry| &fleet.berths[entry.seat as usize].member);
+    members.filter(|member| wants.binary_search_by_key(&member.id, |want| want.backend).is_ok())
+}
+
+/// What the first item takes at least, in nanoseconds: the best that any of the backends ever did as a rule, 0 where that
+/// is not known. Who starts with less than that left uses up a slot for nothing.
+fn least_time(fleet: &Fleet, decision: &Decision, wants: &[Want]) -> u64 {
+    members(fleet, decision, wants).map(|member| member.latency.read().best).min().unwrap_or(0)
+}
+
+/// Whether only a slot that another gives back can help: this is its first attempt, it waits for no probe, and nobody is
+/// expected back before its deadline.
+fn waits_for_nothing_else(decision: &Decision, wants: &[Want]) -> bool {
+    decision.attempts().is_empty()
+        && wants.iter().all(|want| want.lack != Lack::Probe)
+        && decision.earliest_return().is_none_or(|at| at >= decision.deadline())
+}
