@@ -286,6 +286,7 @@ impl Setting {
                 region: world.home(index).to_owned(),
                 regions: world.nearest(world.home(index)),
                 seed,
+                slo: world.slo,
                 reports: Reports(reality.clone()),
             };
             let mut stack = make(&desk);

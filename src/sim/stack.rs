@@ -11,6 +11,7 @@ use crate::signal::{HealthSignal, LoadReports};
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The settings of one simulated router.
 pub struct Stack {
@@ -21,6 +22,7 @@ pub struct Stack {
     ejection: Ejection,
     budget: Option<RetryBudget>,
     queue: Option<usize>,
+    longest_wait: Option<Duration>,
     pub(super) knows_limits: bool,
 }
 
@@ -35,6 +37,7 @@ impl Stack {
             ejection: Ejection::default(),
             budget: None,
             queue: None,
+            longest_wait: None,
             knows_limits: true,
         }
     }
@@ -81,6 +84,13 @@ impl Stack {
         self
     }
 
+    /// How long a request may wait at a stretch.
+    #[must_use]
+    pub const fn longest_wait(mut self, wait: Duration) -> Self {
+        self.longest_wait = Some(wait);
+        self
+    }
+
     /// Nothing beside the policy: no ejection, no limits of calls in flight, and retries are as many as it wants.
     #[must_use]
     pub fn bare(self) -> Self {
@@ -95,6 +105,9 @@ impl Stack {
         }
         if let Some(places) = self.queue {
             builder = builder.queue(places);
+        }
+        if let Some(wait) = self.longest_wait {
+            builder = builder.longest_wait(wait);
         }
         if self.reports {
             builder = builder.load_reports(reports.clone());
@@ -125,6 +138,7 @@ pub struct Desk {
     pub(super) region: String,
     pub(super) regions: Vec<String>,
     pub(super) seed: u64,
+    pub(super) slo: Duration,
     pub(super) reports: Reports,
 }
 
@@ -157,6 +171,11 @@ impl Desk {
     /// A seed of its own.
     pub const fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// Within which time users want the first token.
+    pub const fn slo(&self) -> Duration {
+        self.slo
     }
 
     /// The servers' load reports.

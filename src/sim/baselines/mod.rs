@@ -81,7 +81,8 @@ impl fmt::Debug for Contestant {
 }
 
 /// The default stack of this crate, as the README shows it; where servers stand in several regions, with these in the
-/// order of their distance.
+/// order of their distance. It is told what users want: nobody waits for a slot for longer than half of the time within
+/// which they want the first token.
 pub fn fallway(desk: &Desk) -> Stack {
     match desk.regions() {
         [home, others @ ..] if !others.is_empty() => {
@@ -91,6 +92,7 @@ pub fn fallway(desk: &Desk) -> Stack {
         _ => Stack::new(predicted_ttft().fail_safe(FailSafe::default())),
     }
     .load_reports()
+    .longest_wait(desk.slo() / 2)
 }
 
 /// A stack without anything that the policy itself does not do: nothing is ejected, and its own retries, if any, are

@@ -120,6 +120,20 @@ fn nobody_leaves_the_regions_that_a_request_is_bound_to() {
 }
 
 #[test]
+fn a_lost_region_costs_critical_requests_next_to_nothing() {
+    for routers in [1, 32] {
+        for stage in stages(Scenario::S3, routers, 3) {
+            let Measured { goodput, critical_goodput, flaps, overruns, .. } = play(&stage, "fallway").1;
+            let critical = critical_goodput.unwrap();
+            assert!(critical >= 0.97, "{routers} routers, {stage:?}: {critical}");
+            let ample = stage.variant() != "short";
+            assert!(!ample || goodput >= 0.95, "{routers} routers, {stage:?}: {goodput}");
+            assert_eq!((flaps, overruns), (Some(0.0), Some(0)), "{routers} routers, {stage:?}");
+        }
+    }
+}
+
+#[test]
 fn a_year_of_incidents_costs_nobody_an_answer() {
     for routers in [1, 32] {
         let settings = Settings { seed: 1, routers, requests: Some(20_000), ..Settings::default() };
@@ -138,8 +152,9 @@ fn a_year_of_incidents_costs_nobody_an_answer() {
 fn a_server_that_flaps_costs_little() {
     for routers in [1, 32] {
         for stage in stages(Scenario::S15, routers, 1) {
-            let goodput = play(&stage, "fallway").1.goodput;
+            let Measured { goodput, flaps, .. } = play(&stage, "fallway").1;
             assert!(goodput >= 0.98, "{routers} routers: {goodput}");
+            assert!(flaps.is_some_and(|in_a_minute| in_a_minute <= 1.0), "{routers} routers: {flaps:?}");
         }
     }
 }
