@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn the_whole_is_the_default() {
         let args = Args::parse(std::iter::empty()).unwrap();
-        assert_eq!((args.scenarios.len(), args.policies.len()), (10, 16));
+        assert_eq!((args.scenarios.len(), args.policies.len()), (11, 16));
         assert_eq!((args.seeds, args.routers), (vec![1, 2, 3], vec![1, 32]));
     }
 }
