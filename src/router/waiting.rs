@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(super) struct Waiting<'r> {
     turn: WaitTurn<'r, Slot>,
     since: Instant,
-    /// In the order of the backends' ids.
+    /// For all that it ever waited for here, in the order of the backends' ids.
     wishes: Vec<Wish>,
 }
 
@@ -91,12 +91,9 @@ impl<'r> Waiting<'r> {
 
     /// Ready when called since it was last ready.
     pub(super) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<Option<Slot>> {
-        self.turn.poll_called(cx).map(|call| {
-            self.wishes.clear();
-            match call {
-                Call::Slot(slot) => Some(slot),
-                Call::News | Call::Shed => None,
-            }
+        self.turn.poll_called(cx).map(|call| match call {
+            Call::Slot(slot) => Some(slot),
+            Call::News | Call::Shed => None,
         })
     }
 }

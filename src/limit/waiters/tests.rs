@@ -3,9 +3,11 @@
 use super::*;
 use crate::facts::Priority;
 use std::collections::{BTreeMap, VecDeque};
+use std::task::Wake;
 
 const A: BackendId = BackendId::new(0, 0);
 const B: BackendId = BackendId::new(1, 0);
+const C: BackendId = BackendId::new(2, 0);
 const BANDS: [Priority; 4] = [Priority::Batch, Priority::Sheddable, Priority::Standard, Priority::Critical];
 
 const fn at(nanos: u64) -> Instant {
@@ -81,6 +83,46 @@ fn a_call_between_look_and_sleep_is_kept() {
     waiters.call_one(A, Passed::default(), at(0), |_| panic!("nobody is left"));
     assert_eq!((fetched(first), fetched(second)), (Some(1), Some(2)));
     assert_eq!((fetched(first), fetched(second)), (None, None));
+}
+
+#[test]
+fn wishes_add_up_until_it_is_called() {
+    let waiters = queue(2, &[]);
+    let mut turn = waiters.join(standing(Priority::Standard, "", 0, 9)).unwrap();
+    let all = [[A, B], [B, B], [B, C], [A, C]].map(|wants| wants.map(slot_of).to_vec());
+    let said = all.map(|wants| turn.wish(wants));
+    assert_eq!(said, [Wished::New, Wished::Known, Wished::New, Wished::Known]);
+    waiters.call_one(C, Passed::default(), at(0), |_| Some(()));
+    assert!(has_slot(&mut turn));
+    assert_eq!(turn.wish(vec![slot_of(A)]), Wished::New);
+}
+
+#[test]
+fn news_wake_the_first_first() {
+    struct Bell(usize, Arc<Mutex<Vec<usize>>>);
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().push(self.0);
+        }
+    }
+    let waiters = queue::<()>(8, &[]);
+    let standings = [
+        (Priority::Batch, "x", 1),
+        (Priority::Standard, "x", 7),
+        (Priority::Standard, "x", 6),
+        (Priority::Standard, "y", 9),
+        (Priority::Critical, "y", 9),
+    ];
+    let woken = Arc::<Mutex<Vec<_>>>::default();
+    let mut turns = Vec::new();
+    for (n, (priority, tenant, deadline)) in standings.into_iter().enumerate() {
+        let mut turn = wait(&waiters, standing(priority, tenant, n as u64, deadline), &[A]);
+        let waker = Waker::from(Arc::new(Bell(n, woken.clone())));
+        assert!(turn.poll_called(&mut Context::from_waker(&waker)).is_pending());
+        turns.push(turn);
+    }
+    waiters.call_all();
+    assert_eq!(*woken.lock(), [4, 2, 3, 1, 0]);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The bounds of the queue: length, wait, and the time that a request has.
 
 use super::fleet;
-use crate::support::{ANSWER, Act, Log, Task, TestRouter, Told, World, always, ms, secs, within};
+use crate::support::{ANSWER, Act, Log, Task, TestRouter, Told, World, always, in_turn, ms, secs, within};
+use fallway::FailureKind::{Overloaded, RateLimited};
 use fallway::decision::{Next, Refusal};
 use fallway::facts::Priority;
 use fallway::policy::{FailSafe, PolicyExt, ordered};
@@ -121,6 +122,54 @@ fn who_would_start_too_late_is_told_at_entry() {
     let patient = patient.take();
     assert!(patient.ok() && patient.ended() - start <= ms(1_045), "{:?}", patient.ended() - start);
     drop((crowd, early));
+}
+
+#[test]
+fn who_has_another_chance_is_not_refused_for_being_late() {
+    // A line of a hundred at `a`, of 20 ms each. `b` said at its first call that it is back in a second.
+    for (other, hint) in [(true, secs(1)), (true, secs(10)), (false, secs(1))] {
+        let world = World::new();
+        let config = FailSafe::default().tiers("chat", ["b", "a"]);
+        let script = in_turn([Act::Hint(RateLimited, ms(1), hint), ANSWER]);
+        let members =
+            [(Profile::new("a").model("a").concurrency(1), always(ANSWER)), (Profile::new("b").model("b"), script)];
+        let (router, _) = world.fleet(world.router(ordered().fail_safe(config)), members);
+        let model = |name: &str, time| CallOptions::within(time).facts(Facts::model(name).replay_safe());
+        drop(world.ask(&router, model("b", ms(100))));
+        world.run_for(ms(100));
+        let crowd: Vec<_> = (0..100).map(|_| world.ask(&router, model("a", secs(2)))).collect();
+        world.run_for(ms(205));
+        let late = world.ask(&router, model(if other { "chat" } else { "a" }, ms(1_800)));
+        world.settle();
+        let refused = late.is_done();
+        assert_eq!(refused, !other || hint > secs(2), "{other} {hint:?}");
+        if refused {
+            assert_eq!(late.take().refused, Some(RouteErrorKind::TooLate));
+        } else {
+            world.run();
+            assert!(late.take().ok());
+        }
+        drop(crowd);
+    }
+}
+
+#[test]
+fn a_retry_is_not_refused_for_being_late() {
+    // It fails on `b`, and the line at `a` is longer than its time: it waits all the same, somebody may leave.
+    let world = World::new();
+    let config = FailSafe::default().tiers("chat", ["b", "a"]);
+    let members = [
+        (Profile::new("a").model("a").concurrency(1), always(ANSWER)),
+        (Profile::new("b").model("b"), always(Act::Fail(Overloaded, ms(1)))),
+    ];
+    let (router, _) = world.fleet(world.router(ordered().fail_safe(config)), members);
+    let model = |name: &str, time| CallOptions::within(time).facts(Facts::model(name).replay_safe());
+    let crowd: Vec<_> = (0..100).map(|_| world.ask(&router, model("a", secs(2)))).collect();
+    world.run_for(ms(205));
+    let [late, retry] = ["a", "chat"].map(|name| world.ask(&router, model(name, ms(1_800))));
+    world.run_for(ms(50));
+    assert_eq!((late.take().refused, retry.is_done()), (Some(RouteErrorKind::TooLate), false));
+    drop((crowd, retry));
 }
 
 #[test]

@@ -3,10 +3,15 @@
 use super::fleet;
 use crate::support::{ANSWER, Act, Task, World, always, in_turn, ms, plain, secs, within};
 use fallway::FailureKind::ServerError;
+use fallway::budget::Backoff;
+use fallway::decision::Reason;
+use fallway::policy::{FailSafe, PolicyExt, ordered, policy_fn};
 use fallway::router::RouteErrorKind;
 use fallway::time::Timer;
 use fallway::{CallOptions, Facts, Profile};
 use futures::future::abortable;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const HUNDRED: Act = Act::Answer(ms(100));
 
@@ -102,4 +107,55 @@ fn who_can_not_use_the_slot_passes_it_on() {
     assert_eq!((late.backend.as_deref(), late.took), (Some("b"), ms(70)));
     let took = early.map(|call| call.take().took);
     assert_eq!((took, b.calls()), ([secs(1), secs(2), ms(100)], 3));
+}
+
+#[test]
+fn a_reason_of_its_own_speaks_for_nobody_else() {
+    // While they wait, `a` is closed for the tenant that is first in line.
+    let world = World::new();
+    let closed = Arc::new(AtomicBool::new(false));
+    let lock = closed.clone();
+    let policy = policy_fn("closed for x", move |cx, slate| {
+        if lock.load(Ordering::Relaxed) && cx.facts().request_tenant() == Some("x") {
+            slate.each(|candidate| candidate.reject(Reason::Forbidden { text: "closed" }));
+        }
+    });
+    let builder = world.router(policy.fail_safe(FailSafe::default()));
+    let (router, _) = world.fleet(builder, [(Profile::new("a").concurrency(1), always(HUNDRED))]);
+    let of = |tenant: &str| within(secs(5)).facts(plain().tenant(tenant));
+    let first = world.ask(&router, of("y"));
+    world.settle();
+    let [x, y] = ["x", "y"].map(|tenant| {
+        let call = world.ask(&router, of(tenant));
+        world.settle();
+        call
+    });
+    closed.store(true, Ordering::Relaxed);
+    world.run();
+    assert!(first.take().ok() && !x.take().ok());
+    assert_eq!(y.take().took, ms(200));
+}
+
+#[test]
+fn who_sleeps_before_a_retry_is_handed_nothing() {
+    // It fails on `b`, waits for `a` for half of its time, and then sleeps for up to ten seconds before it tries `b` again.
+    let world = World::new();
+    let config = FailSafe::default().tiers("chat", ["b", "a"]).backoff(Backoff::new(secs(10), secs(10)));
+    let members = [
+        (Profile::new("a").model("a").concurrency(1), in_turn([Act::Answer(secs(12)), HUNDRED])),
+        (Profile::new("b").model("b"), in_turn([Act::Fail(ServerError, ms(10)), HUNDRED])),
+    ];
+    let (router, [a, b]) = world.fleet(world.router(ordered().fail_safe(config)), members);
+    let start = world.now();
+    let model = |name: &str, time| CallOptions::within(time).facts(Facts::model(name).replay_safe());
+    let hold = world.ask(&router, model("a", secs(20)));
+    world.settle();
+    let sleeps = world.ask(&router, model("chat", secs(20)));
+    world.settle();
+    let waits = world.ask(&router, model("a", secs(60)));
+    world.run();
+    assert_eq!((hold.take().took, a.seen()[1].at - start), (secs(12), secs(12)));
+    assert_eq!(waits.take().took, secs(12) + ms(100));
+    // It did sleep beyond that moment.
+    assert!(b.seen()[1].at - start > secs(12) && sleeps.take().ok());
 }

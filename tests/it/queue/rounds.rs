@@ -1,9 +1,12 @@
 //! A slot that is of no use to those who wait is left, not passed round among them.
 
-use crate::support::{ANSWER, Act, Log, Task, Told, World, always, in_turn, ms, secs, within};
-use fallway::FailureKind::{RateLimited, ServerError};
+use crate::support::{ANSWER, Act, Log, Task, Told, World, always, in_turn, ms, plain, secs, within};
+use fallway::FailureKind::{Overloaded, RateLimited, ServerError};
 use fallway::Profile;
-use fallway::policy::{FailSafe, PolicyExt, ordered};
+use fallway::budget::RetryBudget;
+use fallway::facts::Priority;
+use fallway::policy::{FailSafe, PolicyExt, Regions, ordered};
+use fallway::recover::Ejection;
 
 fn decisions(log: &Log) -> usize {
     log.count(|told| matches!(told, Told::Decided(_)))
@@ -24,6 +27,51 @@ fn where_all_who_wait_have_failed() {
     assert!(decisions(&log) <= 15 && b.calls() == 2, "{} decisions", decisions(&log));
     world.run();
     assert_eq!(calls.map(|call| call.take().took), [secs(1), secs(2), secs(3)]);
+}
+
+#[test]
+fn where_those_who_failed_are_the_first_in_line() {
+    // Each fails on `b` and then waits for `a`. All of them came before those who still wait for `b`.
+    let (world, log) = (World::new(), Log::default());
+    let members = [
+        (Profile::new("a").concurrency(1), always(Act::Answer(secs(20)))),
+        (Profile::new("b").concurrency(1), always(Act::Fail(Overloaded, ms(10)))),
+    ];
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).observer(log.clone());
+    let builder = builder.retry_budget(RetryBudget::unlimited()).ejection(Ejection::off());
+    let (router, [_, b]) = world.fleet(builder, members);
+    let calls: Vec<_> = (0..41).map(|_| world.ask(&router, within(secs(60)))).collect();
+    world.settle();
+    let before = decisions(&log);
+    world.run_for(ms(500));
+    // One to start at `b`, one that finds no other, one before it sleeps.
+    let each = (decisions(&log) - before) as f64 / 40.0;
+    assert!(b.calls() == 40 && each <= 3.0, "{each} decisions for each of {} calls", b.calls());
+    drop(calls);
+}
+
+#[test]
+fn where_a_slot_is_kept_for_others() {
+    // The region takes 17 of 20 calls that are not critical, and is full of critical ones.
+    let (world, log) = (World::new(), Log::default());
+    let policy = ordered().region_failover(Regions::new("eu").headroom(0.85, 0.6)).fail_safe(FailSafe::default());
+    let builder = world.router(policy).observer(log.clone());
+    let long_ago = |n: u64| Act::Answer(ms(100) * n as u32);
+    let script = in_turn((1..=20).map(long_ago));
+    let (router, [a]) = world.fleet(builder, [(Profile::new("a").region("eu").concurrency(20), script)]);
+    let level = |priority| within(secs(60)).facts(plain().priority(priority));
+    let critical: Vec<_> = (0..20).map(|_| world.ask(&router, level(Priority::Critical))).collect();
+    world.settle();
+    let waiting: Vec<_> = (0..100).map(|_| world.ask(&router, level(Priority::Standard))).collect();
+    world.settle();
+    let before = decisions(&log);
+    world.run_for(ms(350));
+    // Three have ended, and one of those who wait has looked at each slot for all.
+    assert_eq!((a.calls(), router.waiting()), (20, 100));
+    assert!(decisions(&log) - before <= 6, "{} decisions", decisions(&log) - before);
+    world.run_for(ms(100));
+    assert_eq!((a.calls(), router.waiting()), (21, 99));
+    drop((critical, waiting));
 }
 
 #[test]
