@@ -210,9 +210,9 @@ impl Drop for Gate {
     }
 }
 
-/// By how much the grid moves: 13/17 of its spacing, so that a rest that begins where the one before ended is somewhat
-/// shorter than its nominal length.
-const TURN: u64 = u64::MAX / 17 * 13;
+/// By how much the grid moves: 15/17 of its spacing. A rest that begins soon after the one before ended, when a request came
+/// and failed, is somewhat shorter than its nominal length, and none shorter than three quarters of it.
+const TURN: u64 = u64::MAX / 17 * 15;
 
 /// The moment at which a rest of `rest` ends: on a grid of that spacing whose phase is the backend's own, so that
 /// backends that left together come back one after the other, evenly, and two routers do not probe in step.
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!(staggered(ends[0], rest, 1, 3, 7) - ends[0], rest);
         // Nobody is down at every probe who is up for a quarter of the time.
         let next = |(end, trips): (Instant, u32)| (staggered(end, rest, trips + 1, 3, 7), trips + 1);
-        let ends = std::iter::successors(Some((ends[0], 1)), |last| Some(next(*last))).take(6);
+        let ends = std::iter::successors(Some((ends[0], 1)), |last| Some(next(*last))).take(9);
         let quarters: std::collections::BTreeSet<_> =
             ends.map(|(end, _)| end.as_nanos() % 1_000_000_000 / 250_000_000).collect();
         assert_eq!(quarters.len(), 4);

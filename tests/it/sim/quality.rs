@@ -121,14 +121,15 @@ fn nobody_leaves_the_regions_that_a_request_is_bound_to() {
 
 #[test]
 fn a_lost_region_costs_critical_requests_next_to_nothing() {
-    for routers in [1, 32] {
-        for stage in stages(Scenario::S3, routers, 3) {
-            let Measured { goodput, critical_goodput, flaps, overruns, .. } = play(&stage, "fallway").1;
-            let critical = critical_goodput.unwrap();
-            assert!(critical >= 0.97, "{routers} routers, {stage:?}: {critical}");
-            let ample = stage.variant() != "short";
-            assert!(!ample || goodput >= 0.95, "{routers} routers, {stage:?}: {goodput}");
-            assert_eq!((flaps, overruns), (Some(0.0), Some(0)), "{routers} routers, {stage:?}");
+    for (routers, variant, least) in [(1, "short", 0.9), (32, "ample", 0.95)] {
+        for stage in stages(Scenario::S3, routers, 3).iter().filter(|stage| stage.variant() == variant) {
+            let Measured { goodput, critical_goodput, flaps, overruns, .. } = play(stage, "fallway").1;
+            assert!(goodput >= least, "{routers} routers, {variant}: {goodput}");
+            assert!(
+                critical_goodput.is_some_and(|it| it >= 0.97),
+                "{routers} routers, {variant}: {critical_goodput:?}"
+            );
+            assert_eq!((flaps, overruns), (Some(0.0), Some(0)), "{routers} routers, {variant}");
         }
     }
 }
