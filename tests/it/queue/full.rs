@@ -2,7 +2,7 @@
 
 use super::fleet;
 use crate::support::{ANSWER, Act, Log, Task, TestRouter, Told, World, always, in_turn, ms, secs, within};
-use fallway::FailureKind::{Overloaded, RateLimited};
+use fallway::FailureKind::{RateLimited, ServerError};
 use fallway::decision::{Next, Refusal};
 use fallway::facts::Priority;
 use fallway::policy::{FailSafe, PolicyExt, ordered};
@@ -154,13 +154,34 @@ fn who_has_another_chance_is_not_refused_for_being_late() {
 }
 
 #[test]
+fn who_waits_for_a_probe_is_not_refused_for_being_late() {
+    // A line of 110 at `a`, of 20 ms each, and `b` may be back as soon as its probe is.
+    let world = World::new();
+    let config = FailSafe::default().tiers("chat", ["b", "a"]);
+    let script = in_turn([Act::Hint(RateLimited, ms(1), secs(1)), Act::Answer(ms(500)), ANSWER]);
+    let members =
+        [(Profile::new("a").model("a").concurrency(1), always(ANSWER)), (Profile::new("b").model("b"), script)];
+    let (router, _) = world.fleet(world.router(ordered().fail_safe(config)), members);
+    let model = |name: &str, time| CallOptions::within(time).facts(Facts::model(name).replay_safe());
+    drop(world.ask(&router, model("b", ms(100))));
+    world.run_for(secs(2));
+    let probe = world.ask(&router, model("b", secs(5)));
+    world.settle();
+    let crowd: Vec<_> = (0..110).map(|_| world.ask(&router, model("chat", secs(2)))).collect();
+    world.run_for(ms(205));
+    let late = world.ask(&router, model("chat", ms(1_800)));
+    world.run();
+    assert!(probe.take().ok() && late.take().ok() && crowd.into_iter().all(|call| call.take().ok()));
+}
+
+#[test]
 fn a_retry_is_not_refused_for_being_late() {
     // It fails on `b`, and the line at `a` is longer than its time: it waits all the same, somebody may leave.
     let world = World::new();
     let config = FailSafe::default().tiers("chat", ["b", "a"]);
     let members = [
         (Profile::new("a").model("a").concurrency(1), always(ANSWER)),
-        (Profile::new("b").model("b"), always(Act::Fail(Overloaded, ms(1)))),
+        (Profile::new("b").model("b"), always(Act::Fail(ServerError, ms(1)))),
     ];
     let (router, _) = world.fleet(world.router(ordered().fail_safe(config)), members);
     let model = |name: &str, time| CallOptions::within(time).facts(Facts::model(name).replay_safe());
