@@ -127,6 +127,11 @@ impl RegionRow {
         (self.rank.unwrap_or(u8::MAX), self.region)
     }
 
+    /// Whether it is up, and every backend that may serve the request can be used in full.
+    pub(crate) const fn is_whole(&self) -> bool {
+        matches!(self.before.phase, RegionPhase::Up) && self.open == self.capacity * 1000
+    }
+
     /// Its health, in thousandths.
     pub(crate) const fn health(&self) -> u16 {
         share(self.healthy, self.capacity)

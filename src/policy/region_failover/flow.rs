@@ -14,7 +14,13 @@ pub(super) fn factor(spill: Spill) -> Option<u64> {
 
 /// What every region may take: by its health, and no more than its phase allows.
 pub(super) fn offer(rows: &mut [RegionRow], factor: Option<u64>, rules: &RegionRules, now: Instant) {
+    let whole = factor.unwrap_or(1000).min(MOST) as u16;
     for row in rows.iter_mut().filter(|row| row.capacity > 0) {
+        // As it is most of the time: nothing changes.
+        if row.is_whole() {
+            (row.offer, row.allowed) = (whole, whole);
+            continue;
+        }
         let offer = match factor {
             Some(factor) => row.open / row.capacity * factor / 1000,
             None => 1000 * u64::from(row.health() >= rules.down && row.open > 0),
