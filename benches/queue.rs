@@ -29,7 +29,7 @@ const PRIORITIES: [Priority; 4] = [Priority::Batch, Priority::Sheddable, Priorit
 /// How much more the queue alone may grow from 100 to 100,000 waiting requests than a decision does: to queue up without
 /// the decisions, and to wake. A decision does the same work for each; that it takes longer is memory. A look at all who
 /// wait would grow by 1,000.
-const MOST: f64 = 4.0;
+const MOST: f64 = 3.0;
 
 /// Notes who was woken.
 #[derive(Default)]
