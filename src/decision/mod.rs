@@ -2,13 +2,15 @@
 
 #[cfg(feature = "serde")]
 mod json;
+mod next;
 mod reason;
 pub(crate) mod record;
 mod recycle;
 mod region;
 mod render;
 
-pub use reason::{Class, Next, Reason, Refusal};
+pub use next::{Next, Refusal};
+pub use reason::{Class, Reason};
 pub use record::{AttemptRecord, Extra, Latency, Load};
 pub(crate) use region::{CLEAN, RegionRow, RegionRules, RegionState};
 pub use region::{RegionPhase, RegionView};
