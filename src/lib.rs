@@ -94,6 +94,7 @@ pub mod recover;
 pub mod registry;
 pub mod rng;
 pub mod router;
+pub mod shape;
 pub mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -20,6 +20,10 @@ impl fmt::Display for Decision {
                 None => write!(f, "answered after {}", Span(attempt.elapsed()))?,
             }
         }
+        for drawn in self.splits() {
+            let (name, bucket, share) = (drawn.split().name(), drawn.bucket(), f64::from(drawn.share()) / 100.0);
+            write!(f, "\n  split {name}: bucket {bucket} of 10000 falls to {} ({share} %)", drawn.arm())?;
+        }
         for tier in self.tiers() {
             if tier.panic {
                 write!(f, "\n  panic: too few of {} look healthy", self.tier_name(tier).unwrap_or("all models"))?;

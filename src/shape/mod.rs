@@ -1,0 +1,7 @@
+//! Shaping traffic: who gets which version ([`Split`]), how much a tenant may send ([`RateLimit`]), and what a candidate
+//! would have made of it ([`Mirror`]).
+
+mod split;
+
+pub use split::{Drawn, Split, Sticky};
+pub(crate) use split::{WHOLE, bucket};

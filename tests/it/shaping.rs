@@ -1,0 +1,3 @@
+//! Shaping: splits and ramps, rates, mirrors.
+
+mod splits;
