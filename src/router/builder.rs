@@ -1,6 +1,7 @@
 //! [`Builder`].
 
 use super::core::{Core, Seeds, Shared, Slots, Ticks};
+use super::shadow::Fed;
 use super::{Router, SharedBackend, Update};
 use crate::backend::Backend;
 use crate::budget::RetryBudget;
@@ -10,6 +11,7 @@ use crate::fleet::Crowd;
 use crate::limit::Waiters;
 use crate::policy::{PolicyError, RoutingPolicy};
 use crate::recover::{Court, Ejection, InvalidEjection};
+use crate::shape::{InvalidMirror, Mirror};
 use crate::signal::{HealthSignal, LoadReports};
 use crate::time::{SystemTimer, Timer};
 use arc_swap::ArcSwap;
@@ -32,6 +34,8 @@ pub struct Builder<Req: ?Sized, Res> {
     retry_budget: RetryBudget,
     ejection: Ejection,
     last_resort: Option<SharedBackend<Req, Res>>,
+    mirrors: Vec<Fed<Req>>,
+    mirror_errors: Vec<BuildError>,
     default_deadline: Duration,
     idle_limit: Duration,
     queue: usize,
@@ -103,6 +107,9 @@ pub enum BuildError {
     /// The ejection makes no sense.
     #[error(transparent)]
     Ejection(#[from] InvalidEjection),
+    /// A mirror makes no sense.
+    #[error(transparent)]
+    Mirror(#[from] InvalidMirror),
     /// The default deadline is zero.
     #[error("a default deadline of zero would refuse every request")]
     ZeroDeadline,
@@ -140,6 +147,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             retry_budget: RetryBudget::default(),
             ejection: Ejection::default(),
             last_resort: None,
+            mirrors: Vec::new(),
+            mirror_errors: Vec::new(),
             default_deadline: Router::<Req, Res>::DEFAULT_DEADLINE,
             idle_limit: Router::<Req, Res>::DEFAULT_IDLE_LIMIT,
             queue: Router::<Req, Res>::DEFAULT_QUEUE,
@@ -203,6 +212,38 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
     #[must_use]
     pub fn last_resort(mut self, backend: impl Backend<Req, Response = Res>) -> Self {
         self.last_resort = Some(Arc::new(backend));
+        self
+    }
+
+    /// Has a share of the requests copied for a backend that answers nobody; [`Router::shadow`] sends them.
+    /// Of a [`Trip`](super::Trip) the router does not see the request, so it is not copied.
+    ///
+    /// ```
+    /// # use fallway::{Profile, Router, backend::{BackendError, backend_fn}, policy::ordered};
+    /// # let model = || backend_fn(|_: &str, _: &_| async { Ok::<_, BackendError>(()) });
+    /// use fallway::shape::Mirror;
+    /// use std::sync::Arc;
+    ///
+    /// let mirror = Arc::new(Mirror::new(Profile::new("candidate").concurrency(4), 500));
+    /// let router = Router::builder(ordered()).backend(Profile::new("a"), model()).mirror(mirror.clone()).build()?;
+    /// let shadow = router.shadow(mirror.clone(), model());
+    /// // tokio::spawn(shadow);
+    /// # drop(shadow);
+    /// # Ok::<(), fallway::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn mirror(mut self, mirror: Arc<Mirror<Req>>) -> Self
+    where
+        Req: ToOwned,
+        Req::Owned: Send,
+    {
+        let profile = check_profiles(std::iter::once(&**mirror.profile()));
+        self.mirror_errors.extend(profile.err());
+        self.mirror_errors.extend(mirror.check().err().map(BuildError::Mirror));
+        if !self.policy.allows_region(mirror.profile().region_name()) {
+            self.mirror_errors.push(mirror.outside().into());
+        }
+        self.mirrors.push(Fed::new(mirror));
         self
     }
 
@@ -287,6 +328,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
     /// [`BuildError`] names the offender.
     pub fn build(self) -> Result<Router<Req, Res>, BuildError> {
         self.ejection.check()?;
+        if let Some(error) = self.mirror_errors.into_iter().next() {
+            return Err(error);
+        }
         if self.default_deadline.is_zero() {
             return Err(BuildError::ZeroDeadline);
         }
@@ -321,6 +365,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
                 policy: self.policy,
                 retry_budget: self.retry_budget,
                 last_resort: self.last_resort,
+                mirrors: self.mirrors,
                 default_deadline: self.default_deadline,
                 idle_limit: self.idle_limit,
                 longest_wait: self.longest_wait,

@@ -1,6 +1,7 @@
 //! What all clones of a router share.
 
 use super::lease::Slot;
+use super::shadow::Fed;
 use super::{BuildError, CallOptions, SharedBackend, Update};
 use crate::backend::BackendId;
 use crate::budget::RetryBudget;
@@ -33,6 +34,7 @@ pub(super) struct Core<Req: ?Sized, Res> {
     pub(super) window: Window,
     pub(super) retry_budget: RetryBudget,
     pub(super) last_resort: Option<SharedBackend<Req, Res>>,
+    pub(super) mirrors: Vec<Fed<Req>>,
     pub(super) default_deadline: Duration,
     pub(super) idle_limit: Duration,
     pub(super) longest_wait: Duration,
@@ -268,6 +270,13 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
                 let model = model.map(|model| &*record.roster.models[model as usize]);
                 self.shared.tell(&Event::Region { region, model, health, from, to }, now);
             }
+        }
+    }
+
+    /// Has a request copied that is being sent to its first backend.
+    pub(super) fn reflect(&self, request: &Req, decision: &Decision, now: Instant) {
+        for Fed(mirror) in &self.mirrors {
+            mirror.reflect(request, decision, self.shared.court.pulse.is_overload(), now);
         }
     }
 

@@ -1,3 +1,4 @@
 //! Shaping: splits and ramps, rates, mirrors.
 
+mod mirrors;
 mod splits;
