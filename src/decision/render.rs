@@ -97,6 +97,9 @@ impl Decision {
                 Refusal::NotRetryable { kind } => write!(f, "{kind} is not retried")?,
                 Refusal::ZeroDeadline => return write!(f, "a deadline of zero leaves no time"),
                 Refusal::DeadlineExceeded => write!(f, "the deadline passed")?,
+                Refusal::OverRate { limit, until } => {
+                    return write!(f, "over rate limit {limit:?}, there is room in {}", Span(until - self.spoken_at()));
+                }
                 Refusal::QueueFull => write!(f, "too many requests wait already")?,
                 Refusal::Shed => write!(f, "its place in the queue was needed for another")?,
                 Refusal::TooLate { ahead, start } => {

@@ -11,7 +11,7 @@ use crate::fleet::Crowd;
 use crate::limit::Waiters;
 use crate::policy::{PolicyError, RoutingPolicy};
 use crate::recover::{Court, Ejection, InvalidEjection};
-use crate::shape::{InvalidMirror, Mirror};
+use crate::shape::{InvalidMirror, InvalidRateLimit, Mirror, RateLimit, Rates};
 use crate::signal::{HealthSignal, LoadReports};
 use crate::time::{SystemTimer, Timer};
 use arc_swap::ArcSwap;
@@ -36,6 +36,7 @@ pub struct Builder<Req: ?Sized, Res> {
     last_resort: Option<SharedBackend<Req, Res>>,
     mirrors: Vec<Fed<Req>>,
     mirror_errors: Vec<BuildError>,
+    rates: Vec<RateLimit>,
     default_deadline: Duration,
     idle_limit: Duration,
     queue: usize,
@@ -107,6 +108,9 @@ pub enum BuildError {
     /// The ejection makes no sense.
     #[error(transparent)]
     Ejection(#[from] InvalidEjection),
+    /// A rate limit makes no sense.
+    #[error(transparent)]
+    RateLimit(#[from] InvalidRateLimit),
     /// A mirror makes no sense.
     #[error(transparent)]
     Mirror(#[from] InvalidMirror),
@@ -149,6 +153,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             last_resort: None,
             mirrors: Vec::new(),
             mirror_errors: Vec::new(),
+            rates: Vec::new(),
             default_deadline: Router::<Req, Res>::DEFAULT_DEADLINE,
             idle_limit: Router::<Req, Res>::DEFAULT_IDLE_LIMIT,
             queue: Router::<Req, Res>::DEFAULT_QUEUE,
@@ -212,6 +217,32 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
     #[must_use]
     pub fn last_resort(mut self, backend: impl Backend<Req, Response = Res>) -> Self {
         self.last_resort = Some(Arc::new(backend));
+        self
+    }
+
+    /// Refuses requests at entry that come faster than this. Of several limits a request needs a token of each.
+    ///
+    /// ```
+    /// # use fallway::{CallOptions, Facts, Profile, Router, backend::{BackendError, backend_fn}, policy::ordered};
+    /// # let model = || backend_fn(|_: &str, _: &_| async { Ok::<_, BackendError>(()) });
+    /// use fallway::router::RouteErrorKind;
+    /// use fallway::shape::RateLimit;
+    /// use std::time::Duration;
+    ///
+    /// let limit = RateLimit::new("tenant", 60, Duration::from_secs(60)).by_tenant().burst(1);
+    /// let router = Router::builder(ordered()).backend(Profile::new("a"), model()).rate_limit(limit).build()?;
+    /// # futures::executor::block_on(async {
+    /// let options = || CallOptions::new(Facts::any().tenant("search"));
+    /// assert!(router.call("one", options()).await.is_ok());
+    /// let refused = router.call("two", options()).await.unwrap_err();
+    /// assert_eq!(refused.kind(), RouteErrorKind::OverRate);
+    /// assert!(refused.retry_after() <= Some(Duration::from_secs(1)));
+    /// # });
+    /// # Ok::<(), fallway::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.rates.push(limit);
         self
     }
 
@@ -328,6 +359,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
     /// [`BuildError`] names the offender.
     pub fn build(self) -> Result<Router<Req, Res>, BuildError> {
         self.ejection.check()?;
+        self.rates.iter().try_for_each(RateLimit::check)?;
         if let Some(error) = self.mirror_errors.into_iter().next() {
             return Err(error);
         }
@@ -345,6 +377,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         }
         // The first read calibrates the clock; not on the first request's time.
         self.timer.now();
+        let seed = self.seed.unwrap_or_else(rand::random);
         let names = self.signals.iter().map(HealthSignal::name).collect();
         let mut slots = Slots::default();
         let generation = self.fleet.first(names, &*self.policy, &mut slots, &self.ejection)?;
@@ -352,7 +385,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             timer: self.timer,
             signals: self.signals,
             observers: self.observers,
-            court: Court::new(self.ejection, self.seed.unwrap_or_else(rand::random)),
+            court: Court::new(self.ejection, seed),
             crowd: Crowd::new(self.reports),
             waiters: Waiters::new(self.queue, self.weights),
         };
@@ -366,6 +399,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
                 retry_budget: self.retry_budget,
                 last_resort: self.last_resort,
                 mirrors: self.mirrors,
+                rates: Rates::new(self.rates, seed),
                 default_deadline: self.default_deadline,
                 idle_limit: self.idle_limit,
                 longest_wait: self.longest_wait,

@@ -2,9 +2,13 @@
 //! would have made of it ([`Mirror`]).
 
 mod mirror;
+mod rate;
+mod rate_limit;
 mod split;
 
 pub(crate) use mirror::{Copied, Flight, Reflect};
 pub use mirror::{InvalidMirror, Mirror, MirrorCounts};
+pub(crate) use rate_limit::Rates;
+pub use rate_limit::{InvalidRateLimit, RateLimit};
 pub use split::{Drawn, Split, Sticky};
 pub(crate) use split::{WHOLE, bucket};
