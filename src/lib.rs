@@ -130,6 +130,7 @@ mod prose {
         Queue: "../docs/guide/queue.md",
         Regions: "../docs/guide/regions.md",
         Recovery: "../docs/guide/recovery.md",
+        Shaping: "../docs/guide/shaping.md",
     }
 
     // Its HTTP check needs the feature.

@@ -5,7 +5,6 @@ use crate::decision::Decision;
 use crate::facts::{Facts, Profile};
 use crate::rng::hash_str;
 use crate::time::Instant;
-use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
@@ -49,8 +48,7 @@ pub struct Mirror<Req: ?Sized + ToOwned> {
     share: u32,
     salt: u64,
     only: Option<Filter>,
-    copies: Mutex<VecDeque<Copied<Req::Owned>>>,
-    shadow: AtomicWaker,
+    line: Mutex<Line<Req::Owned>>,
     driven: AtomicBool,
     /// Routers that fill it.
     sources: AtomicU32,
@@ -98,6 +96,12 @@ pub struct InvalidMirror {
     problem: String,
 }
 
+/// The copies that wait, and whom to wake for them.
+struct Line<Owned> {
+    copies: VecDeque<Copied<Owned>>,
+    shadow: Option<Waker>,
+}
+
 /// A copy of a request.
 pub(crate) struct Copied<Owned> {
     pub(crate) request: Owned,
@@ -122,8 +126,7 @@ impl<Req: ?Sized + ToOwned> Mirror<Req> {
             share,
             salt,
             only: None,
-            copies: Mutex::default(),
-            shadow: AtomicWaker::new(),
+            line: Mutex::new(Line { copies: VecDeque::new(), shadow: None }),
             driven: AtomicBool::new(false),
             sources: AtomicU32::new(0),
             tally: Tally::default(),
@@ -173,10 +176,12 @@ impl<Req: ?Sized + ToOwned> Mirror<Req> {
         let limit = now + self.profile.attempt_time_limit().unwrap_or(Self::LIMIT);
         let facts = decision.record().facts().clone();
         // Not even for this lock does a caller wait.
-        self.copies.try_lock()?.push_back(Copied { request, facts, seed: decision.seed(), limit });
+        let mut line = self.line.try_lock()?;
+        line.copies.push_back(Copied { request, facts, seed: decision.seed(), limit });
         std::mem::forget(place);
-        // The waker is the host's.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.shadow.wake()));
+        let shadow = line.shadow.take();
+        drop(line);
+        wake(shadow);
         Some(())
     }
 
@@ -197,7 +202,10 @@ impl<Req: ?Sized + ToOwned> Mirror<Req> {
 
     /// Whom to wake when there is a copy, or will be no more.
     pub(crate) fn call_back(&self, waker: &Waker) {
-        self.shadow.register(waker);
+        // The waker is the host's: it is neither copied nor dropped under the lock.
+        let waker = Some(waker.clone());
+        let before = std::mem::replace(&mut self.line.lock().shadow, waker);
+        drop(before);
     }
 
     pub(crate) fn is_fed(&self) -> bool {
@@ -207,13 +215,14 @@ impl<Req: ?Sized + ToOwned> Mirror<Req> {
     /// The next copy that is not too old.
     pub(crate) fn take(self: &Arc<Self>, now: Instant) -> Option<(Copied<Req::Owned>, Flight<Req>)> {
         loop {
-            let copied = self.copies.lock().pop_front()?;
+            let copied = self.line.lock().copies.pop_front()?;
             self.tally.waiting.fetch_sub(1, Ordering::AcqRel);
             if now < copied.limit {
                 self.tally.in_flight.fetch_add(1, Ordering::AcqRel);
                 return Some((copied, Flight { mirror: self.clone(), answered: None }));
             }
             self.tally.dropped.fetch_add(1, Ordering::AcqRel);
+            discard(copied);
         }
     }
 
@@ -242,6 +251,16 @@ impl<Req: ?Sized + ToOwned> fmt::Debug for Mirror<Req> {
     }
 }
 
+/// A waker may panic; it is not the caller who would have to bear that.
+fn wake(waker: Option<Waker>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| waker.map(Waker::wake)));
+}
+
+/// Requests are the host's, too.
+fn discard<T>(copies: T) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(copies)));
+}
+
 /// A place among those that wait; given back unless a copy took it.
 struct Place<'m>(&'m AtomicU32);
 
@@ -256,11 +275,12 @@ pub(crate) struct Driving<Req: ?Sized + ToOwned>(Arc<Mirror<Req>>);
 
 impl<Req: ?Sized + ToOwned> Drop for Driving<Req> {
     fn drop(&mut self) {
-        let Mirror { driven, copies, tally, .. } = &*self.0;
+        let Mirror { driven, line, tally, .. } = &*self.0;
         driven.store(false, Ordering::Release);
-        let left = std::mem::take(&mut *copies.lock());
+        let left = std::mem::take(&mut line.lock().copies);
         tally.waiting.fetch_sub(left.len() as u32, Ordering::AcqRel);
         tally.dropped.fetch_add(left.len() as u64, Ordering::AcqRel);
+        discard(left);
     }
 }
 
@@ -319,6 +339,7 @@ where
 
     fn feed(&self, routers: i32) {
         self.sources.fetch_add(routers.cast_unsigned(), Ordering::AcqRel);
-        self.shadow.wake();
+        let shadow = self.line.lock().shadow.take();
+        wake(shadow);
     }
 }

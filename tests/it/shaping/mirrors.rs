@@ -15,9 +15,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// A copy that ended: whose it was, after what time, and how it failed.
+type Ended = (String, Duration, Option<FailureKind>);
+
 /// What became of copies, as observers are told.
 #[derive(Clone, Debug, Default)]
-struct Told(Arc<Mutex<Vec<(String, Duration, Option<FailureKind>)>>>);
+struct Told(Arc<Mutex<Vec<Ended>>>);
 
 impl Observer for Told {
     fn on_event(&self, event: &Event<'_>, _: Instant) {
@@ -355,6 +358,28 @@ fn one_future_at_a_time_sends_copies_and_what_it_drops_is_counted() {
     bed.calls(1);
     bed.world.run_for(secs(1));
     assert_eq!(bed.balance().answered, 1);
+}
+
+#[test]
+fn counts_balance_when_threads_call_while_another_sends_copies() {
+    let model = || backend_fn(|_: &str, _: &_| async { Ok::<_, BackendError>(()) });
+    let mirror = Arc::new(Mirror::new(candidate().concurrency(4), 10_000));
+    let router: Router<str, ()> =
+        Router::builder(ordered()).backend(Profile::new("a"), model()).mirror(mirror.clone()).build().unwrap();
+    let shadow = router.shadow(mirror.clone(), model());
+    let sender = std::thread::spawn(move || futures::executor::block_on(shadow));
+    let call = |router: Router<str, ()>| {
+        move || (0..5_000).for_each(|_| drop(futures::executor::block_on(router.call("ask", options())).unwrap()))
+    };
+    let callers: Vec<_> = (0..4).map(|_| std::thread::spawn(call(router.clone()))).collect();
+    callers.into_iter().for_each(|caller| caller.join().unwrap());
+    // With the last clone of the router the sender ends: no wake-up was lost.
+    drop(router);
+    sender.join().unwrap();
+    let counts = mirror.counts();
+    assert_eq!((counts.sampled, counts.waiting, counts.in_flight), (20_000, 0, 0));
+    assert_eq!(counts.sampled, counts.dropped + counts.answered);
+    assert!(counts.answered > 0);
 }
 
 #[test]
