@@ -188,7 +188,7 @@ fn a_thousand_tenants_do_not_disturb_each_other() {
 fn a_refused_request_reaches_nobody_and_pays_for_nothing() {
     let world = World::new();
     let log = Log::default();
-    let limit = RateLimit::new("tenant", 1, secs(60)).by_tenant().burst(2);
+    let limit = RateLimit::new("tenant", 1, secs(3)).by_tenant().burst(2);
     let builder = world.router(ordered().fail_safe(FailSafe::default())).observer(log.clone()).rate_limit(limit);
     let builder = builder.retry_budget(RetryBudget::new(0.5, 0).unwrap());
     let builder = builder.last_resort(world.backend("last", always(ANSWER)));
@@ -203,7 +203,7 @@ fn a_refused_request_reaches_nobody_and_pays_for_nothing() {
         let error = call().unwrap_err();
         assert_eq!((error.kind(), error.attempts().len()), (RouteErrorKind::OverRate, 0));
         let told = error.to_string();
-        assert!(told.contains("any model refused: over rate limit \"tenant\", there is room in 59."), "{told}");
+        assert!(told.contains("any model refused: over rate limit \"tenant\", there is room in 2.9"), "{told}");
         assert_eq!(error.decision().generation(), 1);
         assert!(router.replay(error.decision()).same_choice(error.decision()));
     }
@@ -214,6 +214,10 @@ fn a_refused_request_reaches_nobody_and_pays_for_nothing() {
         3,
         "nothing was planned for those that were refused"
     );
+    // Three requests have paid for one retry and a half.
+    world.run_for(secs(3));
+    assert!(call().unwrap().is_degraded());
+    assert_eq!((a.calls(), b.calls()), (2, 1));
 }
 
 #[test]
