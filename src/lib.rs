@@ -94,6 +94,7 @@ pub mod recover;
 pub mod registry;
 pub mod rng;
 pub mod router;
+pub mod shape;
 pub mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -129,6 +130,7 @@ mod prose {
         Queue: "../docs/guide/queue.md",
         Regions: "../docs/guide/regions.md",
         Recovery: "../docs/guide/recovery.md",
+        Shaping: "../docs/guide/shaping.md",
     }
 
     // Its HTTP check needs the feature.

@@ -17,6 +17,7 @@ pub use region::{RegionPhase, RegionView};
 
 use crate::backend::BackendId;
 use crate::facts::{Facts, Profile};
+use crate::shape::Drawn;
 use crate::time::Instant;
 use record::{Entry, Readings, Record, Tier, UNRANKED};
 use std::fmt;
@@ -171,6 +172,12 @@ impl Decision {
             tier: &record.sheet.tiers[usize::from(row.tier)],
             rules: record.sheet.region_rules,
         })
+    }
+
+    /// The names that [split](crate::shape::Split) on the way of the request, and the arm of each to which it fell. The
+    /// candidates of that arm come first; those of the tiers behind it follow.
+    pub fn splits(&self) -> &[Drawn] {
+        self.record().sheet.draws()
     }
 
     /// The models that were considered, in order; `None` for "any model".

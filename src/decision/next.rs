@@ -28,6 +28,13 @@ pub enum Refusal {
     ZeroDeadline,
     /// The deadline passed.
     DeadlineExceeded,
+    /// A [rate limit](crate::shape::RateLimit) had no token left for its key. It was refused at entry, and nothing was planned.
+    OverRate {
+        /// The name of the limit.
+        limit: &'static str,
+        /// When there will be a token.
+        until: Instant,
+    },
     /// Too many requests wait for capacity already, and none of them is to give way to this one.
     QueueFull,
     /// It waited, and its place was needed for a request that goes before it: of all that waited it was the newest of the

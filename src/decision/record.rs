@@ -8,6 +8,7 @@ use super::{Next, Reason};
 use crate::backend::{BackendId, FailureKind};
 use crate::facts::{Facts, Profile};
 use crate::rng::mix;
+use crate::shape::{Drawn, Split};
 use crate::time::Instant;
 use std::cmp::Ordering;
 use std::hint::select_unpredictable;
@@ -307,6 +308,10 @@ pub(crate) struct Sheet {
     /// What a policy that judges regions found, and did.
     pub(crate) regions: Vec<RegionRow>,
     pub(crate) region_rules: Option<RegionRules>,
+    /// Which arms of which splits were drawn: the first so many. What follows is left-over, kept because the counts of
+    /// references to splits are shared by all threads, and the next request mostly draws from the same.
+    draws: Vec<Drawn>,
+    drawn: usize,
     pub(crate) next: Option<Next>,
     /// The index of the best candidate when the policies were done.
     pub(crate) best: Option<usize>,
@@ -327,12 +332,31 @@ impl Sheet {
         self.tiers.clear();
         self.regions.clear();
         self.region_rules = None;
+        self.drawn = 0;
         self.next = None;
         self.best = None;
         self.attempts_allowed = None;
         self.attempt_limit = None;
         self.canary_limit = None;
         self.policy_panicked = false;
+    }
+
+    /// Notes which arm of `split` was drawn.
+    pub(crate) fn note_draw(&mut self, split: &Arc<Split>, drawn: (u32, usize), at: Instant) {
+        if self.draws().iter().any(|noted| noted.is_of(split)) {
+            return;
+        }
+        match self.draws.get_mut(self.drawn) {
+            Some(old) if old.is_of(split) => old.renew(drawn, at),
+            Some(old) => *old = Drawn::new(split.clone(), drawn, at),
+            None => self.draws.push(Drawn::new(split.clone(), drawn, at)),
+        }
+        self.drawn += 1;
+    }
+
+    /// Which arms of which splits were drawn.
+    pub(crate) fn draws(&self) -> &[Drawn] {
+        &self.draws[..self.drawn]
     }
 
     /// Appends a candidate. [`cover`](Self::cover) makes room for its readings.

@@ -20,6 +20,10 @@ impl fmt::Display for Decision {
                 None => write!(f, "answered after {}", Span(attempt.elapsed()))?,
             }
         }
+        for drawn in self.splits() {
+            let (name, bucket, share) = (drawn.split().name(), drawn.bucket(), f64::from(drawn.share()) / 100.0);
+            write!(f, "\n  split {name}: bucket {bucket} of 10000 falls to {} ({share} %)", drawn.arm())?;
+        }
         for tier in self.tiers() {
             if tier.panic {
                 write!(f, "\n  panic: too few of {} look healthy", self.tier_name(tier).unwrap_or("all models"))?;
@@ -93,6 +97,9 @@ impl Decision {
                 Refusal::NotRetryable { kind } => write!(f, "{kind} is not retried")?,
                 Refusal::ZeroDeadline => return write!(f, "a deadline of zero leaves no time"),
                 Refusal::DeadlineExceeded => write!(f, "the deadline passed")?,
+                Refusal::OverRate { limit, until } => {
+                    return write!(f, "over rate limit {limit:?}, there is room in {}", Span(until - self.spoken_at()));
+                }
                 Refusal::QueueFull => write!(f, "too many requests wait already")?,
                 Refusal::Shed => write!(f, "its place in the queue was needed for another")?,
                 Refusal::TooLate { ahead, start } => {

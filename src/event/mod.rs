@@ -6,7 +6,7 @@ pub use cause::Cause;
 
 use crate::backend::{BackendError, BackendId};
 use crate::decision::{Decision, Reason, Refusal, RegionPhase};
-use crate::facts::Profile;
+use crate::facts::{Facts, Profile};
 use crate::time::Instant;
 use std::fmt;
 use std::sync::Arc;
@@ -112,6 +112,17 @@ pub enum Event<'a> {
         decision: &'a Decision,
         /// Why.
         why: Refusal,
+    },
+    /// A copy of a request ended at a [mirror](crate::shape::Mirror). No caller knows of it, and nothing is learned from it.
+    Mirrored {
+        /// The profile of the mirror's backend.
+        profile: &'a Profile,
+        /// What was known of the request.
+        facts: &'a Facts,
+        /// Since the call.
+        elapsed: Duration,
+        /// How.
+        outcome: Outcome<'a>,
     },
     /// A policy, signal or observer panicked; the panic was contained.
     Panicked {

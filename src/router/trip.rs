@@ -85,7 +85,11 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         let idle_limit = options.idle_limit.unwrap_or(core.idle_limit);
         let decision = core.open(options, now);
         let deadline = if bug::NO_DEADLINE { Instant::from_nanos(u64::MAX) } else { decision.deadline() };
-        core.retry_budget.deposit(now);
+        let refused = core.rates.take(decision.facts(), now).err();
+        if refused.is_none() {
+            // Requests that reach nobody must not pay for the retries of others.
+            core.retry_budget.deposit(now);
+        }
         Self {
             core,
             decision,
@@ -101,7 +105,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             extra: Extra::NotAsked,
             lost: 0,
             last_error: None,
-            over: None,
+            over: refused,
             told: false,
         }
     }
@@ -112,8 +116,14 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     ///
     /// Nothing is left to try; the trip is over. Asked again, it fails again, without the decision.
     pub fn next(&mut self, now: Instant) -> Result<Step, RouteError> {
-        if let Some(why) = self.over {
-            return self.give_up(why, now);
+        match self.over {
+            // Nobody looked at the fleet, and the last resort is for those who may ask.
+            Some(why @ Refusal::OverRate { .. }) => {
+                self.decision.record_mut().roster = self.core.current.load().fleet.roster.clone();
+                return Err(self.refuse(why, now));
+            }
+            Some(why) => return self.give_up(why, now),
+            None => {}
         }
         if now >= self.deadline {
             let zero = self.arrival >= self.deadline;

@@ -7,6 +7,7 @@ use fallway::policy::{FailSafe, Regions, Window};
 use fallway::recover::Ejection;
 use fallway::registry::store::Store;
 use fallway::registry::{Alias, Judge, Placement, Poller, Registry, Warming};
+use fallway::shape::{Mirror, RateLimit};
 use fallway::signal::{LoadReport, LoadReports, Probing, Quorum, QuotaReport, Score, SuccessRate};
 use fallway::sim::{EnvoyExact, Lengths, Request, Server, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -250,6 +251,10 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("Judge::SLOW_WINDOWS", Judge::SLOW_WINDOWS.to_string()),
         ("Judge::SHARED", Judge::SHARED.to_string()),
         ("Prefix::MAX_BLOCKS", Prefix::MAX_BLOCKS.to_string()),
+        ("Mirror::CONCURRENCY", Mirror::<str>::CONCURRENCY.to_string()),
+        ("Mirror::LIMIT", time(Mirror::<str>::LIMIT)),
+        ("RateLimit::BUCKETS", RateLimit::BUCKETS.to_string()),
+        ("RateLimit::BURST", RateLimit::BURST.to_string()),
         ("World::LASTING", time(World::LASTING)),
         ("World::SLO", time(World::SLO)),
         ("World::DEADLINE", time(World::DEADLINE)),

@@ -24,6 +24,7 @@ mod regions;
 mod registry;
 mod runtimes;
 mod secrets;
+mod shaping;
 mod shares;
 mod signals;
 mod sim;
