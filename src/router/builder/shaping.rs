@@ -33,8 +33,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         self
     }
 
-    /// Has a share of the requests copied for a backend that answers nobody; [`Router::shadow`] sends them.
-    /// Of a [`Trip`](super::Trip) the router does not see the request, so it is not copied.
+    /// Has a share of the requests copied for a backend that answers nobody; [`Router::shadow`](crate::Router::shadow) sends them.
+    /// Of a [`Trip`](crate::router::Trip) the router does not see the request, so it is not copied.
     ///
     /// ```
     /// # use fallway::{Profile, Router, backend::{BackendError, backend_fn}, policy::ordered};

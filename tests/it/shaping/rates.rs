@@ -190,12 +190,12 @@ fn a_refused_request_reaches_nobody_and_pays_for_nothing() {
     let log = Log::default();
     let limit = RateLimit::new("tenant", 1, secs(3)).by_tenant().burst(2);
     let builder = world.router(ordered().fail_safe(FailSafe::default())).observer(log.clone()).rate_limit(limit);
-    let builder = builder.retry_budget(RetryBudget::new(0.5, 0).unwrap());
+    let builder = builder.retry_budget(RetryBudget::new(0.3, 0).unwrap());
     let builder = builder.last_resort(world.backend("last", always(ANSWER)));
     let members = [("a", fail(Overloaded)), ("b", ANSWER)].map(|(id, act)| (Profile::new(id), always(act)));
     let (router, [a, b]) = world.fleet(builder, members);
     let call = || world.call(&router, CallOptions::new(of("t")));
-    // Half a retry is not one.
+    // A third of a retry is not one.
     assert!(call().unwrap().is_degraded());
     assert_eq!((a.calls(), b.calls()), (1, 0));
     assert_eq!(call().unwrap().backend(), Some("b"));
@@ -214,7 +214,7 @@ fn a_refused_request_reaches_nobody_and_pays_for_nothing() {
         3,
         "nothing was planned for those that were refused"
     );
-    // Three requests have paid for one retry and a half.
+    // Three requests have paid for nine tenths of a retry.
     world.run_for(secs(3));
     assert!(call().unwrap().is_degraded());
     assert_eq!((a.calls(), b.calls()), (2, 1));
