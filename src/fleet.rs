@@ -101,8 +101,10 @@ const GAP_SHIFT: u32 = 3;
 pub(crate) struct Berth {
     pub(crate) member: Arc<Member>,
     pub(crate) ties: Arc<Ties>,
-    /// `u32::MAX` for no limit.
-    pub(crate) limit: u32,
+    /// What the profile says; `u32::MAX` for no limit.
+    limit: u32,
+    /// What is learned of the limit counts as well.
+    adaptive: bool,
     /// `None` where the profile does not say.
     pub(crate) capabilities: Option<Capabilities>,
     pub(crate) context_window: u64,
@@ -114,6 +116,19 @@ pub(crate) struct Berth {
     pub(crate) barred: bool,
     /// The profile restricts tenants; look there.
     pub(crate) picky: bool,
+}
+
+impl Berth {
+    /// The most calls that may be in flight now; `u32::MAX` for no limit.
+    #[inline]
+    pub(crate) fn limit(&self) -> u32 {
+        if self.adaptive { self.limit.min(self.member.gauge.learned().read()) } else { self.limit }
+    }
+
+    /// The part of that which was learned.
+    pub(crate) fn learned(&self) -> Option<u32> {
+        self.adaptive.then(|| self.member.gauge.learned().read()).filter(|limit| *limit != u32::MAX)
+    }
 }
 
 /// One immutable generation.
@@ -219,12 +234,14 @@ impl Fleet {
             let region = RegionIndex::try_from(region).unwrap_or(RegionIndex::MAX);
             places.push(Place { region, limit: profile.concurrency.unwrap_or(u32::MAX), capacity: 0 });
             let limit = profile.concurrency.unwrap_or(u32::MAX).saturating_add(u32::from(bug::LIMIT_PLUS_ONE));
-            member.gauge.set_limit(limit);
+            let adaptive = profile.adaptive.is_some();
+            member.gauge.set_limit(limit, adaptive);
             seats.push((member.id, profile.clone()));
             berths.push(Berth {
                 member,
                 ties,
                 limit,
+                adaptive,
                 capabilities: profile.capabilities,
                 context_window: profile.context_window.unwrap_or(u64::MAX),
                 prefix_cache: profile.prefix_cache.unwrap_or(u64::MAX),

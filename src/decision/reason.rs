@@ -62,6 +62,8 @@ pub enum Reason {
     AtCapacity {
         /// How many.
         in_flight: u32,
+        /// How many there may be: by its profile, or as was learned.
+        limit: u32,
     },
     /// Its region has no room for requests of this priority, and neither has another.
     RegionFull {

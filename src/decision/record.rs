@@ -53,6 +53,8 @@ pub(crate) struct Region {
 pub struct Load {
     /// Calls in flight.
     pub in_flight: u32,
+    /// The most that may be, as far as that was [learned](crate::facts::Adaptive); `None` where nothing was.
+    pub learned_limit: Option<u32>,
     /// Prompt tokens of calls that wait for their first item.
     pub waiting_tokens: u64,
     /// Prompt tokens of others that wait there as well: what the backend's own

@@ -192,6 +192,9 @@ impl Candidate<'_> {
             }
             if let Some(load) = self.load() {
                 write!(f, ", {} in flight", load.in_flight)?;
+                if let Some(limit) = load.learned_limit {
+                    write!(f, " of {limit} as was learned")?;
+                }
                 match (load.waiting_tokens, load.others_tokens) {
                     (0, 0) => {}
                     (own, 0) => write!(f, " ({own} prompt tokens waiting)")?,
@@ -239,8 +242,9 @@ impl Candidate<'_> {
                     let cap = self.record.facts().max_cost.unwrap_or(0);
                     write!(f, " (${:.6} over ${:.6})", cost as f64 / 1e12, cap as f64 / 1e12)
                 }
-                Reason::AtCapacity { in_flight } => {
-                    write!(f, " ({in_flight} of {} in flight)", profile.concurrency.unwrap_or(u32::MAX))
+                Reason::AtCapacity { in_flight, limit } => {
+                    let learned = if profile.concurrency == Some(limit) { "" } else { ", as was learned" };
+                    write!(f, " ({in_flight} of {limit} in flight{learned})")
                 }
                 Reason::Ejected { failures, .. } | Reason::CoolingDown { failures, .. } => {
                     write!(f, " ({failures} failures in a row)")

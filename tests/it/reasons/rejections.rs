@@ -112,7 +112,7 @@ fn at_capacity() {
     let router = pair(&world, a().concurrency(2), always(Act::Answer(secs(1))));
     let calls = [(); 2].map(|()| world.spawn_call(&router, within(secs(5))));
     world.settle();
-    assert_eq!(rejected(&router, plain()), Some(Reason::AtCapacity { in_flight: 2 }));
+    assert_eq!(rejected(&router, plain()), Some(Reason::AtCapacity { in_flight: 2, limit: 2 }));
     world.run();
     drop(calls);
 }
