@@ -15,7 +15,7 @@ use crate::limit::Gauge;
 use crate::prefix::PrefixIndex;
 use crate::recover::{Alarm, Ejection, Recovery, RegionGate, Ties};
 use crate::rng::hash_str;
-use crate::signal::{LatencyModel, LoadReports, Queue};
+use crate::signal::{LatencyModel, LoadReports, Reported};
 use crate::time::Instant;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
@@ -30,8 +30,8 @@ pub(crate) struct Member {
     pub(crate) gauge: Gauge,
     pub(crate) recovery: Arc<Recovery>,
     pub(crate) latency: LatencyModel,
-    /// Its queue, where it reports that.
-    reported: OnceLock<Arc<Queue>>,
+    /// Its queue and how full it is, where it reports that.
+    reported: OnceLock<Arc<Reported>>,
     pub(crate) prefixes: PrefixIndex,
     /// When the lease of the canary that is out expires.
     canary_until: AtomicU64,
@@ -61,9 +61,9 @@ impl Crowd {
     pub(crate) fn follow(&self, fleet: &Fleet) {
         let Some(reports) = &self.reports else { return };
         for Berth { member, .. } in &fleet.berths {
-            if let Some(queue) = reports.queue(member.id) {
+            if let Some(reported) = reports.reported(member.id) {
                 // Stays with the backend.
-                let _ = member.reported.set(queue);
+                let _ = member.reported.set(reported);
             }
         }
     }
@@ -83,7 +83,7 @@ impl Crowd {
     #[inline]
     pub(crate) fn waiting(&self, member: &Member, now: Instant) -> u64 {
         let Some(reported) = member.reported.get() else { return 0 };
-        let waiting = reported.waiting(now, LoadReports::STALE_AFTER);
+        let (waiting, _) = reported.waiting.read(now, LoadReports::STALE_AFTER);
         waiting.saturating_sub(member.gauge.waiting_calls().into()).saturating_mul(self.usual.load(Ordering::Relaxed))
     }
 }
@@ -165,6 +165,14 @@ impl Member {
             patience: AtomicU64::new(CANARY_INTERVAL.0),
             gap: AtomicU64::new(0),
         }
+    }
+
+    /// How full it says that it is, in thousandths, and when it said so. A stale report says nothing.
+    #[inline]
+    pub(crate) fn reported_full(&self, now: Instant) -> (u32, Instant) {
+        let Some(reported) = self.reported.get() else { return (0, Instant::default()) };
+        let (full, at) = reported.full.read(now, LoadReports::STALE_AFTER);
+        (full as u32, at)
     }
 
     /// Its load now.
@@ -325,6 +333,12 @@ impl Fleet {
         let index = self.roster.regions.iter().position(|known| *known.name == *region);
         let index = index.and_then(|index| RegionIndex::try_from(index).ok());
         self.pools.iter().chain([&self.everything]).filter_map(move |pool| pool.gate(index?))
+    }
+
+    /// Whether a backend stands in a region or a zone of this name.
+    pub(crate) fn has_place(&self, name: &str) -> bool {
+        let zone = |(_, profile): &(BackendId, Arc<Profile>)| profile.zone_name() == Some(name);
+        self.has_region(name) || self.roster.seats.iter().any(zone)
     }
 
     pub(crate) fn has_region(&self, name: &str) -> bool {

@@ -141,6 +141,8 @@ pub(crate) struct Readings {
     pub(crate) latency: Latency,
     /// Leading tokens of the prompt that it probably has in its cache.
     pub(crate) cached: u64,
+    /// How full it said that it was, in thousandths, and when.
+    pub(crate) reported_full: (u32, Instant),
 }
 
 impl Readings {
@@ -177,6 +179,7 @@ pub(crate) const UNRANKED: u64 = u64::MAX;
 pub(crate) const KNOWS_LOAD: u8 = 1;
 pub(crate) const KNOWS_LATENCY: u8 = 2;
 pub(crate) const KNOWS_CACHED: u8 = 4;
+pub(crate) const KNOWS_FULL: u8 = 8;
 
 impl Entry {
     pub(crate) const fn new(seat: u32, tier: u8) -> Self {

@@ -131,9 +131,9 @@ impl RegionView<'_> {
             if self.row.capacity == 0 {
                 return write!(f, ": no backend that may serve");
             }
-            write!(f, ": {} healthy, gets {}", Percent(self.health()), Percent(self.granted()))?;
+            write!(f, ": {} healthy, gets {}", Percent(self.health().into()), Percent(self.granted().into()))?;
             if self.wish() != self.granted() {
-                write!(f, " of the traffic where {} fall to it", Percent(self.wish()))?;
+                write!(f, " of the traffic where {} fall to it", Percent(self.wish().into()))?;
             }
             match (self.in_flight(), self.room()) {
                 (Some(in_flight), Some(room)) => write!(f, ", {in_flight} of {room} in flight")?,
@@ -144,7 +144,7 @@ impl RegionView<'_> {
                 RegionPhase::Up => {}
                 RegionPhase::Down { since } => write!(f, ", down for {}", Span(now - since))?,
                 RegionPhase::Held { until } => write!(f, ", held for {} more", Span(until - now))?,
-                RegionPhase::Ramping { .. } => write!(f, ", ramping up ({})", Percent(self.ramp(now)))?,
+                RegionPhase::Ramping { .. } => write!(f, ", ramping up ({})", Percent(self.ramp(now).into()))?,
             }
             match self.flaps() {
                 0 => {}
@@ -164,7 +164,7 @@ impl RegionView<'_> {
 }
 
 /// Thousandths as people write them.
-struct Percent(u16);
+struct Percent(u32);
 
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -233,6 +233,11 @@ impl Candidate<'_> {
                         _ => write!(f, " ({region} is not in the set of the policy)"),
                     }
                 }
+                Reason::Reserved { full, ceiling, until } => {
+                    let says = if until.is_some() { ", as it says" } else { "" };
+                    write!(f, " ({} full{says}, {} for this priority)", Percent(full), Percent(ceiling))
+                }
+                Reason::Busy { full, headroom } => write!(f, " ({} full, headroom from {})", Percent(full), Percent(headroom)),
                 Reason::RegionFull { in_flight, room } => write!(f, " ({in_flight} of {room} in flight)"),
                 Reason::MissingCapabilities { missing } => write!(f, " ({missing})"),
                 Reason::ContextTooLong { tokens } => {

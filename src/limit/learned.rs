@@ -161,3 +161,176 @@ impl Learned {
 fn whole(limit: u64) -> u32 {
     u32::try_from(limit >> SHIFT).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * MS)
+    }
+
+    fn sent(millis: u64, among: u32) -> Sent {
+        Sent { at: at(millis), among }
+    }
+
+    /// Answers calls of which each was sent among as many as may be, until the limit is `to`; returns how many.
+    fn grow(learned: &Learned, how: Adaptive, from: u64, to: u32) -> u64 {
+        let mut answers = 0;
+        while learned.read() < to {
+            learned.answered(how, sent(from + answers, learned.read()), 100 * MS);
+            answers += 1;
+            assert!(answers < 100_000, "{learned:?}");
+        }
+        answers
+    }
+
+    #[test]
+    fn nothing_is_limited_until_something_refuses() {
+        let learned = Learned::default();
+        for among in 1..=40 {
+            assert_eq!(learned.answered(Adaptive::Aimd, sent(1, among), 100 * MS), None);
+        }
+        assert_eq!((learned.read(), learned.news()), (u32::MAX, None));
+        assert_eq!(learned.refused(sent(2, 41), at(3)), Some(Moved { from: u32::MAX, to: 36 }));
+    }
+
+    #[test]
+    fn a_burst_of_refusals_is_one_lesson() {
+        let learned = Learned::default();
+        // Sent together, refused one after the other.
+        let moves: Vec<_> = (1..=20).map(|n| learned.refused(sent(10, 20), at(10 + n))).collect();
+        assert_eq!(moves[0], Some(Moved { from: u32::MAX, to: 18 }));
+        assert!(moves[1..].iter().all(Option::is_none), "{moves:?}");
+        // What was sent after the first of them is news.
+        assert_eq!(learned.refused(sent(12, 18), at(13)), Some(Moved { from: 18, to: 16 }));
+        // And what was sent before, and answered since, proves nothing.
+        assert_eq!(learned.answered(Adaptive::Aimd, sent(9, 20), 100 * MS), None);
+        assert_eq!(learned.refused(sent(14, 16), at(15)), Some(Moved { from: 16, to: 14 }));
+    }
+
+    #[test]
+    fn it_falls_to_what_is_used_and_never_below_one() {
+        let learned = Learned::default();
+        learned.refused(sent(1, 40), at(2));
+        // The backend takes two now.
+        learned.answered(Adaptive::Aimd, sent(3, 1), 100 * MS);
+        learned.answered(Adaptive::Aimd, sent(4, 2), 100 * MS);
+        assert_eq!(learned.refused(sent(5, 3), at(6)), Some(Moved { from: 36, to: 2 }));
+        (1..50).for_each(|n| drop(learned.refused(sent(10 * n, 2), at(10 * n + 1))));
+        assert_eq!(learned.read(), 1);
+        // Alone there, nobody could have been among fewer.
+        let other = Learned::default();
+        assert_eq!((other.refused(sent(1, 1), at(2)), other.read()), (None, u32::MAX));
+    }
+
+    #[test]
+    fn a_limit_that_is_used_grows_by_one_in_fifty_answers() {
+        let learned = Learned::default();
+        learned.refused(sent(1, 10), at(2));
+        let answers = grow(&learned, Adaptive::Aimd, 3, 10);
+        assert!((50..=51).contains(&answers), "{answers}");
+        // One that is not, does not.
+        (0..1_000).for_each(|n| drop(learned.answered(Adaptive::Aimd, sent(1_000 + n, 4), 100 * MS)));
+        assert_eq!(learned.read(), 10);
+    }
+
+    #[test]
+    fn a_queue_halves_it_in_a_turn_and_four_remain() {
+        let learned = Learned::default();
+        let answer = |time: u64, among: u32, ttft: u64| learned.answered(Adaptive::Gradient, sent(time, among), ttft);
+        // Sixty-four at a time, as usual.
+        (1..=640).for_each(|n| drop(answer(n, 64, 100 * MS)));
+        assert_eq!(learned.read(), u32::MAX);
+        // Then the first items come eight times as late: each turn takes half.
+        let mut limits = Vec::new();
+        for n in 0..600u64 {
+            answer(1_000 + n, learned.read().min(64), 800 * MS);
+            limits.push(learned.read());
+        }
+        let least = *limits.iter().min().unwrap();
+        assert!((4..=6).contains(&least), "{limits:?}");
+        assert!(limits[..100].contains(&32), "{:?}", &limits[..100]);
+        // What stays so is usual in the end, and the limit is not held down for ever.
+        (0..4_000).for_each(|n| drop(answer(10_000 + n, learned.read(), 800 * MS)));
+        assert!(learned.read() > 64, "{learned:?}");
+    }
+
+    #[test]
+    fn long_answers_are_no_queue() {
+        // The whole time is no input; first items that vary by half do not move it either.
+        let learned = Learned::default();
+        for n in 0..10_000 {
+            learned.answered(Adaptive::Gradient, sent(1 + n, 64), (75 + n * 37 % 50) * MS);
+        }
+        assert_eq!(learned.read(), u32::MAX);
+    }
+
+    #[test]
+    fn news_is_what_moved_by_a_fifth() {
+        let learned = Learned::default();
+        learned.refused(sent(1, 40), at(2));
+        assert_eq!(learned.news(), Some(Moved { from: u32::MAX, to: 36 }));
+        grow(&learned, Adaptive::Aimd, 3, 42);
+        assert_eq!(learned.news(), None);
+        grow(&learned, Adaptive::Aimd, 1_000, 43);
+        assert_eq!((learned.news(), learned.news()), (Some(Moved { from: 36, to: 43 }), None));
+    }
+
+    /// The rules for `Aimd` in plain words.
+    #[derive(Debug, Default)]
+    struct Model {
+        limit: Option<f64>,
+        proven: u32,
+        cut: u64,
+    }
+
+    impl Model {
+        fn answered(&mut self, time: u64, among: u32) {
+            if time <= self.cut {
+                return;
+            }
+            self.proven = self.proven.max(among);
+            if let Some(limit) = &mut self.limit
+                && f64::from(among) * 2.0 >= limit.floor()
+            {
+                *limit += 0.02;
+            }
+        }
+
+        fn refused(&mut self, time: u64, among: u32, now: u64) {
+            if among < 2 || time <= self.cut {
+                return;
+            }
+            let used = f64::from(self.proven.max(among));
+            self.limit = Some((self.limit.unwrap_or(f64::INFINITY).min(used) * 0.9).max(1.0));
+            (self.proven, self.cut) = (0, now);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_what_its_rules_say(calls in prop::collection::vec((0u8..12, 1u32..40, 0u64..30), 1..600)) {
+            let (learned, mut model) = (Learned::default(), Model::default());
+            for (now, (what, among, took)) in (31u64..).zip(calls) {
+                let time = now - took;
+                if what == 0 {
+                    learned.refused(sent(time, among), at(now));
+                    model.refused(time, among, now);
+                } else {
+                    learned.answered(Adaptive::Aimd, sent(time, among), MS);
+                    model.answered(time, among);
+                }
+                match model.limit {
+                    None => prop_assert_eq!(learned.read(), u32::MAX),
+                    // To the rounding of the last of 65,536 parts.
+                    Some(limit) => prop_assert!((learned.limit.load(Ordering::Relaxed) as f64 / 65_536.0 - limit).abs() < 0.02),
+                }
+                prop_assert!(learned.read() >= 1);
+            }
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::slate::Source;
 use crate::backend::BackendId;
-use crate::decision::record::{Entry, KNOWS_LATENCY, KNOWS_LOAD, LEVEL_NORMAL, LEVEL_PROBE, Readings, Roster};
+use crate::decision::record::{Entry, KNOWS_FULL, KNOWS_LATENCY, KNOWS_LOAD, LEVEL_NORMAL, LEVEL_PROBE, Readings, Roster};
 use crate::decision::{Class, Latency, Load, Reason};
 use crate::facts::{Facts, Profile};
 use crate::time::Instant;
@@ -61,6 +61,18 @@ impl Contender<'_> {
         let given = self.roster.places[self.entry.seat as usize].limit;
         let limit = given.min(learned.unwrap_or(u32::MAX));
         (limit != u32::MAX).then_some(limit)
+    }
+
+    /// How full it says that it is, in thousandths, and when it said so; 0 where it says nothing.
+    #[inline]
+    pub(super) fn reported_full(&mut self) -> (u32, Instant) {
+        if self.entry.known & KNOWS_FULL == 0
+            && let Source::Live { live, .. } = self.source
+        {
+            self.readings.reported_full = live.fleet.berths[self.entry.seat as usize].member.reported_full(self.now);
+            self.entry.known |= KNOWS_FULL;
+        }
+        self.readings.reported_full
     }
 
     /// What was learned of its latency. With no samples, nothing is known: never take it for fast.

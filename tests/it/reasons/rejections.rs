@@ -7,7 +7,7 @@ use crate::support::{
 use fallway::FailureKind::{self, ContextTooLong, Overloaded, RateLimited, ServerError};
 use fallway::decision::Reason;
 use fallway::facts::{Capabilities, Price};
-use fallway::policy::{FailSafe, PolicyExt, Regions, ordered, policy_fn, round_robin};
+use fallway::policy::{Capacity, FailSafe, PolicyExt, Regions, ordered, policy_fn, round_robin};
 use fallway::recover::Ejection;
 use fallway::{CallOptions, Facts, Profile};
 
@@ -126,6 +126,19 @@ fn region_full() {
     let calls = [(); 2].map(|()| world.spawn_call(&router, within(secs(5))));
     world.settle();
     assert_eq!(rejected(&router, plain()), Some(Reason::RegionFull { in_flight: 2, room: 2 }));
+    world.run();
+    drop(calls);
+}
+
+#[test]
+fn reserved() {
+    let world = World::new();
+    let policy = ordered().capacity_aware(Capacity::default()).fail_safe(FailSafe::default());
+    let (router, _) = world.fleet(world.router(policy), [(a().concurrency(4), always(Act::Answer(secs(1))))]);
+    let calls = [(); 3].map(|()| world.spawn_call(&router, within(secs(5))));
+    world.settle();
+    let reserved = Reason::Reserved { full: 750, ceiling: 850, until: None };
+    assert_eq!(rejected(&router, plain()), Some(reserved));
     world.run();
     drop(calls);
 }
