@@ -13,7 +13,7 @@ use crate::decision::record::{Place, Region, RegionIndex, Roster};
 use crate::facts::{Capabilities, Facts, Profile};
 use crate::limit::Gauge;
 use crate::prefix::PrefixIndex;
-use crate::recover::{Alarm, Ejection, Recovery, RegionGate, Ties};
+use crate::recover::{Alarm, Ejection, Recovery, RegionGate, Throttle, Ties};
 use crate::rng::hash_str;
 use crate::signal::{LatencyModel, LoadReports, Reported};
 use crate::time::Instant;
@@ -33,6 +33,8 @@ pub(crate) struct Member {
     /// Its queue and how full it is, where it reports that.
     reported: OnceLock<Arc<Reported>>,
     pub(crate) prefixes: PrefixIndex,
+    /// Kept where the policy asks for it.
+    pub(crate) throttle: Throttle,
     /// When the lease of the canary that is out expires.
     canary_until: AtomicU64,
     /// How long it is left alone without calls before a canary looks after it, in nanoseconds.
@@ -161,6 +163,7 @@ impl Member {
             latency: LatencyModel::default(),
             reported: OnceLock::new(),
             prefixes: PrefixIndex::default(),
+            throttle: Throttle::default(),
             canary_until: AtomicU64::new(0),
             patience: AtomicU64::new(CANARY_INTERVAL.0),
             gap: AtomicU64::new(0),

@@ -81,6 +81,11 @@ pub enum Reason {
         /// When the report that says so is stale; `None` where calls in flight fill it.
         until: Option<Instant>,
     },
+    /// It refuses so many requests that this one was not even sent: a draw by the decision's seed.
+    Throttled {
+        /// The share of requests that is held back, of 1000.
+        share: u32,
+    },
     /// Its quota may be back; a request that finds out is on the way.
     ProbeInFlight {
         /// When the probe's permit expires.
@@ -272,6 +277,7 @@ impl Reason {
             | Self::AtCapacity { .. }
             | Self::RegionFull { .. }
             | Self::Reserved { .. }
+            | Self::Throttled { .. }
             | Self::QuotaInDoubt
             | Self::TooSlow { .. }
             | Self::ProbeInFlight { .. }
@@ -359,6 +365,7 @@ impl Reason {
             Self::AtCapacity { .. } => "at capacity",
             Self::RegionFull { .. } => "in a full region",
             Self::Reserved { .. } => "kept for higher priorities",
+            Self::Throttled { .. } => "throttled",
             Self::ProbeInFlight { .. } => "waiting for a probe",
             Self::Ejected { .. } => "ejected",
             Self::FailsOften { .. } => "failing too often",

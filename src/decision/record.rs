@@ -143,6 +143,8 @@ pub(crate) struct Readings {
     pub(crate) cached: u64,
     /// How full it said that it was, in thousandths, and when.
     pub(crate) reported_full: (u32, Instant),
+    /// The share of requests to it that is not sent, in thousandths.
+    pub(crate) throttled: u32,
 }
 
 impl Readings {
@@ -180,6 +182,7 @@ pub(crate) const KNOWS_LOAD: u8 = 1;
 pub(crate) const KNOWS_LATENCY: u8 = 2;
 pub(crate) const KNOWS_CACHED: u8 = 4;
 pub(crate) const KNOWS_FULL: u8 = 8;
+pub(crate) const KNOWS_THROTTLED: u8 = 16;
 
 impl Entry {
     pub(crate) const fn new(seat: u32, tier: u8) -> Self {
@@ -321,6 +324,8 @@ pub(crate) struct Sheet {
     pub(crate) attempt_limit: Option<(Instant, bool)>,
     /// When a canary is given up, if another attempt would be paid for.
     pub(crate) canary_limit: Option<Instant>,
+    /// A policy holds requests back by what backends accept of them, so that is counted.
+    pub(crate) throttles: bool,
     /// A policy panicked; the order is the built-in one.
     pub(crate) policy_panicked: bool,
 }
@@ -337,6 +342,7 @@ impl Sheet {
         self.attempts_allowed = None;
         self.attempt_limit = None;
         self.canary_limit = None;
+        self.throttles = false;
         self.policy_panicked = false;
     }
 

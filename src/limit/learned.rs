@@ -49,7 +49,7 @@ const USUAL_SHIFT: (u32, u32) = (6, 9);
 /// The most that a turn takes away.
 const STEEPEST: f64 = 0.5;
 /// Observers are told of a limit that moved by a part of so many.
-const NEWS: u32 = 5;
+const NEWS: u64 = 5;
 
 impl Default for Learned {
     fn default() -> Self {
@@ -144,7 +144,7 @@ impl Learned {
     /// What observers know of the limit, and what it is now, where that is news.
     pub(crate) fn news(&self) -> Option<Moved> {
         let (from, to) = (self.told.load(Ordering::Relaxed), self.read());
-        let far = from.abs_diff(to) >= (from / NEWS).max(1);
+        let far = from != to && u64::from(from.abs_diff(to)) * NEWS >= u64::from(from);
         // Of several threads one tells.
         let told = || self.told.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         (far && told()).then_some(Moved { from, to })
@@ -274,10 +274,10 @@ mod tests {
         let learned = Learned::default();
         learned.refused(sent(1, 40), at(2));
         assert_eq!(learned.news(), Some(Moved { from: u32::MAX, to: 36 }));
-        grow(&learned, Adaptive::Aimd, 3, 42);
+        grow(&learned, Adaptive::Aimd, 3, 43);
         assert_eq!(learned.news(), None);
-        grow(&learned, Adaptive::Aimd, 1_000, 43);
-        assert_eq!((learned.news(), learned.news()), (Some(Moved { from: 36, to: 43 }), None));
+        grow(&learned, Adaptive::Aimd, 1_000, 44);
+        assert_eq!((learned.news(), learned.news()), (Some(Moved { from: 36, to: 44 }), None));
     }
 
     /// The rules for `Aimd` in plain words.

@@ -10,12 +10,15 @@
 //! 2. *Ceilings*: from a fullness on that depends on their priority, requests do not go there at all. The last slots are
 //!    for the critical; what can be shed stops first.
 //!
+//! With [`throttle`](Capacity::throttle), requests are also held back from who refuses most of them.
+//!
 //! Where all are above its ceiling, a standard request waits for a slot, and one that can be shed is refused. A request
 //! never waits for one backend while another has room for it.
 
 use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window};
 use crate::decision::Reason;
 use crate::decision::record::LEVEL_PROBE;
+use crate::rng::mix;
 use crate::signal::LoadReports;
 
 /// How the capacity of backends is shared between priorities. Wrap a policy with
@@ -30,11 +33,12 @@ pub struct Capacity {
     headroom: (f64, f64),
     ceilings: [f64; 3],
     local: Option<String>,
+    throttle: bool,
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { headroom: Self::HEADROOM, ceilings: Self::CEILINGS, local: None }
+        Self { headroom: Self::HEADROOM, ceilings: Self::CEILINGS, local: None, throttle: false }
     }
 }
 
@@ -69,6 +73,16 @@ impl Capacity {
         self
     }
 
+    /// Holds requests back from a backend that refuses most of them (429, 503, 529): about twice as many are sent as it
+    /// accepted in the last two minutes, and one in ten at least. The others go elsewhere, or are refused at once. Off by
+    /// default: backends that refuse [rest](crate::recover::Ejection) anyway; for those that are not to rest, since they
+    /// refuse some requests and serve others.
+    #[must_use]
+    pub const fn throttle(mut self) -> Self {
+        self.throttle = true;
+        self
+    }
+
     /// Wraps `inner`.
     pub fn around<P: RoutingPolicy>(self, inner: P) -> CapacityAware<P> {
         let [standard, sheddable, batch] = self.ceilings.map(permille);
@@ -100,6 +114,9 @@ impl<P: RoutingPolicy> RoutingPolicy for CapacityAware<P> {
             slate.each_rejected(|candidate| keep(candidate, ceiling));
         }
         self.inner.plan(cx, slate);
+        if self.config.throttle {
+            throttle(cx, slate);
+        }
     }
 
     fn inner(&self) -> Option<&dyn RoutingPolicy> {
@@ -119,7 +136,7 @@ impl<P: RoutingPolicy> RoutingPolicy for CapacityAware<P> {
     }
 
     fn check(&self, check: &mut Check<'_>) {
-        let Capacity { headroom, ceilings, local } = &self.config;
+        let Capacity { headroom, ceilings, local, .. } = &self.config;
         for share in [headroom.0, headroom.1].iter().chain(ceilings) {
             if !(*share > 0.0 && *share <= 1.0) {
                 check.error(self.name(), format!("a share of {share} is not above 0 and at most 1"));
@@ -169,6 +186,24 @@ impl<P: RoutingPolicy> CapacityAware<P> {
         }
     }
 }
+
+/// Holds the request back from the best candidate by chance, then from the next: only what would have been sent there
+/// counts against a backend.
+fn throttle(cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+    slate.sheet.throttles = true;
+    while let Some(best) = slate.sheet.best(cx.seed) {
+        let mut candidate = slate.contender(best);
+        let share = candidate.throttled();
+        let draw = mix(cx.seed, candidate.id().slot() as u64 ^ THROTTLE_STREAM) % 1000;
+        if candidate.level() == LEVEL_PROBE || draw >= u64::from(share) {
+            break;
+        }
+        candidate.reject(Reason::Throttled { share });
+    }
+}
+
+/// Separates the draws of the throttle from other draws of the decision.
+const THROTTLE_STREAM: u64 = 0x5448_524f;
 
 /// Those that are full to the last slot: one that is freed may not be for this request.
 fn keep(candidate: &mut Contender<'_>, ceiling: u32) {

@@ -2,7 +2,7 @@
 
 use super::slate::Source;
 use crate::backend::BackendId;
-use crate::decision::record::{Entry, KNOWS_FULL, KNOWS_LATENCY, KNOWS_LOAD, LEVEL_NORMAL, LEVEL_PROBE, Readings, Roster};
+use crate::decision::record::{Entry, KNOWS_FULL, KNOWS_LATENCY, KNOWS_LOAD, KNOWS_THROTTLED, LEVEL_NORMAL, LEVEL_PROBE, Readings, Roster};
 use crate::decision::{Class, Latency, Load, Reason};
 use crate::facts::{Facts, Profile};
 use crate::time::Instant;
@@ -73,6 +73,17 @@ impl Contender<'_> {
             self.entry.known |= KNOWS_FULL;
         }
         self.readings.reported_full
+    }
+
+    /// The share of requests to it that is not to be sent, in thousandths.
+    pub(super) fn throttled(&mut self) -> u32 {
+        if self.entry.known & KNOWS_THROTTLED == 0
+            && let Source::Live { live, .. } = self.source
+        {
+            self.readings.throttled = live.fleet.berths[self.entry.seat as usize].member.throttle.share(self.now);
+            self.entry.known |= KNOWS_THROTTLED;
+        }
+        self.readings.throttled
     }
 
     /// What was learned of its latency. With no samples, nothing is known: never take it for fast.

@@ -3,13 +3,13 @@
 use crate::time::{Instant, nanos};
 use std::time::Duration;
 
-/// Exact counts of how attempts ended in the last half minute: numbers, and no average that never forgets.
+/// Exact counts of how attempts ended in the last `SECONDS`, half a minute by default: numbers, and no average that never forgets.
 ///
 /// Everything is counted when an attempt *ends*, failures and successes alike. Where calls take so long that the window
 /// would see quick failures and miss the successes that began with them, the window grows: to twice the longest call in
 /// it. What is old leaves by its age, whether or not anything happens meanwhile, and reading changes nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Window {
+pub(crate) struct Window<const SECONDS: u64 = { super::Ejection::WINDOW.as_secs() }> {
     buckets: [Bucket; BUCKETS],
     /// How often the width of a bucket was doubled.
     widened: u32,
@@ -36,14 +36,8 @@ struct Bucket {
 }
 
 const BUCKETS: usize = 10;
-/// The width of a bucket, in nanoseconds.
-const WIDTH: u64 = nanos_of(super::Ejection::WINDOW) / BUCKETS as u64;
-/// The window doubles so often at most: to eight minutes.
+/// The window doubles so often at most: from half a minute to eight.
 const WIDEST: u32 = 4;
-
-const fn nanos_of(duration: Duration) -> u64 {
-    duration.as_nanos() as u64
-}
 
 impl Tally {
     /// What the failure rate is a rate of: a refusal neither shows an illness nor hides one.
@@ -64,7 +58,10 @@ impl Tally {
     }
 }
 
-impl Window {
+impl<const SECONDS: u64> Window<SECONDS> {
+    /// The width of a bucket at first, in nanoseconds.
+    const WIDTH: u64 = SECONDS * 1_000_000_000 / BUCKETS as u64;
+
     /// An attempt that took `elapsed` ended so.
     pub(crate) fn count(&mut self, ended: Tally, elapsed: Duration, now: Instant) {
         if self.number(now) < self.newest || self.tally(now) == Tally::default() {
@@ -92,7 +89,7 @@ impl Window {
     }
 
     const fn width(&self) -> u64 {
-        WIDTH << self.widened
+        Self::WIDTH << self.widened
     }
 
     const fn number(&self, now: Instant) -> u64 {

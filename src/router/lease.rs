@@ -36,6 +36,8 @@ pub(crate) struct Lease {
     answered: bool,
     /// Its failure says nothing about the backend.
     excused: bool,
+    /// Whether it counts for the throttle.
+    throttles: bool,
 }
 
 /// The prompt of an attempt.
@@ -44,6 +46,8 @@ pub(super) struct Prompt<'a> {
     pub(super) facts: &'a Facts,
     /// What of it the backend probably has, as the decision counted it.
     pub(super) cached: u64,
+    /// The decision asks what the backend accepts.
+    pub(super) throttles: bool,
 }
 
 /// A slot of a backend that was freed for a request which waited for it. Dropped without a call, it goes to the next
@@ -167,6 +171,7 @@ impl Lease {
             waiting: true,
             answered: false,
             excused: false,
+            throttles: prompt.throttles,
         })
     }
 
@@ -208,6 +213,9 @@ impl Lease {
         self.member.recovery.first_token(nanos(elapsed), now);
         if let Some(imprint) = self.imprint.take() {
             self.work = imprint.answered(&self.member, self.work, nanos(elapsed));
+        }
+        if self.throttles {
+            self.member.throttle.accepted(elapsed, now);
         }
         if let (Some(how), Some(sent)) = (self.profile.adaptive, self.sent()) {
             let moved = self.member.gauge.learned().answered(how, sent, nanos(elapsed));
@@ -312,6 +320,9 @@ impl Lease {
                 }
                 Outcome::Failure(_) => {}
             }
+        }
+        if let (Outcome::Failure(error), true, true) = (outcome, self.throttles, self.waiting) {
+            self.member.throttle.failed(error.kind(), elapsed, now);
         }
         if let Some(imprint) = self.imprint.take() {
             imprint.unanswered(&self.member);

@@ -5,6 +5,7 @@ mod learned;
 mod never_over;
 mod priorities;
 mod reports;
+mod throttle;
 
 use crate::support::{Act, Cue, Script, TestRouter, World, always, ms, plain, secs};
 use fallway::facts::Priority;

@@ -144,6 +144,18 @@ fn reserved() {
 }
 
 #[test]
+fn throttled() {
+    let world = World::new();
+    let policy = ordered().capacity_aware(Capacity::default().throttle()).fail_safe(FailSafe::default());
+    let members = [(a(), always(fail(Overloaded))), (Profile::new("b"), always(ANSWER))];
+    let (router, _) = world.fleet(world.router(policy).ejection(Ejection::off()), members);
+    (0..40).for_each(|_| drop(world.call(&router, within(secs(5)))));
+    let reasons: Vec<_> = (0..40).filter_map(|_| rejected(&router, plain())).collect();
+    assert!(reasons.iter().all(|reason| matches!(reason, Reason::Throttled { share: 750..=900 })), "{reasons:?}");
+    assert!(reasons.len() > 20);
+}
+
+#[test]
 fn probe_in_flight() {
     let (world, router) = after(a(), hint(RateLimited, secs(1)));
     world.run_for(secs(2));
