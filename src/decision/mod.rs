@@ -5,11 +5,13 @@ mod json;
 mod reason;
 pub(crate) mod record;
 mod recycle;
+mod refusal;
 mod region;
 mod render;
 
-pub use reason::{Class, Next, Reason, Refusal};
+pub use reason::{Class, Reason};
 pub use record::{AttemptRecord, Extra, Latency, Load};
+pub use refusal::{Next, Refusal};
 pub(crate) use region::{CLEAN, RegionRow, RegionRules, RegionState};
 pub use region::{RegionPhase, RegionView};
 

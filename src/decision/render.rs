@@ -238,7 +238,9 @@ impl Candidate<'_> {
                     write!(f, " ({} full{says}, {} for this priority)", Percent(full), Percent(ceiling))
                 }
                 Reason::Throttled { share } => write!(f, " ({} of the requests to it are held back)", Percent(share)),
-                Reason::Busy { full, headroom } => write!(f, " ({} full, headroom from {})", Percent(full), Percent(headroom)),
+                Reason::Busy { full, headroom } => {
+                    write!(f, " ({} full, headroom from {})", Percent(full), Percent(headroom))
+                }
                 Reason::RegionFull { in_flight, room } => write!(f, " ({in_flight} of {room} in flight)"),
                 Reason::MissingCapabilities { missing } => write!(f, " ({missing})"),
                 Reason::ContextTooLong { tokens } => {

@@ -88,7 +88,12 @@ impl Capacity {
         let [standard, sheddable, batch] = self.ceilings.map(permille);
         // By priority, the lowest first.
         let ceilings = [batch, sheddable, standard, 1000];
-        CapacityAware { headroom: (permille(self.headroom.0), permille(self.headroom.1)), ceilings, config: self, inner }
+        CapacityAware {
+            headroom: (permille(self.headroom.0), permille(self.headroom.1)),
+            ceilings,
+            config: self,
+            inner,
+        }
     }
 }
 
@@ -180,7 +185,11 @@ impl<P: RoutingPolicy> CapacityAware<P> {
         if own(ceiling) {
             candidate.reject(Reason::Reserved { full, ceiling, until: None });
         } else if reported >= ceiling {
-            candidate.reject(Reason::Reserved { full, ceiling, until: Some((at + LoadReports::STALE_AFTER).plus_nanos(1)) });
+            candidate.reject(Reason::Reserved {
+                full,
+                ceiling,
+                until: Some((at + LoadReports::STALE_AFTER).plus_nanos(1)),
+            });
         } else {
             candidate.demote(Reason::Busy { full, headroom });
         }

@@ -2,7 +2,9 @@
 
 use super::slate::Source;
 use crate::backend::BackendId;
-use crate::decision::record::{Entry, KNOWS_FULL, KNOWS_LATENCY, KNOWS_LOAD, KNOWS_THROTTLED, LEVEL_NORMAL, LEVEL_PROBE, Readings, Roster};
+use crate::decision::record::{
+    Entry, KNOWS_FULL, KNOWS_LATENCY, KNOWS_LOAD, KNOWS_THROTTLED, LEVEL_NORMAL, LEVEL_PROBE, Readings, Roster,
+};
 use crate::decision::{Class, Latency, Load, Reason};
 use crate::facts::{Facts, Profile};
 use crate::time::Instant;

@@ -125,7 +125,10 @@ fn a_ceiling_is_explained_with_its_numbers() {
     let router = fleet(&world, world.router(stack(ordered(), Capacity::default().local("b"))), [("a", 20), ("b", 20)]);
     send(&world, &router, Priority::Standard, 29);
     let standard = router.explain(&of(Priority::Standard)).to_string();
-    assert!(standard.contains("a, 12 in flight (240 prompt tokens waiting), cost 0, busy (60 % full, headroom from 60 %)"), "{standard}");
+    assert!(
+        standard.contains("a, 12 in flight (240 prompt tokens waiting), cost 0, busy (60 % full, headroom from 60 %)"),
+        "{standard}"
+    );
     assert!(standard.contains("kept for higher priorities (85 % full, 85 % for this priority)"), "{standard}");
     let batch = router.explain(&of(Priority::Batch)).to_string();
     assert!(batch.contains("any model refused: 0 of 2 usable: 2 kept for higher priorities"), "{batch}");

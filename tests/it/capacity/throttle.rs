@@ -87,10 +87,11 @@ fn a_dry_run_counts_nothing() {
     let (router, a) = picky(&world, 1_000, once(Capacity::default().throttle()));
     Load { per_second: 100, lasts: secs(1), seed: 1 }.run(&world, &router, &within(secs(5)));
     let share = || {
-        let shares = (0..100).filter_map(|_| match router.explain(&within(secs(5))).candidates().next()?.rejected()? {
-            Reason::Throttled { share } => Some(share),
-            _ => None,
-        });
+        let shares =
+            (0..100).filter_map(|_| match router.explain(&within(secs(5))).candidates().next()?.rejected()? {
+                Reason::Throttled { share } => Some(share),
+                _ => None,
+            });
         shares.max()
     };
     let first = share().unwrap();
