@@ -126,6 +126,7 @@ mod prose {
         Contributing: "../docs/contributing.md",
         Defaults: "../docs/defaults.md",
         Failures: "../docs/failures.md",
+        Capacity: "../docs/guide/capacity.md",
         Prefix: "../docs/guide/prefix.md",
         Queue: "../docs/guide/queue.md",
         Regions: "../docs/guide/regions.md",

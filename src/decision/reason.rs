@@ -62,6 +62,8 @@ pub enum Reason {
     AtCapacity {
         /// How many.
         in_flight: u32,
+        /// How many there may be: by its profile, or as was learned.
+        limit: u32,
     },
     /// Its region has no room for requests of this priority, and neither has another.
     RegionFull {
@@ -69,6 +71,20 @@ pub enum Reason {
         in_flight: u32,
         /// How many there may be.
         room: u32,
+    },
+    /// What is left of it is kept for requests of higher priority.
+    Reserved {
+        /// How full it is, of 1000: by calls in flight, or by its own report.
+        full: u32,
+        /// How full it may be for requests of this priority, of 1000.
+        ceiling: u32,
+        /// When the report that says so is stale; `None` where calls in flight fill it.
+        until: Option<Instant>,
+    },
+    /// It refuses so many requests that this one was not even sent: a draw by the decision's seed.
+    Throttled {
+        /// The share of requests that is held back, of 1000.
+        share: u32,
     },
     /// Its quota may be back; a request that finds out is on the way.
     ProbeInFlight {
@@ -203,6 +219,13 @@ pub enum Reason {
         /// When.
         at: Instant,
     },
+    /// Note: fuller than its headroom allows; it stands behind those that are not.
+    Busy {
+        /// How full it is, of 1000: by calls in flight, or by its own report.
+        full: u32,
+        /// How full it may be before, of 1000.
+        headroom: u32,
+    },
     /// Note: more load than its bound of affinity allows; the session spills.
     OverBound {
         /// Calls in flight.
@@ -253,6 +276,8 @@ impl Reason {
             | Self::ModelUnavailable { .. }
             | Self::AtCapacity { .. }
             | Self::RegionFull { .. }
+            | Self::Reserved { .. }
+            | Self::Throttled { .. }
             | Self::QuotaInDoubt
             | Self::TooSlow { .. }
             | Self::ProbeInFlight { .. }
@@ -278,6 +303,7 @@ impl Reason {
             | Self::PartlyUnproven { .. }
             | Self::Readmitted
             | Self::RetriedHere { .. }
+            | Self::Busy { .. }
             | Self::OverBound { .. } => Class::Note,
         }
     }
@@ -318,7 +344,7 @@ impl Reason {
 
     /// Whether nothing speaks against the backend but that it has no room.
     pub(crate) const fn is_busy(&self) -> bool {
-        matches!(self, Self::AtCapacity { .. } | Self::RegionFull { .. })
+        matches!(self, Self::AtCapacity { .. } | Self::RegionFull { .. } | Self::Reserved { .. })
     }
 
     /// Two or three words for counts: "3 at capacity".
@@ -338,6 +364,8 @@ impl Reason {
             Self::ModelUnavailable { .. } => "without the model",
             Self::AtCapacity { .. } => "at capacity",
             Self::RegionFull { .. } => "in a full region",
+            Self::Reserved { .. } => "kept for higher priorities",
+            Self::Throttled { .. } => "throttled",
             Self::ProbeInFlight { .. } => "waiting for a probe",
             Self::Ejected { .. } => "ejected",
             Self::FailsOften { .. } => "failing too often",
@@ -363,6 +391,7 @@ impl Reason {
             Self::PartlyUnproven { .. } => "partly unproven",
             Self::Readmitted => "readmitted",
             Self::RetriedHere { .. } => "retried",
+            Self::Busy { .. } => "busy",
             Self::OverBound { .. } => "over the affinity bound",
             Self::Forbidden { text } | Self::Custom { text } => text,
         }

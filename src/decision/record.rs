@@ -54,6 +54,8 @@ pub(crate) struct Region {
 pub struct Load {
     /// Calls in flight.
     pub in_flight: u32,
+    /// The most that may be, as far as that was [learned](crate::facts::Adaptive); `None` where nothing was.
+    pub learned_limit: Option<u32>,
     /// Prompt tokens of calls that wait for their first item.
     pub waiting_tokens: u64,
     /// Prompt tokens of others that wait there as well: what the backend's own
@@ -140,6 +142,10 @@ pub(crate) struct Readings {
     pub(crate) latency: Latency,
     /// Leading tokens of the prompt that it probably has in its cache.
     pub(crate) cached: u64,
+    /// How full it said that it was, in thousandths, and when.
+    pub(crate) reported_full: (u32, Instant),
+    /// The share of requests to it that is not sent, in thousandths.
+    pub(crate) throttled: u32,
 }
 
 impl Readings {
@@ -176,6 +182,8 @@ pub(crate) const UNRANKED: u64 = u64::MAX;
 pub(crate) const KNOWS_LOAD: u8 = 1;
 pub(crate) const KNOWS_LATENCY: u8 = 2;
 pub(crate) const KNOWS_CACHED: u8 = 4;
+pub(crate) const KNOWS_FULL: u8 = 8;
+pub(crate) const KNOWS_THROTTLED: u8 = 16;
 
 impl Entry {
     pub(crate) const fn new(seat: u32, tier: u8) -> Self {
@@ -321,6 +329,8 @@ pub(crate) struct Sheet {
     pub(crate) attempt_limit: Option<(Instant, bool)>,
     /// When a canary is given up, if another attempt would be paid for.
     pub(crate) canary_limit: Option<Instant>,
+    /// A policy holds requests back by what backends accept of them, so that is counted.
+    pub(crate) throttles: bool,
     /// A policy panicked; the order is the built-in one.
     pub(crate) policy_panicked: bool,
 }
@@ -338,6 +348,7 @@ impl Sheet {
         self.attempts_allowed = None;
         self.attempt_limit = None;
         self.canary_limit = None;
+        self.throttles = false;
         self.policy_panicked = false;
     }
 

@@ -138,9 +138,9 @@ impl RegionView<'_> {
             if self.row.capacity == 0 {
                 return write!(f, ": no backend that may serve");
             }
-            write!(f, ": {} healthy, gets {}", Percent(self.health()), Percent(self.granted()))?;
+            write!(f, ": {} healthy, gets {}", Percent(self.health().into()), Percent(self.granted().into()))?;
             if self.wish() != self.granted() {
-                write!(f, " of the traffic where {} fall to it", Percent(self.wish()))?;
+                write!(f, " of the traffic where {} fall to it", Percent(self.wish().into()))?;
             }
             match (self.in_flight(), self.room()) {
                 (Some(in_flight), Some(room)) => write!(f, ", {in_flight} of {room} in flight")?,
@@ -151,7 +151,7 @@ impl RegionView<'_> {
                 RegionPhase::Up => {}
                 RegionPhase::Down { since } => write!(f, ", down for {}", Span(now - since))?,
                 RegionPhase::Held { until } => write!(f, ", held for {} more", Span(until - now))?,
-                RegionPhase::Ramping { .. } => write!(f, ", ramping up ({})", Percent(self.ramp(now)))?,
+                RegionPhase::Ramping { .. } => write!(f, ", ramping up ({})", Percent(self.ramp(now).into()))?,
             }
             match self.flaps() {
                 0 => {}
@@ -171,7 +171,7 @@ impl RegionView<'_> {
 }
 
 /// Thousandths as people write them.
-struct Percent(u16);
+struct Percent(u32);
 
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -199,6 +199,9 @@ impl Candidate<'_> {
             }
             if let Some(load) = self.load() {
                 write!(f, ", {} in flight", load.in_flight)?;
+                if let Some(limit) = load.learned_limit {
+                    write!(f, " of {limit} as was learned")?;
+                }
                 match (load.waiting_tokens, load.others_tokens) {
                     (0, 0) => {}
                     (own, 0) => write!(f, " ({own} prompt tokens waiting)")?,
@@ -237,6 +240,14 @@ impl Candidate<'_> {
                         _ => write!(f, " ({region} is not in the set of the policy)"),
                     }
                 }
+                Reason::Reserved { full, ceiling, until } => {
+                    let says = if until.is_some() { ", as it says" } else { "" };
+                    write!(f, " ({} full{says}, {} for this priority)", Percent(full), Percent(ceiling))
+                }
+                Reason::Throttled { share } => write!(f, " ({} of the requests to it are held back)", Percent(share)),
+                Reason::Busy { full, headroom } => {
+                    write!(f, " ({} full, headroom from {})", Percent(full), Percent(headroom))
+                }
                 Reason::RegionFull { in_flight, room } => write!(f, " ({in_flight} of {room} in flight)"),
                 Reason::MissingCapabilities { missing } => write!(f, " ({missing})"),
                 Reason::ContextTooLong { tokens } => {
@@ -246,8 +257,9 @@ impl Candidate<'_> {
                     let cap = self.record.facts().max_cost.unwrap_or(0);
                     write!(f, " (${:.6} over ${:.6})", cost as f64 / 1e12, cap as f64 / 1e12)
                 }
-                Reason::AtCapacity { in_flight } => {
-                    write!(f, " ({in_flight} of {} in flight)", profile.concurrency.unwrap_or(u32::MAX))
+                Reason::AtCapacity { in_flight, limit } => {
+                    let learned = if profile.concurrency == Some(limit) { "" } else { ", as was learned" };
+                    write!(f, " ({in_flight} of {limit} in flight{learned})")
                 }
                 Reason::Ejected { failures, .. } | Reason::CoolingDown { failures, .. } => {
                     write!(f, " ({failures} failures in a row)")

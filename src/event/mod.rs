@@ -93,6 +93,18 @@ pub enum Event<'a> {
         /// How many times in a row it went out, or stayed out.
         trips: u32,
     },
+    /// The limit that is [learned](crate::facts::Adaptive) of a backend moved by a fifth since this was told last, and by
+    /// one call at least.
+    Limit {
+        /// Which.
+        backend: BackendId,
+        /// Its profile.
+        profile: &'a Profile,
+        /// Calls that might be in flight when this was told last; `None` for no limit.
+        from: Option<u32>,
+        /// Calls that may be in flight now.
+        to: u32,
+    },
     /// A region of a model left or came back, by itself, as a policy judges regions.
     Region {
         /// Its name; empty for backends without a region.

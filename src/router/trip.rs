@@ -163,8 +163,14 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                     Ok(Some(latest)) => return Ok(Step::Wait { until: until.min(latest).min(self.deadline) }),
                     Err(why) => return self.give_up(why, now),
                 },
-                Next::LastResort { why } => return self.give_up(why, now),
-                Next::Refuse { why } => return Err(self.refuse(why, now)),
+                Next::LastResort { why } => {
+                    self.count_held_back(&generation, now);
+                    return self.give_up(why, now);
+                }
+                Next::Refuse { why } => {
+                    self.count_held_back(&generation, now);
+                    return Err(self.refuse(why, now));
+                }
             }
         }
     }
@@ -271,7 +277,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             let (shared, note, in_hand) = (&self.core.shared, entry.note, &mut self.in_hand);
             let cached = record.sheet.readings[best]
                 .cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
-            let prompt = Prompt { facts, cached: cached.unwrap_or(0) };
+            let prompt = Prompt { facts, cached: cached.unwrap_or(0), throttles: record.sheet.throttles };
             let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, prompt, now) else {
                 entry.rejected = Some(Reason::LostRace);
                 continue;
@@ -287,10 +293,20 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                 shared.tell(&Event::Started { backend, profile, attempt }, now);
             }
             self.lease = Some(lease);
+            self.count_held_back(&generation, now);
             self.target = Some((generation, seat));
             return Some(attempt);
         }
         None
+    }
+
+    /// What was held back from a backend that it would have been sent to counts as a request to it.
+    fn count_held_back(&self, generation: &Generation<Req, Res>, now: Instant) {
+        let sheet = &self.decision.record().sheet;
+        let throttled = |reason| matches!(reason, Some(Reason::Throttled { .. }));
+        for entry in sheet.entries.iter().filter(|entry| sheet.throttles && throttled(entry.rejected)) {
+            generation.fleet.berths[entry.seat as usize].member.throttle.held_back(now);
+        }
     }
 
     /// Takes a place in the queue, or keeps it. Returns how long it may wait there, or `None` where it is to look once

@@ -102,7 +102,7 @@ impl<'r> Waiting<'r> {
 pub(super) fn wants(decision: &Decision) -> Vec<Want> {
     let lack = |reason: Reason| match reason {
         Reason::AtCapacity { .. } | Reason::LostRace => Some(Lack::Slot),
-        Reason::RegionFull { .. } => Some(Lack::Room),
+        Reason::RegionFull { .. } | Reason::Reserved { .. } => Some(Lack::Room),
         Reason::ProbeInFlight { .. } | Reason::OnProbation { .. } => Some(Lack::Probe),
         _ => None,
     };

@@ -8,6 +8,7 @@ mod bad_input;
 mod bars;
 mod campaign;
 mod cancel;
+mod capacity;
 mod conformance;
 mod constitution;
 mod custom;
