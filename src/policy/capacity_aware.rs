@@ -16,6 +16,7 @@
 //! never waits for one backend while another has room for it.
 
 use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window};
+use crate::bug;
 use crate::decision::Reason;
 use crate::decision::record::LEVEL_PROBE;
 use crate::rng::mix;
@@ -177,13 +178,11 @@ impl<P: RoutingPolicy> CapacityAware<P> {
         if !own(least) && reported < least {
             return;
         }
-        // What a request is sent for is not its load.
-        if candidate.level() == LEVEL_PROBE {
-            return;
-        }
         let full = limit.map_or(0, |limit| share(in_flight, limit)).max(reported);
-        if own(ceiling) {
+        if own(ceiling) && !bug::RESERVE_GIVEN_AWAY {
             candidate.reject(Reason::Reserved { full, ceiling, until: None });
+        } else if candidate.level() == LEVEL_PROBE {
+            // It is called to find out how it is, not because it is free.
         } else if reported >= ceiling {
             candidate.reject(Reason::Reserved {
                 full,

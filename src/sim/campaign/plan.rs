@@ -5,8 +5,8 @@ use super::super::fault::{Effect, Target};
 use super::super::{Arrivals, Fault, Lengths, Server, Stack, World, secs};
 use crate::budget::RetryBudget;
 use crate::policy::{
-    FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft, round_robin,
-    sticky, weighted,
+    Capacity, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft,
+    round_robin, sticky, weighted,
 };
 use crate::recover::Ejection;
 use std::fmt;
@@ -33,6 +33,8 @@ pub struct Plan {
     pub(super) replay_safe: f64,
     /// How many of the requests are bound, and to which regions.
     pub(super) residency: Option<(f64, Vec<&'static str>)>,
+    /// How many of the requests are critical, where slots are kept for them.
+    pub(super) reserve: Option<f64>,
     pub(super) sessions: u64,
     pub(super) probes: Option<Duration>,
     pub(super) stack: StackPlan,
@@ -122,8 +124,9 @@ impl Leaf {
 }
 
 impl StackPlan {
-    pub(super) fn stack(&self) -> Stack {
+    pub(super) fn stack(&self, reserve: bool) -> Stack {
         let leaf = self.leaf.policy();
+        let leaf = if reserve { leaf.capacity_aware(Capacity::default()).boxed() } else { leaf };
         let policy = match self.safe {
             None => leaf,
             Some(safe) => {
@@ -221,6 +224,9 @@ impl Plan {
         if let Some((share, regions)) = &self.residency {
             world = world.residency(*share, regions.iter().copied());
         }
+        if let Some(share) = self.reserve {
+            world = world.critical_share(share);
+        }
         if let Some((share, after)) = self.impatient {
             world = world.impatient(share, after);
         }
@@ -248,6 +254,7 @@ impl Plan {
             budget: Some(budget),
             rests: !self.stack.ejection.off,
             signals: self.probes.is_some(),
+            ceiling: if self.reserve.is_some() { (Capacity::CEILINGS[0] * 1e3) as u32 } else { 1000 },
             outside: world.servers.iter().map(|server| !self.may_serve_bound(server)).collect(),
         }
     }
@@ -283,6 +290,7 @@ impl fmt::Display for Plan {
         if let Some((share, regions)) = &self.residency {
             write!(f, ", {share:.2} only in {}", regions.join(" or "))?;
         }
+        self.reserve.iter().try_for_each(|share| write!(f, ", reserve for the {share:.2} that are critical"))?;
         self.probes.iter().try_for_each(|every| write!(f, ", probes every {every:?}"))?;
         write!(f, "; servers")?;
         for server in &self.servers {
