@@ -170,8 +170,11 @@ fn a_limit_that_grows_wakes_one_for_each_slot() {
     assert_eq!(decided() - before, 9 + 391 * 3);
 }
 
+/// What observers were told: from, to.
+type Moves = Vec<(Option<u32>, u32)>;
+
 #[derive(Clone, Debug, Default)]
-struct Limits(Arc<Mutex<Vec<(Option<u32>, u32)>>>);
+struct Limits(Arc<Mutex<Moves>>);
 
 impl Observer for Limits {
     fn on_event(&self, event: &Event<'_>, _: Instant) {
