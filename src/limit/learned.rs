@@ -42,10 +42,10 @@ const NOTHING: u64 = u64::MAX;
 
 /// How much of the time to first token lately is the latest, as a power of two.
 const LATELY_SHIFT: u32 = 3;
-/// How fast the usual time to first token follows that lately, as powers of two: downwards, and upwards. What is usual
-/// must not follow a queue before the limit did; and must follow prompts that have become longer, or a stale minimum
-/// would hold the limit down for ever.
-const USUAL_SHIFT: (u32, u32) = (6, 9);
+/// How fast the usual time to first token follows that lately, as powers of two: downwards by a part of the gap, upwards
+/// by a part of itself at most. What is usual must not follow a queue before the limit did; and must follow prompts that
+/// have become longer, or a stale minimum would hold the limit down for ever.
+const USUAL_SHIFT: (u32, u32) = (6, 10);
 /// The most that a turn takes away.
 const STEEPEST: f64 = 0.5;
 /// Observers are told of a limit that moved by a part of so many.
@@ -115,19 +115,19 @@ impl Learned {
     /// How many times too slow the first items come lately; 1 where they do not.
     fn slower(&self, ttft: u64) -> f64 {
         // Threads that learn at the same moment may lose a sample.
-        let ewma = |mean: &AtomicU64, sample: u64, shift: u32| {
-            let before = mean.load(Ordering::Relaxed);
-            let next = match before {
-                0 => sample,
-                _ if sample < before => before - ((before - sample) >> shift),
-                _ => before + ((sample - before) >> shift),
+        let follow = |mean: &AtomicU64, sample: u64, step: &dyn Fn(u64) -> u64| {
+            let next = match mean.load(Ordering::Relaxed) {
+                0 => sample.max(1),
+                before => step(before).max(1),
             };
-            mean.store(next.max(1), Ordering::Relaxed);
-            next.max(1)
+            mean.store(next, Ordering::Relaxed);
+            next
         };
-        let lately = ewma(&self.lately, ttft, LATELY_SHIFT);
-        let falls = lately < self.usual.load(Ordering::Relaxed);
-        let usual = ewma(&self.usual, lately, if falls { USUAL_SHIFT.0 } else { USUAL_SHIFT.1 });
+        let lately = follow(&self.lately, ttft, &|mean| mean - (mean >> LATELY_SHIFT) + (ttft >> LATELY_SHIFT));
+        let usual = follow(&self.usual, lately, &|usual| match lately.checked_sub(usual) {
+            Some(more) => usual + more.min(usual >> USUAL_SHIFT.1),
+            None => usual - ((usual - lately) >> USUAL_SHIFT.0),
+        });
         (lately as f64 / (usual as f64 * Adaptive::SLOWER)).max(1.0)
     }
 
