@@ -194,6 +194,8 @@ fn is_rate_limited(error: &RouteError) -> bool {
     let mut rejected = error.decision().candidates().filter_map(|candidate| candidate.rejected());
     match error.last_failure() {
         Some(kind) => kind == FailureKind::RateLimited,
-        None => rejected.all(|reason| matches!(reason, Reason::RateLimited { .. } | Reason::ProbeInFlight { .. })),
+        None => rejected.all(|reason| {
+            matches!(reason, Reason::RateLimited { .. } | Reason::OverQuota { .. } | Reason::ProbeInFlight { .. })
+        }),
     }
 }

@@ -11,7 +11,7 @@ use crate::backend::BackendId;
 use crate::bug;
 use crate::decision::record::{Place, Region, RegionIndex, Roster};
 use crate::facts::{Capabilities, Facts, Profile};
-use crate::limit::Gauge;
+use crate::limit::{Gauge, Quotas};
 use crate::prefix::PrefixIndex;
 use crate::recover::{Alarm, Ejection, Recovery, RegionGate, Throttle, Ties};
 use crate::rng::hash_str;
@@ -28,6 +28,7 @@ use std::sync::{Arc, OnceLock};
 pub(crate) struct Member {
     pub(crate) id: BackendId,
     pub(crate) gauge: Gauge,
+    pub(crate) quotas: Quotas,
     pub(crate) recovery: Arc<Recovery>,
     pub(crate) latency: LatencyModel,
     /// Its queue and how full it is, where it reports that.
@@ -142,6 +143,8 @@ pub(crate) struct Fleet {
     by_model: FxHashMap<Box<str>, u32>,
     pools: Vec<Pool>,
     everything: Pool,
+    /// Some profile has a quota.
+    pub(crate) metered: bool,
     /// Regions whose backends are drained, whatever their profiles say.
     pub(crate) evacuated: BTreeSet<String>,
 }
@@ -159,6 +162,7 @@ impl Member {
         Self {
             id,
             gauge: Gauge::default(),
+            quotas: Quotas::default(),
             recovery: Arc::new(recovery),
             latency: LatencyModel::default(),
             reported: OnceLock::new(),
@@ -233,6 +237,7 @@ impl Fleet {
         let mut seats = Vec::new();
         let mut berths = Vec::new();
         let mut places = Vec::new();
+        let mut metered = false;
         for (profile, member, ties) in members {
             let name = profile.region.as_deref().unwrap_or_default();
             let region = match regions.iter().position(|region| *region.name == *name) {
@@ -247,6 +252,8 @@ impl Fleet {
             let limit = profile.concurrency.unwrap_or(u32::MAX).saturating_add(u32::from(bug::LIMIT_PLUS_ONE));
             let adaptive = profile.adaptive.is_some();
             member.gauge.set_limit(limit, adaptive);
+            member.quotas.tell(&profile);
+            metered |= profile.has_quota();
             seats.push((member.id, profile.clone()));
             berths.push(Berth {
                 member,
@@ -309,6 +316,7 @@ impl Fleet {
             by_model,
             pools,
             everything,
+            metered,
             evacuated,
         }
     }

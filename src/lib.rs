@@ -129,6 +129,7 @@ mod prose {
         Capacity: "../docs/guide/capacity.md",
         Prefix: "../docs/guide/prefix.md",
         Queue: "../docs/guide/queue.md",
+        Quotas: "../docs/guide/quotas.md",
         Regions: "../docs/guide/regions.md",
         Recovery: "../docs/guide/recovery.md",
         Shaping: "../docs/guide/shaping.md",

@@ -122,6 +122,30 @@ fn a_decision_in_place_allocates_nothing() {
 }
 
 #[test]
+fn a_decision_over_quotas_allocates_nothing() {
+    let mut builder = Router::<str, ()>::builder(cheapest().fail_safe(FailSafe::default()));
+    for n in 0..8 {
+        let profile =
+            Profile::new(format!("b{n}")).requests_per_minute(600).tokens_per_minute(900 * 5 / 2 * (n % 2 + 1));
+        builder = builder.backend(profile, Nothing(None));
+    }
+    let router = builder.build().unwrap();
+    let options = CallOptions::within(Duration::from_secs(8)).facts(Facts::any().prompt_tokens(900).replay_safe());
+    // Half of them are used up.
+    (0..8).for_each(|_| drop(block_on(router.call("", options.clone()))));
+    let mut decision = router.explain(&options);
+    assert!(decision.to_string().contains("over quota"), "{decision}");
+    let (start, mut seed) = (decision.time().as_nanos(), 0);
+    let mut decide = || {
+        seed += 1;
+        router.decide(&mut decision, Instant::from_nanos(start + seed), seed);
+        assert!(black_box(decision.chosen()).is_some());
+    };
+    allocations(100, &mut decide);
+    assert_eq!(allocations(10_000, &mut decide), 0);
+}
+
+#[test]
 fn a_decision_about_prefixes_allocates_nothing() {
     for backends in [8, 64] {
         let router = full_stack(backends);

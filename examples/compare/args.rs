@@ -25,9 +25,9 @@ compare [--scenario NAME]... [--policy NAME]... [--seed N]... [--routers M]... [
   --policy NAME    one of the policies; default all
   --seed N         everything random follows from it; default 1, 2 and 3
   --routers M      how many routers share the fleet; default 1 and 32
-  --load X         instead of the scenario's own: 1 is all that the servers can serve; in S7 the speed of the trace
+  --load X         instead of the scenario's own: 1 is all that the servers can serve; in S5, S7 and S12 the speed of the trace
   --requests N     at most so many requests for each run after its warm-up
-  --trace FILE     lengths of requests: of the Azure or the Mooncake form; arrivals stay those of the scenario, but in S7
+  --trace FILE     lengths of requests: of the Azure or the Mooncake form; arrivals stay those of the scenario, but in S5, S7 and S12
                    times and prefixes are the trace's too
   --json           a JSON object for each run on standard output, and no tables
   --report FILE    where the HTML report goes; default target/compare.html";
@@ -123,7 +123,7 @@ mod tests {
     fn what_is_unknown_is_named_beside_what_is_known() {
         let error_of = error("--scenario S99");
         assert!(
-            error_of.contains("S99") && error_of.contains("S1, S2, S3, S4, S7, S8, S9, S15, S16, S17, S18"),
+            error_of.contains("S99") && error_of.contains("S1, S2, S3, S4, S5, S7, S8, S9, S12, S15, S16, S17, S18"),
             "{error_of}"
         );
         let error_of = error("--policy magic");
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn the_whole_is_the_default() {
         let args = Args::parse(std::iter::empty()).unwrap();
-        assert_eq!((args.scenarios.len(), args.policies.len()), (11, 16));
+        assert_eq!((args.scenarios.len(), args.policies.len()), (13, 18));
         assert_eq!((args.seeds, args.routers), (vec![1, 2, 3], vec![1, 32]));
     }
 }

@@ -193,6 +193,7 @@ fn line(job: &Job, played: &Played, oracle: f64) -> Value {
         "wasted_token_share": measured.wasted,
         "rate_limited_per_1k": measured.rate_limited,
         "cost": measured.cost,
+        "cost_vs_best": measured.cost_vs_best,
         "spend_of_cap": measured.spend,
         "time_to_detect_s": measured.time_to_detect,
         "time_to_recover_s": measured.time_to_recover,
@@ -306,7 +307,7 @@ mod tests {
     use super::*;
     use fallway::sim::scenarios::Scenario;
 
-    const KEYS: &str = "attempts_per_request cost critical_goodput decisions_hash e2e_p99_s failures flaps goodput jain \
+    const KEYS: &str = "attempts_per_request cost cost_vs_best critical_goodput decisions_hash e2e_p99_s failures flaps goodput jain \
                         load max_region_utilisation oracle_ttft_p99_s outside_residency overruns policy \
                         rate_limited_per_1k requests routers scenario seed share_max spend_of_cap time_to_detect_s \
                         time_to_recover_s ttft_p50_s ttft_p90_s ttft_p99_s wasted_token_share";

@@ -167,6 +167,8 @@ impl Fleet {
                     slots: SLOTS,
                     chunk_interval: CHUNK_INTERVAL,
                     hard_limit: None,
+                    requests_per_minute: None,
+                    tokens_per_minute: None,
                 };
                 servers.push(Upstream::start(config).await?);
             }

@@ -24,6 +24,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fallway::Facts;
 use fallway::backend::{Attempt, Backend, BackendError, FailureKind};
+use fallway::signal::QuotaReport;
 use futures::stream::{self, BoxStream, Stream, StreamExt as _};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -270,20 +271,23 @@ impl OpenAi {
     }
 
     /// Reads a whole answer and keeps the connection.
-    async fn whole(&self, exchange: Exchange, body: Incoming) -> Result<ChatAnswer, BackendError> {
+    async fn whole(&self, exchange: Exchange, body: Incoming, attempt: &Attempt) -> Result<ChatAnswer, BackendError> {
         let body = self.pool.read(exchange, body, MAX_ANSWER).await?;
         let answer: json::Whole = serde_json::from_slice(&body)
             .map_err(|error| BackendError::from(FailureKind::Protocol).with_source(error))?;
         match answer {
             json::Whole { error: Some(fault), .. } => Err(fault.classify()),
             json::Whole { choices: None, .. } => Err(FailureKind::Protocol.into()),
-            _ => Ok(ChatAnswer::Whole(body)),
+            json::Whole { usage, .. } => {
+                usage.into_iter().for_each(|usage| attempt.used(usage.into()));
+                Ok(ChatAnswer::Whole(body))
+            }
         }
     }
 
     /// Reads a stream up to its first content; the rest follows as the caller reads.
-    async fn events(&self, exchange: Exchange, body: Incoming) -> Result<ChatAnswer, BackendError> {
-        let mut events = Events::new(self.pool.clone(), exchange, body);
+    async fn events(&self, exchange: Exchange, body: Incoming, attempt: Attempt) -> Result<ChatAnswer, BackendError> {
+        let mut events = Events::new(self.pool.clone(), exchange, body, attempt);
         let first = events.first().await?;
         let rest = stream::try_unfold(events, async |mut events| Ok(events.next().await?.map(|chunk| (chunk, events))));
         Ok(ChatAnswer::Events(stream::iter([Ok(first)]).chain(rest).boxed()))
@@ -307,15 +311,18 @@ impl Backend<ChatRequest> for OpenAi {
 
     async fn call(&self, request: &ChatRequest, attempt: &Attempt) -> Result<ChatAnswer, BackendError> {
         let (exchange, response) = self.pool.send(self.post(request), attempt.time_limit()).await?;
+        // Refusals say what is left as well, and most of all.
+        let header = |name: &str| response.headers().get(name)?.to_str().ok();
+        attempt.quota(&QuotaReport::from_headers(header, SystemTime::now()));
         if response.status() != StatusCode::OK {
             return Err(self.refused(exchange, response).await);
         }
         // A server may answer whole where a stream was asked for; its errors often come so.
         let kind = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         if request.stream && kind.starts_with(b"text/event-stream") {
-            self.events(exchange, response.into_body()).await
+            self.events(exchange, response.into_body(), attempt.clone()).await
         } else {
-            self.whole(exchange, response.into_body()).await
+            self.whole(exchange, response.into_body(), attempt).await
         }
     }
 }

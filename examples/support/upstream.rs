@@ -4,7 +4,7 @@
 //! The examples need deployments whose truth is known: how many requests really arrived, what was answered, who hung up.
 //! A request passes through four stations, and leaves each one at once when its client goes away:
 //!
-//! 1. refusals: an injected status, an unknown model, the hard limit;
+//! 1. refusals: an injected status, an unknown model, the hard limit, the quotas;
 //! 2. `slots`: a FIFO queue in front of a fixed number of running requests;
 //! 3. the base latency and a FIFO prefill server of `prefill_tokens_per_s`;
 //! 4. decode at `decode_tokens_per_s` per stream. The first token is the result of the prefill, the k-th follows `k - 1`
@@ -30,6 +30,7 @@ use tokio::task::{JoinHandle, JoinSet};
 mod answer;
 mod counters;
 mod faults;
+mod quota;
 mod service;
 
 pub use counters::Counters;
@@ -61,6 +62,11 @@ pub struct UpstreamConfig {
     pub chunk_interval: Duration,
     /// Above this number in flight a request is answered 429 with `retry-after: 1` at once instead of queueing.
     pub hard_limit: Option<usize>,
+    /// Above this many a minute a request is answered 429 with `retry-after`; every answer says what is left
+    /// (`x-ratelimit-*`).
+    pub requests_per_minute: Option<u32>,
+    /// The same for tokens of prompts and answers.
+    pub tokens_per_minute: Option<u32>,
 }
 
 impl Default for UpstreamConfig {
@@ -76,6 +82,8 @@ impl Default for UpstreamConfig {
             slots: 10_000,
             chunk_interval: Duration::ZERO,
             hard_limit: None,
+            requests_per_minute: None,
+            tokens_per_minute: None,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! One call to one backend.
 
+use super::Usage;
+use super::quota::QuotaReport;
 use crate::time::Instant;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Names a backend in one router for as long as anything refers to it.
@@ -50,6 +53,16 @@ pub struct Attempt {
     /// The caller's deadline made the limit shorter than the host would have it.
     pub(crate) cut_short: bool,
     pub(crate) deadline: Instant,
+    /// `None` for the last resort, which has no quotas.
+    pub(crate) ledger: Option<Arc<dyn Ledger>>,
+}
+
+/// Where a backend's quotas are kept.
+pub(crate) trait Ledger: fmt::Debug + Send + Sync {
+    /// See [`Attempt::used`].
+    fn used(&self, usage: Usage);
+    /// See [`Attempt::quota`].
+    fn quota(&self, report: &QuotaReport);
 }
 
 impl Attempt {
@@ -81,5 +94,35 @@ impl Attempt {
     /// What is left of the whole request at the start of this attempt: the value to pass on to the next service.
     pub fn time_left(&self) -> Duration {
         self.deadline - self.started
+    }
+
+    /// Reports the tokens that the answer used, so that the mirror of the backend's
+    /// [quota](crate::Profile::tokens_per_minute) is corrected from what was expected to what was used. The last report
+    /// before the attempt ends counts; a stream takes a clone of the attempt along.
+    ///
+    /// ```
+    /// use fallway::backend::{Attempt, BackendError, Usage, backend_fn};
+    /// let model = backend_fn(|_: &str, attempt: &Attempt| {
+    ///     let attempt = attempt.clone();
+    ///     async move {
+    ///         // … the answer says: "usage": {"prompt_tokens": 900, "completion_tokens": 45}
+    ///         attempt.used(Usage::new(900, 45));
+    ///         Ok::<_, BackendError>("answer")
+    ///     }
+    /// });
+    /// # let _: &dyn fallway::Backend<str, Response = &'static str> = &model;
+    /// ```
+    pub fn used(&self, usage: Usage) {
+        if let Some(ledger) = &self.ledger {
+            ledger.used(usage);
+        }
+    }
+
+    /// Reports what the headers of an answer say of the quota that is left, whatever its status: the mirror of the
+    /// backend's quotas follows. See [`QuotaReport::from_headers`](crate::signal::QuotaReport::from_headers).
+    pub fn quota(&self, report: &QuotaReport) {
+        if let Some(ledger) = &self.ledger {
+            ledger.quota(report);
+        }
     }
 }

@@ -5,12 +5,17 @@ mod error;
 mod ext;
 mod http;
 mod kind;
+// Read by signals and limits; its public path is that of signals.
+pub(crate) mod quota;
+mod usage;
 
+pub(crate) use attempt::Ledger;
 pub use attempt::{Attempt, BackendId};
 pub use error::BackendError;
 pub use ext::{BackendExt, CommitOnFirstItem, Committed, Drained, FnBackend, MapResponse, Streaming, backend_fn};
 pub(crate) use http::retry_after;
 pub use kind::{Billed, Conduct, Cools, FailureKind, Fault, Replay, Retry};
+pub use usage::Usage;
 
 use async_trait::async_trait;
 use std::sync::Arc;

@@ -65,6 +65,18 @@ pub enum Reason {
         /// How many there may be: by its profile, or as was learned.
         limit: u32,
     },
+    /// What is left of its quota, as this router mirrors it, is too little for the request until then.
+    OverQuota {
+        /// When.
+        until: Instant,
+    },
+    /// The request has more tokens than its quota ever holds at once.
+    QuotaTooSmall {
+        /// Tokens of the request.
+        tokens: u64,
+        /// What it holds.
+        limit: u64,
+    },
     /// Its region has no room for requests of this priority, and neither has another.
     RegionFull {
         /// Calls in flight there.
@@ -267,6 +279,7 @@ impl Reason {
             | Self::ContextTooLong { .. }
             | Self::OverPriceCap { .. }
             | Self::PriceUnknown
+            | Self::QuotaTooSmall { .. }
             | Self::Forbidden { .. }
             | Self::WouldRepeat { .. } => Class::Hard,
             Self::RateLimited { .. }
@@ -275,6 +288,7 @@ impl Reason {
             | Self::Unauthorized { .. }
             | Self::ModelUnavailable { .. }
             | Self::AtCapacity { .. }
+            | Self::OverQuota { .. }
             | Self::RegionFull { .. }
             | Self::Reserved { .. }
             | Self::Throttled { .. }
@@ -312,6 +326,7 @@ impl Reason {
     pub const fn returns_at(&self) -> Option<Instant> {
         match self {
             Self::RateLimited { until }
+            | Self::OverQuota { until }
             | Self::AskedToWait { until }
             | Self::QuotaExhausted { until }
             | Self::Unauthorized { until }
@@ -363,6 +378,8 @@ impl Reason {
             Self::Unauthorized { .. } => "credential refused",
             Self::ModelUnavailable { .. } => "without the model",
             Self::AtCapacity { .. } => "at capacity",
+            Self::OverQuota { .. } => "over quota",
+            Self::QuotaTooSmall { .. } => "of too small a quota",
             Self::RegionFull { .. } => "in a full region",
             Self::Reserved { .. } => "kept for higher priorities",
             Self::Throttled { .. } => "throttled",

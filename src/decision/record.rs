@@ -68,6 +68,8 @@ pub struct Load {
     // The origin of time stands for "never": plain words make the leaves' comparisons free of branches.
     pub(crate) oldest_wait: Instant,
     pub(crate) last_called: Instant,
+    /// When its quotas have enough for this request; the origin of time for now.
+    pub(crate) over_quota_until: Instant,
 }
 
 impl Load {

@@ -253,6 +253,7 @@ impl Candidate<'_> {
                 Reason::ContextTooLong { tokens } => {
                     write!(f, " ({tokens} tokens, window {})", profile.context_window.unwrap_or(0))
                 }
+                Reason::QuotaTooSmall { tokens, limit } => write!(f, " ({tokens} tokens, {limit} at once)"),
                 Reason::OverPriceCap { cost } => {
                     let cap = self.record.facts().max_cost.unwrap_or(0);
                     write!(f, " (${:.6} over ${:.6})", cost as f64 / 1e12, cap as f64 / 1e12)

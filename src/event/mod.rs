@@ -68,6 +68,20 @@ pub enum Event<'a> {
         /// It was given up because its caller had no more time, too early to tell anything of the backend.
         excused: bool,
     },
+    /// What an answer used, as its backend [told](crate::backend::Attempt::used); or that it did not, where a
+    /// [quota of tokens](Profile::tokens_per_minute) depends on it.
+    Usage {
+        /// Which backend.
+        backend: BackendId,
+        /// Its profile.
+        profile: &'a Profile,
+        /// Tokens of prompt and answer that are believed.
+        tokens: Option<u64>,
+        /// Why they are not those that were told.
+        doubt: Option<Doubt>,
+        /// How many answers of this backend were doubted so far.
+        doubts: u64,
+    },
     /// A backend left or came back by itself, its probe failed, or its slow start ended.
     Transition {
         /// Which.
@@ -140,6 +154,21 @@ pub enum Event<'a> {
     Panicked {
         /// Its name.
         name: &'a str,
+    },
+}
+
+/// Why the usage of an answer is not taken as it was told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Doubt {
+    /// It was not told, or is zero. What was expected counts.
+    Missing,
+    /// It is negative. What was expected counts.
+    Negative,
+    /// It is more than the quota holds. All that the quota holds counts.
+    Absurd {
+        /// Tokens, as they were told.
+        tokens: u64,
     },
 }
 

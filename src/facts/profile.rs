@@ -26,6 +26,10 @@ pub struct Profile {
     pub(crate) failure_domain: Option<String>,
     pub(crate) concurrency: Option<u32>,
     pub(crate) adaptive: Option<Adaptive>,
+    pub(crate) requests_per_minute: Option<u64>,
+    pub(crate) request_burst: Option<u64>,
+    pub(crate) tokens_per_minute: Option<u64>,
+    pub(crate) token_burst: Option<u64>,
     pub(crate) context_window: Option<u64>,
     pub(crate) prefix_cache: Option<u64>,
     pub(crate) price: Option<Price>,
@@ -52,6 +56,10 @@ impl Profile {
             failure_domain: None,
             concurrency: None,
             adaptive: None,
+            requests_per_minute: None,
+            request_burst: None,
+            tokens_per_minute: None,
+            token_burst: None,
             context_window: None,
             prefix_cache: None,
             price: None,
@@ -120,6 +128,49 @@ impl Profile {
     #[must_use]
     pub const fn adaptive_concurrency(mut self, how: Adaptive) -> Self {
         self.adaptive = Some(how);
+        self
+    }
+
+    /// The requests that this router may send it in a minute; default no limit. Where several routers share the quota of
+    /// a provider, each is told its part of it.
+    ///
+    /// The router mirrors the quota as a bucket that refills continuously and holds a minute's worth (or
+    /// [so many](Self::request_burst)), so in no window of a minute are there more than this and what the full bucket held. What the backend says of its quota
+    /// ([`Attempt::quota`](crate::backend::Attempt::quota), a 429) corrects the mirror, downwards from here.
+    #[must_use]
+    pub const fn requests_per_minute(mut self, limit: u64) -> Self {
+        self.requests_per_minute = Some(limit);
+        self
+    }
+
+    /// How many requests may be sent at once after a pause; default as many as in a minute. Fewer where a provider holds its
+    /// limit per minute against every second, or every ten.
+    #[must_use]
+    pub const fn request_burst(mut self, requests: u64) -> Self {
+        self.request_burst = Some(requests);
+        self
+    }
+
+    /// The tokens, of prompts and answers together, that this router may send it in a minute; default no limit. A bucket
+    /// like that of [requests](Self::requests_per_minute): a request takes its prompt and the expected answer when it is
+    /// sent, and [`Attempt::used`](crate::backend::Attempt::used) corrects that.
+    ///
+    /// ```
+    /// use fallway::Profile;
+    /// let profile = Profile::new("a").requests_per_minute(500).request_burst(50).tokens_per_minute(200_000);
+    /// assert_eq!(profile.token_quota(), Some(200_000));
+    /// ```
+    #[must_use]
+    pub const fn tokens_per_minute(mut self, limit: u64) -> Self {
+        self.tokens_per_minute = Some(limit);
+        self
+    }
+
+    /// How many tokens may be sent at once after a pause; default as many as in a minute. More where this router has a part
+    /// of a quota and none of the others asks just now: the whole of the quota.
+    #[must_use]
+    pub const fn token_burst(mut self, tokens: u64) -> Self {
+        self.token_burst = Some(tokens);
         self
     }
 
@@ -250,6 +301,30 @@ impl Profile {
     /// The tokens of prompts that it keeps at most, where known.
     pub const fn prefix_cache_limit(&self) -> Option<u64> {
         self.prefix_cache
+    }
+
+    pub(crate) const fn has_quota(&self) -> bool {
+        self.requests_per_minute.is_some() || self.tokens_per_minute.is_some()
+    }
+
+    /// Its quota of requests per minute.
+    pub const fn request_quota(&self) -> Option<u64> {
+        self.requests_per_minute
+    }
+
+    /// How many requests may be sent at once, where that is not a minute's worth.
+    pub const fn request_burst_limit(&self) -> Option<u64> {
+        self.request_burst
+    }
+
+    /// Its quota of tokens per minute.
+    pub const fn token_quota(&self) -> Option<u64> {
+        self.tokens_per_minute
+    }
+
+    /// How many tokens may be sent at once, where that is not a minute's worth.
+    pub const fn token_burst_limit(&self) -> Option<u64> {
+        self.token_burst
     }
 
     /// The tokens that prompt and answer may have together, where known.

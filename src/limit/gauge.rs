@@ -187,6 +187,7 @@ impl Gauge {
             learned_limit: None,
             canary_out: false,
             stale: false,
+            over_quota_until: Instant::default(),
         }
     }
 

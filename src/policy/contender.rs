@@ -7,6 +7,7 @@ use crate::decision::record::{
 };
 use crate::decision::{Class, Latency, Load, Reason};
 use crate::facts::{Facts, Profile};
+use crate::limit::Need;
 use crate::time::Instant;
 use std::sync::Arc;
 
@@ -49,6 +50,9 @@ impl Contender<'_> {
             // The slot that was freed for this request is counted, and is no call of another.
             if live.in_hand == Some(member.id) {
                 self.readings.load.in_flight = self.readings.load.in_flight.saturating_sub(1);
+            }
+            if live.metered {
+                self.readings.load.over_quota_until = member.quotas.returns_at(Need::of(self.facts), self.now);
             }
             self.entry.known |= KNOWS_LOAD;
         }
@@ -207,7 +211,7 @@ impl Contender<'_> {
 
     /// Lets a rejected candidate back. Hard lines and refusals with authority stay: then it returns `false`.
     ///
-    /// A candidate that is full as well stays out, for that reason: doubts about a signal make no room.
+    /// A candidate that is full, or over its quota, as well stays out, for that reason: doubts about a signal make no room.
     pub fn readmit(&mut self, note: Reason) -> bool {
         self.entry.rejected.is_some_and(|reason| reason.class() == Class::Soft) && self.try_anyway(note)
     }
@@ -230,18 +234,20 @@ impl Contender<'_> {
         }
     }
 
-    /// Lets a candidate back whatever the class of its rejection, unless it is full. The caller answers for hard
-    /// lines.
+    /// Lets a candidate back whatever the class of its rejection, unless it is full or over its quota. The caller answers
+    /// for hard lines.
     pub(super) fn try_anyway(&mut self, note: Reason) -> bool {
         let limit = self.limit().unwrap_or(u32::MAX);
-        let in_flight = self.load().in_flight;
-        let room = in_flight < limit;
-        if room {
-            self.entry.rejected = None;
-            self.entry.note = Some(note);
+        let now = self.now;
+        let Load { in_flight, over_quota_until: until, .. } = *self.load();
+        self.entry.rejected = if in_flight >= limit {
+            Some(Reason::AtCapacity { in_flight, limit })
+        } else if until > now {
+            Some(Reason::OverQuota { until })
         } else {
-            self.entry.rejected = Some(Reason::AtCapacity { in_flight, limit });
-        }
-        room
+            self.entry.note = Some(note);
+            None
+        };
+        self.entry.rejected.is_none()
     }
 }

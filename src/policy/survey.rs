@@ -5,6 +5,7 @@ use crate::decision::Reason;
 use crate::decision::record::{Entry, Finding, LEVEL_NORMAL, LEVEL_PROBE, Sheet};
 use crate::facts::Facts;
 use crate::fleet::{Berth, Crowd, Fleet, Pool};
+use crate::limit::Need;
 use crate::recover::{Alarm, Standing};
 use crate::rng::mix;
 use crate::signal::{HealthSignal, Reading};
@@ -23,6 +24,8 @@ pub(crate) struct Live<'a> {
     pub(crate) crowd: &'a Crowd,
     /// Silent while every gate of every backend is open.
     pub(crate) alarm: &'a Alarm,
+    /// Some backend has a quota.
+    pub(crate) metered: bool,
     /// Where the request has a slot in hand, which was freed for it: others find the backend full.
     pub(crate) in_hand: Option<BackendId>,
 }
@@ -46,12 +49,21 @@ impl Live<'_> {
         (0..).zip(self.signals).filter(move |(index, _)| is_calm(*index) == calm).map(|(index, it)| (index, &**it))
     }
 
-    /// How many calls are in flight, where that is as many as may be.
+    /// Why the backend has no room for the request: as many calls as may be are in flight, or its quotas have too little.
     #[inline]
-    fn full(&self, berth: &Berth) -> Option<Reason> {
+    fn full(&self, asked: &Asked<'_>, berth: &Berth) -> Option<Reason> {
         let (in_flight, limit) = (berth.member.gauge.in_flight(), berth.limit());
         let own = self.in_hand == Some(berth.member.id) && in_flight <= limit;
-        (in_flight >= limit && !own).then_some(Reason::AtCapacity { in_flight, limit })
+        if in_flight >= limit && !own {
+            return Some(Reason::AtCapacity { in_flight, limit });
+        }
+        if self.metered { self.over_quota(asked, berth) } else { None }
+    }
+
+    fn over_quota(&self, asked: &Asked<'_>, berth: &Berth) -> Option<Reason> {
+        let (quotas, need) = (&berth.member.quotas, Need::of(asked.facts));
+        let until = quotas.returns_at(need, asked.now);
+        quotas.too_small(need).or_else(|| (until > asked.now).then_some(Reason::OverQuota { until }))
     }
 }
 
@@ -82,7 +94,7 @@ impl Asked<'_> {
     #[inline(always)]
     pub(crate) fn survey(&self, live: &Live<'_>, berth: &Berth, seat: u32, plain: bool) -> Option<Finding> {
         if plain {
-            return live.full(berth).map(Finding::rejected);
+            return live.full(self, berth).map(Finding::rejected);
         }
         self.look_closely(live, berth, seat)
     }
@@ -124,6 +136,11 @@ impl Asked<'_> {
         if facts.context_tokens() > berth.context_window {
             return Some(Reason::ContextTooLong { tokens: facts.context_tokens() });
         }
+        if live.metered
+            && let Some(reason) = berth.member.quotas.too_small(Need::of(facts))
+        {
+            return Some(reason);
+        }
         if let Some(cap) = facts.max_cost {
             let Some(price) = live.fleet.profile(seat).price else { return Some(Reason::PriceUnknown) };
             let cost = price.of(facts.input_tokens(), facts.expected_output_tokens());
@@ -155,7 +172,7 @@ impl Asked<'_> {
                 }
             }
         }
-        live.full(berth)
+        live.full(self, berth)
     }
 
     /// The worst fresh opinion decides. Where all that speak speak well, it is enough that one does; the silence of

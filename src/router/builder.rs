@@ -23,6 +23,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Assembles a [`Router`].
@@ -332,6 +333,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             court: Court::new(self.ejection, seed),
             crowd: Crowd::new(self.reports),
             waiters: Waiters::new(self.queue, self.weights),
+            metered: AtomicBool::new(false),
         };
         shared.tell_of_fleet(&generation.fleet);
         Ok(Router {
@@ -381,6 +383,10 @@ pub(super) fn check_profiles<'p>(profiles: impl Iterator<Item = &'p Profile>) ->
         }
         let zero = [
             ("the concurrency limit", profile.concurrency == Some(0)),
+            ("the quota of requests per minute", profile.requests_per_minute == Some(0)),
+            ("the burst of requests", profile.request_burst == Some(0)),
+            ("the quota of tokens per minute", profile.tokens_per_minute == Some(0)),
+            ("the burst of tokens", profile.token_burst == Some(0)),
             ("the context window", profile.context_window == Some(0)),
             ("the attempt limit", profile.attempt_limit.is_some_and(|limit| limit.is_zero())),
         ];

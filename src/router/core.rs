@@ -16,14 +16,14 @@ use crate::policy::{RoutingPolicy, Window};
 use crate::recover::{Alarm, Court, Credential, Domain, RegionGate};
 use crate::rng::mix;
 use crate::shape::Rates;
-use crate::signal::HealthSignal;
+use crate::signal::{HealthSignal, QuotaReport};
 use crate::time::{Instant, Timer};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, ReentrantMutex};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(super) court: Court,
     pub(super) crowd: Crowd,
     pub(super) waiters: Waiters<Slot>,
+    /// A backend whose profile has no quota said that it has one.
+    pub(super) metered: AtomicBool,
 }
 
 /// A fleet with the objects behind it, by seat.
@@ -251,6 +253,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
             calm: engine::calm_ones(signals, now),
             crowd: &self.shared.crowd,
             alarm: &self.alarm,
+            metered: generation.fleet.metered || self.shared.metered.load(Ordering::Relaxed),
             in_hand,
         };
         engine::decide(&*self.policy, self.window, live, record);
@@ -360,6 +363,12 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         let current = self.current.load();
         let seat = current.fleet.roster.seats.iter().position(|(_, profile)| profile.id() == id)?;
         Some(current.fleet.berths[seat].member.gauge.in_flight())
+    }
+
+    pub(super) fn quota(&self, id: &str) -> Option<QuotaReport> {
+        let current = self.current.load();
+        let seat = current.fleet.roster.seats.iter().position(|(_, profile)| profile.id() == id)?;
+        Some(current.fleet.berths[seat].member.quotas.read(self.shared.timer.now()))
     }
 
     pub(super) fn total_in_flight(&self) -> u64 {

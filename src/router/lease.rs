@@ -2,29 +2,30 @@
 
 use super::core::Shared;
 use super::imprint::{Imprint, loses_memory};
+use super::tab::Tab;
 use crate::backend::{BackendError, BackendId, FailureKind};
 use crate::bug;
 use crate::decision::Reason;
-use crate::event::{Event, Outcome};
+use crate::event::{Doubt, Event, Outcome};
 use crate::facts::{Facts, Profile};
 use crate::fleet::{Berth, Member};
-use crate::limit::{Moved, Passed, Sent, Ticket, WaitTurn};
+use crate::limit::{Claim, Moved, Need, Passed, Sent, Spent, Ticket, WaitTurn};
 use crate::recover::{Evidence, Kin, Permits, Ties, Verdict};
 use crate::time::{Instant, nanos};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The claim of one attempt on its backend: a slot, prefill work on the books, the permit of a probe.
+/// The claim of one attempt on its backend: a slot, prefill work on the books, its part of the quotas,
+/// the permit of a probe.
 ///
 /// However the attempt ends, dropping the lease returns all of it and tells those who learn from the outcome.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    shared: Arc<Shared>,
-    member: Arc<Member>,
+    tab: Arc<Tab>,
     ties: Arc<Ties>,
     profile: Arc<Profile>,
-    // Both `None` only after the end.
-    held: Option<(Ticket, Permits)>,
+    // `None` only after the end.
+    held: Option<(Ticket, Claim, Permits)>,
     canary: bool,
     started: Instant,
     /// Prefill work before this when it was sent, its own and that of others included.
@@ -135,13 +136,18 @@ impl Lease {
         let called = member.gauge.last_called();
         let others = shared.crowd.waiting(member, now);
         let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {
+            let Some(claim) = member.quotas.take(Need::of(prompt.facts), now) else {
+                member.recovery.leave(&berth.ties, permits);
+                return None;
+            };
             let ticket = match in_hand.take_if(|slot| slot.is_of(member)) {
                 Some(slot) => Some(slot.enter(tokens, now)),
                 None => member.gauge.enter(berth.limit(), tokens, now),
             };
             match ticket {
-                Some(ticket) => Some((ticket, permits)),
+                Some(ticket) => Some((ticket, claim, permits)),
                 None => {
+                    member.quotas.settle(&claim, Spent::Nothing);
                     member.recovery.leave(&berth.ties, permits);
                     None
                 }
@@ -159,8 +165,7 @@ impl Lease {
         shared.crowd.note(tokens);
         let work = member.gauge.read().waiting_tokens.saturating_add(others);
         Some(Self {
-            shared: shared.clone(),
-            member: member.clone(),
+            tab: Tab::new(shared, member),
             ties: berth.ties.clone(),
             profile: profile.clone(),
             held,
@@ -175,8 +180,13 @@ impl Lease {
         })
     }
 
+    /// Where its backend says what it used.
+    pub(super) fn tab(&self) -> Arc<Tab> {
+        self.tab.clone()
+    }
+
     pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+        &self.tab.shared
     }
 
     pub(super) fn profile(&self) -> &Arc<Profile> {
@@ -188,7 +198,7 @@ impl Lease {
     }
 
     pub(super) fn member(&self) -> &Member {
-        &self.member
+        &self.tab.member
     }
 
     /// Whether it looks after a backend that gets no other requests.
@@ -206,29 +216,29 @@ impl Lease {
         if !std::mem::take(&mut self.waiting) {
             return;
         }
-        if let Some((ticket, _)) = &mut self.held {
-            self.member.gauge.first_item(ticket);
+        if let Some((ticket, ..)) = &mut self.held {
+            self.tab.member.gauge.first_item(ticket);
         }
         let elapsed = now - self.started;
-        self.member.recovery.first_token(nanos(elapsed), now);
+        self.tab.member.recovery.first_token(nanos(elapsed), now);
         if let Some(imprint) = self.imprint.take() {
-            self.work = imprint.answered(&self.member, self.work, nanos(elapsed));
+            self.work = imprint.answered(&self.tab.member, self.work, nanos(elapsed));
         }
         if self.throttles {
-            self.member.throttle.accepted(elapsed, now);
+            self.tab.member.throttle.accepted(elapsed, now);
         }
         if let (Some(how), Some(sent)) = (self.profile.adaptive, self.sent()) {
-            let moved = self.member.gauge.learned().answered(how, sent, nanos(elapsed));
+            let moved = self.tab.member.gauge.learned().answered(how, sent, nanos(elapsed));
             self.limit_moved(moved, now);
         }
         if self.canary {
-            let better = self.member.latency.record_canary(self.work, nanos(elapsed));
-            self.member.canary_said(better);
+            let better = self.tab.member.latency.record_canary(self.work, nanos(elapsed));
+            self.tab.member.canary_said(better);
         } else {
-            self.member.latency.record(self.work, nanos(elapsed));
+            self.tab.member.latency.record(self.work, nanos(elapsed));
         }
-        if self.shared.is_watched() {
-            self.tell(&Event::FirstItem { backend: self.member.id, profile: &self.profile, elapsed }, now);
+        if self.tab.shared.is_watched() {
+            self.tell(&Event::FirstItem { backend: self.tab.member.id, profile: &self.profile, elapsed }, now);
         }
     }
 
@@ -254,7 +264,7 @@ impl Lease {
     }
 
     fn patience(&self) -> Duration {
-        match self.member.latency.typical() {
+        match self.tab.member.latency.typical() {
             0 => PATIENCE,
             typical => {
                 let typical = Duration::from_nanos(typical);
@@ -265,7 +275,7 @@ impl Lease {
 
     /// What the backend's limit learns from.
     fn sent(&self) -> Option<Sent> {
-        self.held.as_ref().map(|(ticket, _)| Sent { at: self.started, among: ticket.among })
+        self.held.as_ref().map(|(ticket, ..)| Sent { at: self.started, among: ticket.among })
     }
 
     /// Whether this failure says that fewer calls should have been in flight. Where the peers time out as well, the fleet
@@ -274,8 +284,8 @@ impl Lease {
         match kind {
             FailureKind::RateLimited | FailureKind::Overloaded => true,
             FailureKind::Timeout => {
-                let slot = self.member.id.slot();
-                !self.excused && self.shared.court.pulse.is_strange(|other| other == slot, 1)
+                let slot = self.tab.member.id.slot();
+                !self.excused && self.tab.shared.court.pulse.is_strange(|other| other == slot, 1)
             }
             _ => false,
         }
@@ -285,12 +295,12 @@ impl Lease {
     fn limit_moved(&self, moved: Option<Moved>, now: Instant) {
         let Some(Moved { from, to }) = moved else { return };
         for _ in from..to {
-            self.shared.hand_over(&self.member, Passed::default(), now);
+            self.tab.shared.hand_over(&self.tab.member, Passed::default(), now);
         }
-        if self.shared.is_watched()
-            && let Some(Moved { from, to }) = self.member.gauge.learned().news()
+        if self.tab.shared.is_watched()
+            && let Some(Moved { from, to }) = self.tab.member.gauge.learned().news()
         {
-            let (backend, profile, from) = (self.member.id, &*self.profile, (from != u32::MAX).then_some(from));
+            let (backend, profile, from) = (self.tab.member.id, &*self.profile, (from != u32::MAX).then_some(from));
             self.tell(&Event::Limit { backend, profile, from, to }, now);
         }
     }
@@ -300,10 +310,10 @@ impl Lease {
         if let (Outcome::Failure(error), Some(_), Some(sent)) = (outcome, self.profile.adaptive, self.sent())
             && self.is_refusal(error.kind())
         {
-            let moved = self.member.gauge.learned().refused(sent, now);
+            let moved = self.tab.member.gauge.learned().refused(sent, now);
             self.limit_moved(moved, now);
         }
-        let Some((ticket, permits)) = self.held.take() else { return };
+        let Some((ticket, claim, permits)) = self.held.take() else { return };
         let elapsed = now - self.started;
         let evidence = match outcome {
             Outcome::Success => Evidence::Success,
@@ -314,45 +324,66 @@ impl Lease {
         if self.waiting {
             match outcome {
                 Outcome::Success => {}
-                Outcome::Cancelled => self.member.latency.contradict(self.work, nanos(elapsed)),
+                Outcome::Cancelled => self.tab.member.latency.contradict(self.work, nanos(elapsed)),
                 Outcome::Failure(error) if error.kind() == FailureKind::Timeout => {
-                    self.member.latency.record_at_least(self.work, nanos(elapsed));
+                    self.tab.member.latency.record_at_least(self.work, nanos(elapsed));
                 }
                 Outcome::Failure(_) => {}
             }
         }
         if let (Outcome::Failure(error), true, true) = (outcome, self.throttles, self.waiting) {
-            self.member.throttle.failed(error.kind(), elapsed, now);
+            self.tab.member.throttle.failed(error.kind(), elapsed, now);
         }
         if let Some(imprint) = self.imprint.take() {
-            imprint.unanswered(&self.member);
+            imprint.unanswered(&self.tab.member);
         }
-        let verdict = self.member.recovery.learn(&self.ties, permits, evidence, &self.shared.court, now);
+        // Before the slot is free: who gets it finds what is given back.
+        let usage = self.settle(&claim, outcome, now);
+        let verdict = self.tab.member.recovery.learn(&self.ties, permits, evidence, &self.tab.shared.court, now);
         if !(bug::PERMIT_LEAKED_ON_CANCEL && matches!(outcome, Outcome::Cancelled)) {
-            self.member.gauge.leave(ticket);
+            self.tab.member.gauge.leave(ticket);
         }
         if std::mem::take(&mut self.canary) {
-            self.member.return_canary();
+            self.tab.member.return_canary();
             if self.waiting {
-                self.member.canary_said(false);
+                self.tab.member.canary_said(false);
             }
         }
         let unreachable = matches!(outcome, Outcome::Failure(error) if error.kind() == FailureKind::Unreachable);
         if unreachable || verdict.change.and_then(|change| change.out).is_some_and(loses_memory) {
-            self.member.prefixes.forget();
+            self.tab.member.prefixes.forget();
         }
         if verdict.moved() {
             // Somebody is back, or gone: whoever waits decides again.
-            self.shared.waiters.call_all();
+            self.tab.shared.waiters.call_all();
         } else if !bug::SLOT_NOT_HANDED_OVER {
-            self.shared.hand_over(&self.member, Passed::default(), now);
+            self.tab.shared.hand_over(&self.tab.member, Passed::default(), now);
         }
-        if self.shared.is_watched() {
-            let (backend, profile) = (self.member.id, &*self.profile);
+        if self.tab.shared.is_watched() {
+            let (backend, profile) = (self.tab.member.id, &*self.profile);
             let excused = self.excused;
             self.tell(&Event::Ended { backend, profile, elapsed, outcome, excused }, now);
+            if let Some((tokens, doubt, doubts)) = usage {
+                self.tell(&Event::Usage { backend, profile, tokens, doubt, doubts }, now);
+            }
             self.tell_verdict(&verdict, now);
         }
+    }
+
+    /// Corrects what was taken of the quotas to what was spent. Returns what there is to tell of it: tokens, doubts.
+    fn settle(&self, claim: &Claim, outcome: Outcome<'_>, now: Instant) -> Option<(Option<u64>, Option<Doubt>, u64)> {
+        let quotas = &self.tab.member.quotas;
+        let (tokens, doubt) = self.tab.read(outcome, claim.counts_tokens().then(|| quotas.most_tokens()));
+        if claim.is_counted() {
+            quotas.settle(claim, Tab::spent(outcome, tokens));
+            if let Outcome::Failure(error) = outcome
+                && error.kind() == FailureKind::RateLimited
+            {
+                quotas.refused(claim, error.retry_hint(), now);
+            }
+        }
+        let doubts = if doubt.is_some() { quotas.doubt() } else { quotas.doubts() };
+        (tokens.is_some() || doubt.is_some()).then_some((tokens, doubt, doubts))
     }
 
     fn tell_verdict(&self, verdict: &Verdict, now: Instant) {
@@ -368,14 +399,14 @@ impl Lease {
             }
         }
         if let Some(change) = &verdict.change {
-            let (backend, profile) = (self.member.id, &*self.profile);
+            let (backend, profile) = (self.tab.member.id, &*self.profile);
             let (out, cause, trips) = (change.out, change.cause, change.trips);
             self.tell(&Event::Transition { backend, profile, out, cause, trips }, now);
         }
     }
 
     fn tell(&self, event: &Event<'_>, now: Instant) {
-        self.shared.tell(event, now);
+        self.tab.shared.tell(event, now);
     }
 }
 
@@ -384,7 +415,7 @@ impl Drop for Lease {
         if self.held.is_none() {
             return;
         }
-        let now = self.shared.timer.now();
+        let now = self.tab.shared.timer.now();
         if std::thread::panicking() {
             self.end(Outcome::Failure(&BackendError::new(FailureKind::Panicked)), now);
         } else if self.answered {

@@ -10,6 +10,7 @@ mod options;
 mod prober;
 mod routed;
 mod shadow;
+mod tab;
 mod trip;
 mod update;
 mod waiting;
@@ -27,7 +28,7 @@ use crate::backend::{Backend, BackendId};
 use crate::decision::Decision;
 use crate::policy::RoutingPolicy;
 use crate::shape::Mirror;
-use crate::signal::Probes;
+use crate::signal::{Probes, QuotaReport};
 use crate::time::Instant;
 use std::fmt;
 use std::sync::Arc;
@@ -221,6 +222,21 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
     /// Calls in flight to the backend named `id`; `None` when there is no such backend.
     pub fn in_flight(&self, id: &str) -> Option<u32> {
         self.core.in_flight(id)
+    }
+
+    /// What this router takes for left of a backend's quotas per minute: what its profile says or its answers told, less what
+    /// was sent. Empty where no limit is known; `None` when there is no such backend.
+    ///
+    /// ```
+    /// # use fallway::{Profile, Router, backend::{BackendError, backend_fn}, policy::ordered};
+    /// # let model = || backend_fn(|_: &str, _: &_| async { Ok::<_, BackendError>(()) });
+    /// let router = Router::builder(ordered()).backend(Profile::new("a").requests_per_minute(60), model()).build()?;
+    /// let left = router.quota("a").unwrap().requests;
+    /// assert_eq!((left.limit, left.remaining), (Some(60), Some(60)));
+    /// # Ok::<(), fallway::BuildError>(())
+    /// ```
+    pub fn quota(&self, id: &str) -> Option<QuotaReport> {
+        self.core.quota(id)
     }
 
     /// Calls in flight to all backends, those that were removed meanwhile included.

@@ -91,6 +91,7 @@ async fn send<Req, B>(
             limit,
             cut_short: false,
             deadline: limit,
+            ledger: None,
         };
         run(|| backend.call(borrowed, &attempt), limit, &*timer).await.map(drop).map_err(|failed| failed.error)
     });

@@ -254,6 +254,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             limit: self.deadline,
             cut_short: true,
             deadline: self.deadline,
+            ledger: None,
         }
     }
 
@@ -356,6 +357,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             // What the host configured is a judgement on the backend; what the caller's time leaves is not.
             cut_short: limit == self.deadline || (limit == policy && by_deadline),
             deadline: self.deadline,
+            ledger: Some(lease.tab()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Requests in flight on simulated servers.
 
-use crate::backend::BackendError;
+use crate::backend::{BackendError, Usage};
 use std::sync::Arc;
 
 /// Names a job; a slot is used again under another generation.
@@ -26,6 +26,11 @@ pub struct Request {
 impl Request {
     /// Tokens in one block of a prefix cache.
     pub const BLOCK: u32 = 512;
+
+    /// What a server counts for it.
+    pub(super) fn usage(&self) -> Usage {
+        Usage::new(self.prompt.into(), self.output.into())
+    }
 
     /// Tokens of the prompt.
     pub const fn prompt_tokens(&self) -> u32 {

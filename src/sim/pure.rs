@@ -9,7 +9,7 @@ use super::script::{Cue, Script};
 use super::source::Source;
 use super::stack::{Desk, Stack};
 use super::{Clock, Tokens, World, WorldError};
-use crate::backend::FailureKind;
+use crate::backend::{Attempt, FailureKind};
 use crate::router::{RouteErrorKind, Step, Trip};
 use crate::time::Instant;
 use parking_lot::Mutex;
@@ -56,7 +56,7 @@ struct Flight<'s> {
     router: usize,
     record: usize,
     job: Option<JobId>,
-    attempt: u32,
+    attempt: Option<Attempt>,
     answered: bool,
     /// How many steps it took.
     steps: u32,
@@ -180,7 +180,7 @@ impl<'s> Play<'s> {
             router: arrival.router,
             record,
             job: None,
-            attempt: 0,
+            attempt: None,
             answered: false,
             steps: 0,
             leaves: arrival.leaves.map(|after| now + after),
@@ -226,11 +226,12 @@ impl<'s> Play<'s> {
                     let mut reality = self.setting.reality.lock();
                     reality.note(flight.request.number, number, attempt.backend());
                     flight.job = Some(reality.cluster.submit(slot, &flight.request, way, tag));
-                    flight.attempt = number;
+                    let limit = now + attempt.time_limit();
+                    flight.attempt = Some(attempt);
                     let record = &mut self.records[flight.record];
                     (record.attempts, record.server) = (number, Some(slot as u32));
                     drop(reality);
-                    return self.set_timer(now + attempt.time_limit(), tag, Alarm::Limit(number));
+                    return self.set_timer(limit, tag, Alarm::Limit(number));
                 }
                 Ok(Step::Sleep { until }) => return self.set_timer(until, tag, wake),
                 Ok(Step::Wait { until }) => {
@@ -273,6 +274,9 @@ impl<'s> Play<'s> {
             Notice::Done(tag) => {
                 let Some(flight) = flight(&mut self.flights, tag) else { return };
                 self.setting.tell(|audit| audit.over(flight.request.number, Over::Done, now));
+                if let Some(attempt) = &flight.attempt {
+                    attempt.used(flight.request.usage());
+                }
                 flight.trip.finish(now);
                 self.end(tag, Ended::Completed);
             }
@@ -317,7 +321,9 @@ impl<'s> Play<'s> {
     fn is_void(&mut self, tag: u64, alarm: Alarm) -> bool {
         let Some(flight) = flight(&mut self.flights, tag) else { return true };
         match alarm {
-            Alarm::Limit(number) => flight.job.is_none() || flight.answered || flight.attempt != number,
+            Alarm::Limit(number) => {
+                flight.job.is_none() || flight.answered || flight.attempt.as_ref().map(Attempt::number) != Some(number)
+            }
             Alarm::Deadline | Alarm::Leave => false,
             Alarm::Wake(step) => flight.steps != step,
         }

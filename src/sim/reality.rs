@@ -126,8 +126,8 @@ struct Line {
     job: JobId,
     audit: Option<Audit>,
     clock: Clock,
-    /// The number of the request.
-    request: u64,
+    attempt: Attempt,
+    request: Request,
 }
 
 impl Line {
@@ -144,10 +144,13 @@ impl Line {
         if let Some(audit) = &self.audit {
             match &news {
                 News::Nothing => {}
-                News::FirstToken => audit.began(self.request),
-                News::Done => audit.over(self.request, Over::Done, self.clock.now()),
-                News::Failed(error) => audit.over(self.request, Over::Failed(error), self.clock.now()),
+                News::FirstToken => audit.began(self.request.number),
+                News::Done => audit.over(self.request.number, Over::Done, self.clock.now()),
+                News::Failed(error) => audit.over(self.request.number, Over::Failed(error), self.clock.now()),
             }
+        }
+        if matches!(news, News::Done) {
+            self.attempt.used(self.request.usage());
         }
         Poll::Ready(news)
     }
@@ -160,7 +163,7 @@ impl Drop for Line {
         reality.cluster.cancel(self.job);
         reality.free.push(self.tag);
         if let Some(audit) = &self.audit {
-            audit.over(self.request, Over::GivenUp, self.clock.now());
+            audit.over(self.request.number, Over::GivenUp, self.clock.now());
         }
     }
 }
@@ -199,7 +202,7 @@ impl Backend<Request> for SimServer {
             let tag = reality.open();
             let job = reality.cluster.submit(self.index, request, self.way, tag as u64);
             let (reality, audit, clock) = (self.reality.clone(), self.audit.clone(), self.clock.clone());
-            Line { reality, tag, job, audit, clock, request: request.number }
+            Line { reality, tag, job, audit, clock, attempt: attempt.clone(), request: request.clone() }
         };
         if let Some(audit) = &self.audit {
             audit.sent(self.router, self.index, request, attempt);
@@ -287,6 +290,7 @@ impl Setting {
                 regions: world.nearest(world.home(index)),
                 seed,
                 slo: world.slo,
+                quotas: world.servers.iter().map(|server| server.known_part(world.routers)).collect(),
                 reports: Reports(reality.clone()),
             };
             let mut stack = make(&desk);
@@ -352,6 +356,16 @@ impl Setting {
         }
         if let Some(limit) = server.limit.filter(|_| self.knows_limits[router]) {
             profile = profile.concurrency(limit);
+        }
+        let (requests, tokens) = server.known_part(world.routers);
+        if self.knows_limits[router] {
+            // Its part of what there is in a minute, and, as nobody asks all the time, the whole of it at once.
+            for (part, whole) in requests.into_iter().zip(server.requests_per_minute) {
+                profile = profile.requests_per_minute(part).request_burst(whole);
+            }
+            for (part, whole) in tokens.into_iter().zip(server.tokens_per_minute) {
+                profile = profile.tokens_per_minute(part).token_burst(whole);
+            }
         }
         if let Some(limit) = world.attempt_limit {
             profile = profile.attempt_limit(limit);

@@ -26,6 +26,7 @@ pub struct Server {
     pub(super) tokens_per_minute: Option<u64>,
     pub(super) price: f64,
     pub(super) limit: Option<u32>,
+    pub(super) quota_is_known: bool,
     pub(super) joins: Duration,
 }
 
@@ -60,6 +61,7 @@ impl Server {
             tokens_per_minute: None,
             price: 1.0,
             limit: None,
+            quota_is_known: false,
             joins: Duration::ZERO,
         }
     }
@@ -119,6 +121,21 @@ impl Server {
     pub const fn quota(mut self, requests: Option<u64>, tokens: Option<u64>) -> Self {
         (self.requests_per_minute, self.tokens_per_minute) = (requests, tokens);
         self
+    }
+
+    /// Routers are told its [quota](Self::quota), each its part of it; by default they know of none.
+    #[must_use]
+    pub const fn known_quota(mut self) -> Self {
+        self.quota_is_known = true;
+        self
+    }
+
+    /// What each of so many routers is told of its quotas of requests and tokens.
+    pub(super) fn known_part(&self, routers: usize) -> (Option<u64>, Option<u64>) {
+        let part = |quota: Option<u64>| {
+            quota.filter(|_| self.quota_is_known).map(|quota| (quota / routers.max(1) as u64).max(1))
+        };
+        (part(self.requests_per_minute), part(self.tokens_per_minute))
     }
 
     /// Dollars for a million tokens.

@@ -139,6 +139,7 @@ pub struct Desk {
     pub(super) regions: Vec<String>,
     pub(super) seed: u64,
     pub(super) slo: Duration,
+    pub(super) quotas: Vec<(Option<u64>, Option<u64>)>,
     pub(super) reports: Reports,
 }
 
@@ -176,6 +177,12 @@ impl Desk {
     /// Within which time users want the first token.
     pub const fn slo(&self) -> Duration {
         self.slo
+    }
+
+    /// The quotas of requests and tokens per minute of each server, as far as they are
+    /// [known](super::Server::known_quota): this router's part of them.
+    pub fn quotas(&self) -> &[(Option<u64>, Option<u64>)] {
+        &self.quotas
     }
 
     /// The servers' load reports.

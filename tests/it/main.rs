@@ -14,10 +14,14 @@ mod constitution;
 mod custom;
 mod docs;
 mod events;
+// What the examples are made of: a real server, a client for it, traces.
+#[path = "../../examples/support/mod.rs"]
+mod examples;
 mod fail_safe;
 mod fleet;
 mod prefixes;
 mod queue;
+mod quotas;
 mod reasons;
 mod recovery;
 mod refused;

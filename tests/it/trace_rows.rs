@@ -1,11 +1,8 @@
 //! The trace parser behind `examples/replay`: what it reads, and that every malformed row is named with its line.
 
-#[path = "../../examples/support/trace.rs"]
-mod trace;
-
 use std::time::Duration;
 
-use trace::{HEADER, Reason, Row, TraceError, parse};
+use crate::examples::trace::{HEADER, Reason, Row, TraceError, parse};
 
 /// A file made of the header and these lines.
 fn file(lines: &[&str]) -> String {

@@ -1,7 +1,7 @@
 //! The events of one streamed answer.
 
 use bytes::{Bytes, BytesMut};
-use fallway::backend::{BackendError, FailureKind};
+use fallway::backend::{Attempt, BackendError, FailureKind};
 use hyper::body::Incoming;
 
 use super::super::sse::{MAX_EVENT, SseEvent, SseParser};
@@ -20,10 +20,11 @@ pub(super) struct Events {
     raw: BytesMut,
     parsed: usize,
     complete: Vec<SseEvent>,
+    attempt: Attempt,
 }
 
 impl Events {
-    pub(super) fn new(pool: Pool, exchange: Exchange, body: Incoming) -> Self {
+    pub(super) fn new(pool: Pool, exchange: Exchange, body: Incoming, attempt: Attempt) -> Self {
         Self {
             pool,
             exchange: Some(exchange),
@@ -32,6 +33,7 @@ impl Events {
             raw: BytesMut::new(),
             parsed: 0,
             complete: Vec::new(),
+            attempt,
         }
     }
 
@@ -73,8 +75,9 @@ impl Events {
         if let Some(fault) = &chunk.error {
             return Err(fault.classify());
         }
-        let content = chunk.has_content();
-        Ok(Some((ChatChunk { bytes, tokens: content.into() }, content || chunk.finishes())))
+        let (content, finishes) = (chunk.has_content(), chunk.finishes());
+        chunk.usage.into_iter().for_each(|usage| self.attempt.used(usage.into()));
+        Ok(Some((ChatChunk { bytes, tokens: content.into() }, content || finishes)))
     }
 
     /// The next event with its bytes, comments before it included.

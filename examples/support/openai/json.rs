@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use fallway::backend::{BackendError, FailureKind};
+use fallway::backend::{BackendError, FailureKind, Usage};
 use hyper::StatusCode;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -33,6 +33,7 @@ pub(super) fn with_model(body: &[u8], model: &str) -> Bytes {
 #[derive(Deserialize)]
 pub(super) struct Whole {
     pub(super) choices: Option<IgnoredAny>,
+    pub(super) usage: Option<Used>,
     pub(super) error: Option<Fault>,
 }
 
@@ -41,7 +42,24 @@ pub(super) struct Whole {
 pub(super) struct Chunk<'a> {
     #[serde(borrow, default)]
     choices: Vec<Choice<'a>>,
+    /// In the last event, where the caller asked for it (`stream_options.include_usage`).
+    pub(super) usage: Option<Used>,
     pub(super) error: Option<Fault>,
+}
+
+/// Tokens, as the server counted them.
+#[derive(Deserialize)]
+pub(super) struct Used {
+    #[serde(default)]
+    prompt_tokens: i64,
+    #[serde(default)]
+    completion_tokens: i64,
+}
+
+impl From<Used> for Usage {
+    fn from(used: Used) -> Self {
+        Self::new(used.prompt_tokens, used.completion_tokens)
+    }
 }
 
 #[derive(Deserialize)]

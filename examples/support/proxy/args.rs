@@ -13,7 +13,7 @@ use crate::support::openai::{Connections, OpenAi};
 
 pub const USAGE: &str = "\
 usage: gateway --listen IP:PORT --backend id=ID,url=http://HOST:PORT,model=MODEL[,region=REGION]
-                   [,weight=1][,concurrency=64][,key=SECRET] [--backend ..] [--fallback-model MODEL]
+                   [,weight=1][,concurrency=64][,rpm=600][,tpm=400000][,key=SECRET] [--backend ..] [--fallback-model MODEL]
                    [--threads 1] [--attempts 3] [--attempt-timeout-ms 2000] [--stall-timeout-ms 30000]
 Requests go where the first token is expected first. Weights that differ are shares to be kept instead, whatever the
 latency: weight=9 beside weight=1 is nine requests of ten.";
@@ -90,7 +90,7 @@ struct Shared {
 /// One `--backend`.
 fn backend(text: &str, shared: &mut Shared) -> Result<(Profile, OpenAi), String> {
     let (mut id, mut url, mut model, mut key) = (None, None, None, None);
-    let (mut region, mut weight, mut concurrency) = (None, None, None);
+    let (mut region, mut weight, mut concurrency, mut rpm, mut tpm) = (None, None, None, None, None);
     for field in text.split(',') {
         let (name, value) = field.split_once('=').unwrap_or((field, ""));
         let place = match name {
@@ -100,6 +100,8 @@ fn backend(text: &str, shared: &mut Shared) -> Result<(Profile, OpenAi), String>
             "region" => &mut region,
             "weight" => &mut weight,
             "concurrency" => &mut concurrency,
+            "rpm" => &mut rpm,
+            "tpm" => &mut tpm,
             "key" => &mut key,
             // It may be the rest of the key: not to be repeated.
             _ if key.is_some() => return Err("unknown field after the key, which must not contain a comma".to_owned()),
@@ -124,6 +126,12 @@ fn backend(text: &str, shared: &mut Shared) -> Result<(Profile, OpenAi), String>
     }
     if let Some(limit) = concurrency {
         profile = profile.concurrency(number("concurrency", limit)?);
+    }
+    if let Some(limit) = rpm {
+        profile = profile.requests_per_minute(number("rpm", limit)?);
+    }
+    if let Some(limit) = tpm {
+        profile = profile.tokens_per_minute(number("tpm", limit)?);
     }
     if let Some(key) = key {
         backend = backend.key(key).map_err(|error| error.to_string())?;

@@ -1,7 +1,7 @@
 //! The endpoints and the service model: refusals, slots, prefill.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -19,6 +19,7 @@ use super::UpstreamConfig;
 use super::answer::Script;
 use super::counters::{Counters, End};
 use super::faults::{FaultSet, Faults, Hang};
+use super::quota::Quotas;
 
 /// Prompts of long conversations are megabytes; the default of axum is 2 MB.
 const MAX_BODY: usize = 32 << 20;
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     /// When the prefill server became free. The lock is the FIFO queue in front of it.
     prefill: Mutex<Instant>,
     answers: AtomicU64,
+    quotas: std::sync::Mutex<Quotas>,
     /// `created` of all answers, in Unix seconds.
     started: u64,
 }
@@ -53,9 +55,14 @@ impl Shared {
             down: AtomicBool::new(false),
             prefill: Mutex::new(Instant::now()),
             answers: AtomicU64::new(0),
+            quotas: std::sync::Mutex::new(Quotas::new(config.requests_per_minute, config.tokens_per_minute)),
             started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             config,
         }
+    }
+
+    fn quotas(&self) -> MutexGuard<'_, Quotas> {
+        self.quotas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the prefill server and then for the prefill itself.
@@ -196,6 +203,14 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
         let message = format!("the model `{}` does not exist here", request.model);
         return refuse(&shared, 404, None, "model_not_found", &message);
     }
+    let prompt_tokens = prompt_tokens(&headers, &request);
+    let output_tokens = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
+    let over = shared.quotas().take(prompt_tokens + output_tokens);
+    if let Some(wait) = over {
+        flight.finish();
+        let seconds = wait.as_secs_f64().ceil() as u64;
+        return refuse(&shared, 429, Some(seconds), "rate_limit_exceeded", "over the limit per minute");
+    }
     if faults.hang == Some(Hang::BeforeHeaders) {
         std::future::pending::<()>().await;
     }
@@ -209,17 +224,10 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
-    let prompt_tokens = prompt_tokens(&headers, &request);
     shared.prefill(prompt_tokens, slow).await;
 
-    let job = Job {
-        flight,
-        slot,
-        faults,
-        prompt_tokens,
-        output_tokens: request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
-        include_usage: request.stream_options.include_usage,
-    };
+    let job =
+        Job { flight, slot, faults, prompt_tokens, output_tokens, include_usage: request.stream_options.include_usage };
     if request.stream { stream(&shared, job) } else { unary(&shared, job).await }
 }
 
@@ -278,6 +286,7 @@ fn respond(shared: &Shared, status: StatusCode, content_type: &'static str, body
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    shared.quotas().tell(headers);
     // An id that is no header value is a mistake of the example; the answer itself is still good.
     if let Ok(id) = HeaderValue::from_str(&shared.config.id) {
         headers.insert("x-upstream-id", id);

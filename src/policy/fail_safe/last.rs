@@ -160,7 +160,9 @@ fn wait_for_another(cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Option<Next>
 fn earliest_promise(cx: &PlanContext<'_>, slate: &Slate<'_>, deadline: Instant) -> Option<Instant> {
     let waits = cx.facts().request_priority() >= Priority::Standard;
     let promises = slate.sheet.entries.iter().filter_map(|entry| match entry.rejected? {
-        Reason::RateLimited { until } | Reason::AskedToWait { until } => (until < deadline).then_some(until),
+        Reason::RateLimited { until } | Reason::AskedToWait { until } | Reason::OverQuota { until } => {
+            (until < deadline).then_some(until)
+        }
         Reason::ProbeInFlight { until } => Some(until.min(deadline)),
         Reason::AtCapacity { .. } => Some(deadline),
         // What can be shed does not stand in the way of others.

@@ -39,7 +39,7 @@ impl Observer for Witness {
                 books.moved(self.router, *backend, out.is_some(), matches!(cause, Cause::Domain { .. }));
             }
             Event::DomainTransition { domain, .. } => (*domain).clone_into(&mut books.desks[self.router].domain),
-            Event::Region { .. } => {}
+            Event::Region { .. } | Event::Usage { .. } => {}
             Event::Refused { .. } => told.refused += 1,
             Event::Panicked { name } => books.find("I11", || format!("{name} panicked")),
         }

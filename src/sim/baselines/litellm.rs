@@ -1,4 +1,4 @@
-//! LiteLLM's router: order, cooldown, retries.
+//! LiteLLM's router: order, cooldown, retries; its usage-based routing.
 
 use super::{Learner, Pupil, bare};
 use crate::backend::FailureKind;
@@ -83,6 +83,75 @@ impl RoutingPolicy for LiteLlm {
                 candidate.reject(crate::decision::Reason::Custom { text: "cooling down" });
             } else {
                 candidate.rank(rng.next_u64() >> 1);
+            }
+        });
+    }
+}
+
+/// LiteLLM's `usage-based-routing-v2`: of the backends that do not cool down, the one that used the fewest tokens in the
+/// current minute of the clock, unless that and the prompt are over its limit or its requests of the minute are; ties at
+/// random; where all are over, the request fails. Tokens count when an answer is complete, requests when they are sent
+/// (`litellm/router_strategy/lowest_tpm_rpm_v2.py`, commit 005df01). Cooldown and retries as in [`litellm`]. Instances that
+/// share a Redis share these counts; here each has counts and limits of its own, its part of the quota.
+pub fn litellm_usage(desk: &Desk) -> Stack {
+    let policy = Arc::new(Usage { quotas: desk.quotas().to_vec(), ..Usage::default() });
+    bare(policy.clone()).observer(Pupil(policy))
+}
+
+#[derive(Debug, Default)]
+struct Usage {
+    quotas: Vec<(Option<u64>, Option<u64>)>,
+    cooldown: LiteLlm,
+    /// Of each backend: the minute, and its requests and tokens.
+    used: Mutex<Vec<(u64, u64, u64)>>,
+}
+
+impl Usage {
+    fn with<T>(&self, slot: usize, now: Instant, then: impl FnOnce(&mut u64, &mut u64) -> T) -> T {
+        let mut used = self.used.lock();
+        if used.len() <= slot {
+            used.resize(slot + 1, (0, 0, 0));
+        }
+        let minute = now.as_nanos() / MINUTE;
+        if used[slot].0 != minute {
+            used[slot] = (minute, 0, 0);
+        }
+        let (_, requests, tokens) = &mut used[slot];
+        then(requests, tokens)
+    }
+}
+
+impl Learner for Usage {
+    fn learn(&self, event: &Event<'_>, now: Instant) {
+        match event {
+            Event::Started { backend, .. } => self.with(backend.slot(), now, |requests, _| *requests += 1),
+            Event::Usage { backend, tokens: Some(used), .. } => {
+                self.with(backend.slot(), now, |_, tokens| *tokens += used);
+            }
+            _ => {}
+        }
+        self.cooldown.learn(event, now);
+    }
+}
+
+impl RoutingPolicy for Usage {
+    fn name(&self) -> &'static str {
+        "litellm_usage"
+    }
+
+    fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+        self.cooldown.plan(cx, slate);
+        let (now, prompt) = (cx.now(), cx.facts().input_tokens());
+        slate.each(|candidate| {
+            let slot = candidate.id().slot();
+            let (requests, tokens) = self.quotas.get(slot).copied().unwrap_or_default();
+            let (sent, used) = self.with(slot, now, |sent, used| (*sent, *used));
+            let over = tokens.is_some_and(|limit| used + prompt > limit)
+                || requests.is_some_and(|limit| sent > 0 && sent + 1 >= limit);
+            if over {
+                candidate.reject(crate::decision::Reason::Custom { text: "over its limit" });
+            } else {
+                candidate.rank(used);
             }
         });
     }

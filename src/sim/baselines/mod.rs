@@ -15,13 +15,15 @@ mod simple;
 pub use cache_aware::{llm_d, lmetric, sglang};
 pub use envoy::envoy_priority;
 pub use grpc::grpc_priority;
-pub use litellm::litellm;
+pub use litellm::{litellm, litellm_usage};
 pub use peak_ewma::peak_ewma;
 pub use prequal::prequal;
-pub use simple::{least_in_flight, naive_retries, nearest_region, oracle, p2c, random, round_robin, weighted_random};
+pub use simple::{
+    in_order, least_in_flight, naive_retries, nearest_region, oracle, p2c, random, round_robin, weighted_random,
+};
 
 use crate::event::{Event, Observer};
-use crate::policy::{FailSafe, PolicyExt, Regions, predicted_ttft};
+use crate::policy::{FailSafe, PolicyExt, Regions, cheapest, predicted_ttft};
 use crate::sim::{Desk, Stack};
 use crate::time::Instant;
 use std::fmt;
@@ -36,7 +38,7 @@ pub struct Contestant {
 
 impl Contestant {
     /// Everybody, fallway's default stack first.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self { name: "fallway", make: fallway },
         Self { name: "random", make: random },
         Self { name: "weighted_random", make: weighted_random },
@@ -49,6 +51,8 @@ impl Contestant {
         Self { name: "sglang", make: sglang },
         Self { name: "llm_d", make: llm_d },
         Self { name: "litellm", make: litellm },
+        Self { name: "litellm_usage", make: litellm_usage },
+        Self { name: "in_order", make: in_order },
         Self { name: "nearest_region", make: nearest_region },
         Self { name: "envoy_priority", make: envoy_priority },
         Self { name: "grpc_priority", make: grpc_priority },
@@ -81,10 +85,12 @@ impl fmt::Debug for Contestant {
 }
 
 /// The default stack of this crate, as the README shows it; where servers stand in several regions, with these in the
-/// order of their distance. It is told what users want: nobody waits for a slot for longer than half of the time within
+/// order of their distance; where quotas are known, the cheapest that has room. It is told what users want: nobody waits for a slot for longer than half of the time within
 /// which they want the first token.
 pub fn fallway(desk: &Desk) -> Stack {
+    let metered = desk.quotas().iter().any(|quota| *quota != (None, None));
     match desk.regions() {
+        _ if metered => Stack::new(cheapest().fail_safe(FailSafe::default())),
         [home, others @ ..] if !others.is_empty() => {
             let regions = others.iter().fold(Regions::new(home), Regions::then);
             Stack::new(predicted_ttft().region_failover(regions).fail_safe(FailSafe::default()))

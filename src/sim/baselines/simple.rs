@@ -71,6 +71,20 @@ pub(super) fn pair(cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> [usize; 2] {
     [first, second]
 }
 
+/// The cheapest backend, and after a failure the next: a list of providers with fallbacks, and no memory of what
+/// they answered before.
+pub fn in_order(desk: &Desk) -> Stack {
+    let attempts = desk.servers() as u32;
+    bare(policy_fn("in_order", move |cx: &PlanContext<'_>, slate: &mut Slate<'_>| {
+        slate.allow_attempts(attempts);
+        slate.rank(|candidate| {
+            let failed = cx.attempts().iter().any(|attempt| attempt.backend() == candidate.id());
+            let price = candidate.profile().known_price().map_or(u64::MAX >> 1, |price| price.of(1_000, 1_000));
+            (u64::from(failed) << 63) | price.min(u64::MAX >> 1)
+        });
+    }))
+}
+
 /// Any backend of the router's own region; where it has none, of the nearest that has.
 pub fn nearest_region(desk: &Desk) -> Stack {
     let regions = desk.regions().to_vec();

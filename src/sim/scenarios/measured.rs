@@ -1,6 +1,6 @@
 //! [`Measured`]: the figures of one run.
 
-use super::{Scenario, Stage, pools, providers, regions};
+use super::{Scenario, Stage, pools, providers, quotas, regions};
 use crate::sim::Run;
 
 /// The figures of one run. Where no request counts, they are no numbers; what a scenario does not ask for is `None`.
@@ -11,7 +11,7 @@ pub struct Measured {
     /// The share of requests served well, of those that count: in S3 those that came while the region was down, in S9
     /// all, whenever their first token came (availability); in S16 of what the fleet could do, at its worst step.
     pub goodput: f64,
-    /// The same of those that are critical (S3).
+    /// The same of those that are critical (S3, S12).
     pub critical_goodput: Option<f64>,
     /// Requests without a complete answer.
     pub failures: usize,
@@ -34,6 +34,9 @@ pub struct Measured {
     /// What was spent, as a share of the cap: in S9 a tenth more than all whole answers would cost at the cheaper
     /// provider.
     pub spend: Option<f64>,
+    /// What a token of a whole answer cost, of what it costs whoever knows all lengths and quotas and takes the cheapest
+    /// provider that has room (S5, S12).
+    pub cost_vs_best: Option<f64>,
     /// Seconds from the fault's start until the policy had answered to it: in windows of five seconds, goodput stays
     /// above 0.95 (S3: of the requests of a second, no more than 5 % end in the region that is down; S8: the mean time to
     /// first token within a quarter of what it is in the end of the fault). Nothing is told of a run that ended before the
@@ -80,7 +83,7 @@ impl Stage {
                 _ => run.goodput_between(from, to),
             },
             critical_goodput: match self.scenario {
-                Scenario::S3 if !nobody(true) => Some(run.critical_goodput_between(from, to)),
+                Scenario::S3 | Scenario::S12 if !nobody(true) => Some(run.critical_goodput_between(from, to)),
                 _ => None,
             },
             failures: run.failures(),
@@ -93,6 +96,10 @@ impl Stage {
             rate_limited: run.rate_limited_per_1k(),
             cost: run.cost(),
             spend: only(Scenario::S9).map(|()| providers::spend(self, run)),
+            cost_vs_best: match self.scenario {
+                Scenario::S5 | Scenario::S12 => Some(known(quotas::cost_vs_best(self, run))),
+                _ => None,
+            },
             time_to_detect,
             time_to_recover,
             jain: run.jain(),

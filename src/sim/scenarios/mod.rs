@@ -8,6 +8,7 @@ mod measured;
 mod pools;
 mod prefixes;
 mod providers;
+mod quotas;
 mod regions;
 
 pub use measured::Measured;
@@ -26,12 +27,16 @@ pub enum Scenario {
     S3,
     /// A fleet at 85 % slows down for half a minute, while callers time out and retry.
     S4,
+    /// Three providers with quotas of tokens per minute, and with prices, under the bursts of a code completion service.
+    S5,
     /// Conversations that grow, on servers which keep what they computed of them.
     S7,
     /// Four remote providers; the best turns slow for five minutes.
     S8,
     /// More than a year of incidents at two providers.
     S9,
+    /// The same as S5 at twice the rate; three in ten requests are critical.
+    S12,
     /// One of eight servers goes down and comes back every ten seconds.
     S15,
     /// Servers whose speed is never the same, under a load that climbs beyond what they can do.
@@ -72,14 +77,16 @@ pub struct Stage {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::S1,
         Self::S2,
         Self::S3,
         Self::S4,
+        Self::S5,
         Self::S7,
         Self::S8,
         Self::S9,
+        Self::S12,
         Self::S15,
         Self::S16,
         Self::S17,
@@ -93,9 +100,11 @@ impl Scenario {
             Self::S2 => "S2",
             Self::S3 => "S3",
             Self::S4 => "S4",
+            Self::S5 => "S5",
             Self::S7 => "S7",
             Self::S8 => "S8",
             Self::S9 => "S9",
+            Self::S12 => "S12",
             Self::S15 => "S15",
             Self::S16 => "S16",
             Self::S17 => "S17",
@@ -110,9 +119,11 @@ impl Scenario {
             Self::S2 => "gray failure: one of ten, 20 times slower or 95 % errors, green probes",
             Self::S3 => "region: the nearest of three is down for 200 s",
             Self::S4 => "storm: eight servers at 85 %, a third of their speed for 30 s",
+            Self::S5 => "quotas: a code completion trace over three providers with quotas and prices",
             Self::S7 => "prefixes: a conversation trace at 2.2 times its rate, eight servers with prefix caches",
             Self::S8 => "providers: the best of four turns slow for 300 s",
             Self::S9 => "year: 10,000 h of incidents at two providers in two regions",
+            Self::S12 => "quotas at twice the rate, 30 % critical",
             Self::S15 => "flapping: one of eight servers, 10 s up and 10 s down",
             Self::S16 => "ramp: noisy speeds, load 0.75 to 1.74",
             Self::S17 => "blind: no probes and no load reports for an hour, a server down in it",
@@ -140,7 +151,8 @@ impl Scenario {
             Self::S4 => 0.85,
             Self::S7 => prefixes::SPEED,
             Self::S8 => 0.3,
-            Self::S9 => 1.0,
+            Self::S5 | Self::S9 => 1.0,
+            Self::S12 => 2.0,
             Self::S16 => 0.75,
             Self::S17 => 0.4,
             Self::S18 => 0.7,
@@ -155,9 +167,11 @@ impl Scenario {
             Self::S2 => pools::gray(settings, load),
             Self::S3 => regions::lost(settings),
             Self::S4 => vec![pools::storm(settings, load)],
+            Self::S5 => vec![quotas::bursts(settings, load)],
             Self::S7 => vec![prefixes::conversations(settings, load)],
             Self::S8 => vec![providers::slow(settings, load)],
             Self::S9 => vec![providers::year(settings, load)],
+            Self::S12 => vec![quotas::mix(settings, load)],
             Self::S15 => vec![pools::flapping(settings, load)],
             Self::S16 => vec![pools::ramp(settings, load)],
             Self::S17 => blind::blind(settings, load),

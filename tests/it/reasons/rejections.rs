@@ -118,6 +118,27 @@ fn at_capacity() {
 }
 
 #[test]
+fn over_quota() {
+    let world = World::new();
+    let router = pair(&world, a().requests_per_minute(6), always(ANSWER));
+    for _ in 0..6 {
+        world.call(&router, within(secs(5))).unwrap();
+    }
+    // Each takes 20 ms, and the first is back ten seconds after it was sent.
+    assert_eq!(rejected(&router, plain()), Some(Reason::OverQuota { until: world.now() - ms(120) + secs(10) }));
+}
+
+#[test]
+fn quota_too_small() {
+    let facts = |prompt| plain().prompt_tokens(prompt).output_tokens(100);
+    let too_small = Some(Reason::QuotaTooSmall { tokens: 1_001, limit: 1_000 });
+    assert_eq!(before(a().tokens_per_minute(1_000), facts(901)), too_small);
+    assert_eq!(before(a().tokens_per_minute(9_000).token_burst(1_000), facts(901)), too_small);
+    assert_eq!(before(a().tokens_per_minute(1_000), facts(900)), None);
+    assert_eq!(before(a().tokens_per_minute(100).token_burst(1_000), facts(900)), None);
+}
+
+#[test]
 fn region_full() {
     let world = World::new();
     let policy = ordered().region_failover(Regions::new("near")).fail_safe(FailSafe::default());

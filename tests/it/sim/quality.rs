@@ -25,7 +25,9 @@ fn nobody_loses_a_request() {
             let run = play(&stage, contestant.name()).0;
             assert_eq!(run.requests(), 2_000, "{contestant:?}");
             let goodput = run.goodput();
-            assert!(goodput > 0.3, "{contestant:?}: {goodput}");
+            // Tokens that count when an answer is complete draw all requests to whom has not completed any.
+            let least = if contestant.name() == "litellm_usage" { 0.05 } else { 0.3 };
+            assert!(goodput > least, "{contestant:?}: {goodput}");
         }
     }
 }
@@ -59,6 +61,22 @@ fn conversations_stay_where_their_prompts_are_known() {
             let goodput = |name| play(&stage, name).1.goodput;
             let (ours, best) = (goodput("fallway"), goodput("lmetric").max(goodput("llm_d")).max(goodput("sglang")));
             assert!(ours >= 0.96 && ours > best, "seed {seed}: {ours}, and {best} of others");
+        }
+    }
+}
+
+#[test]
+fn quotas_are_used_up_and_not_overrun() {
+    for seed in [1, 2] {
+        for stage in stages(Scenario::S5, 1, seed) {
+            let (ours, order) = (play(&stage, "fallway").1, play(&stage, "in_order").1);
+            let cost = ours.cost_vs_best.unwrap();
+            assert!(ours.rate_limited <= 1.0 && cost <= 1.02 && ours.failures == 0, "seed {seed}: {ours:?}");
+            assert!(order.rate_limited > 100.0, "seed {seed}: {order:?}");
+        }
+        for stage in stages(Scenario::S12, 1, seed) {
+            let ours = play(&stage, "fallway").1;
+            assert!(ours.critical_goodput >= Some(0.98) && ours.cost_vs_best <= Some(1.02), "seed {seed}: {ours:?}");
         }
     }
 }

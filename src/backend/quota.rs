@@ -1,6 +1,6 @@
 //! [`QuotaReport`]: what a provider says of the quota that is left.
 
-use crate::backend::retry_after;
+use super::retry_after;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// One quota: of requests, or of tokens.

@@ -1,0 +1,235 @@
+//! [`Bucket`]: one quota per minute, as this router mirrors it.
+
+use crate::sync::{AtomicU64, Ordering};
+use crate::time::Instant;
+
+/// A bucket that refills continuously and holds a minute's worth, if nothing else is said: the generic cell rate algorithm (ITU-T I.371).
+///
+/// Its level is one word, the moment at which it will be full again, so it refills by itself and there is no minute to
+/// begin. What is taken is time: the time in which that much refills. A limit that changes therefore rescales what is
+/// left, and what is given back is to the nanosecond what was taken.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    /// When it is full again, in nanoseconds.
+    pub(super) full_at: AtomicU64,
+    /// When its level was last known for certain, in nanoseconds: somebody found it full, or the backend said what is
+    /// left. What was taken before has no part in the level any more.
+    certain_at: AtomicU64,
+    /// How long one unit refills, in 2⁻²⁰ nanoseconds; 0 while there is no limit.
+    unit: AtomicU64,
+    /// How long all of it refills, in nanoseconds.
+    depth: AtomicU64,
+    /// Units per minute, and at once.
+    limit: AtomicU64,
+    most: AtomicU64,
+    /// What the host said: units per minute, and at once; 0 for nothing.
+    told: AtomicU64,
+    burst: AtomicU64,
+}
+
+/// What a request took: time, and the rate at which it was counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Taken {
+    cost: u64,
+    unit: u64,
+    at: Instant,
+}
+
+/// The quotas that are mirrored are those of a minute.
+pub(super) const WINDOW: u64 = 60_000_000_000;
+
+/// Nanoseconds are too coarse for a unit of a large quota.
+const FRACTION: u32 = 20;
+
+impl Default for Bucket {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            full_at: zero(),
+            certain_at: zero(),
+            unit: zero(),
+            depth: zero(),
+            limit: zero(),
+            most: zero(),
+            told: zero(),
+            burst: zero(),
+        }
+    }
+}
+
+/// How long `amount` units refill, rounded up.
+const fn cost(amount: u64, unit: u64) -> u64 {
+    let exact = (amount as u128 * unit as u128 + ((1 << FRACTION) - 1)) >> FRACTION;
+    if exact > u64::MAX as u128 { u64::MAX } else { exact as u64 }
+}
+
+impl Taken {
+    /// Whether there was a limit when it was taken.
+    pub(super) const fn is_counted(&self) -> bool {
+        self.unit != 0
+    }
+}
+
+impl Bucket {
+    /// The host says how many units a minute there are, and how many may be taken at once; 0 for no limit, and for a
+    /// minute's worth. What was learned since it said the same is kept.
+    pub(super) fn tell(&self, limit: u64, burst: u64) {
+        if (self.told.load(Ordering::Relaxed), self.burst.load(Ordering::Relaxed)) != (limit, burst) {
+            self.told.store(limit, Ordering::Relaxed);
+            self.burst.store(burst, Ordering::Relaxed);
+            self.set(limit, u64::MAX);
+        }
+    }
+
+    /// So many units a minute, and no more than `whole` at once.
+    fn set(&self, limit: u64, whole: u64) {
+        let unit = if limit == 0 { 0 } else { ((u128::from(WINDOW) << FRACTION) as u64).div_ceil(limit) };
+        let burst = self.burst.load(Ordering::Relaxed);
+        let most = if burst == 0 { limit } else { burst.min(whole) };
+        self.limit.store(limit, Ordering::Relaxed);
+        self.most.store(most, Ordering::Relaxed);
+        self.depth.store(if most == limit { WINDOW } else { cost(most, unit) }, Ordering::Relaxed);
+        self.unit.store(unit, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_limited(&self) -> bool {
+        self.unit.load(Ordering::Relaxed) != 0
+    }
+
+    /// The limit that `amount` units exceed, so that they can never be taken at once.
+    #[inline]
+    pub(super) fn too_small_for(&self, amount: u64) -> Option<u64> {
+        let unit = self.unit.load(Ordering::Relaxed);
+        if unit == 0 || cost(amount, unit) <= self.depth.load(Ordering::Relaxed) {
+            return None;
+        }
+        // The rounding of units must not make a whole bucket too large for itself.
+        Some(self.most()).filter(|most| amount > *most)
+    }
+
+    /// The most that can be taken at once.
+    pub(super) fn most(&self) -> u64 {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// When `amount` units can be taken; the origin of time for now. More than it holds is all that it holds.
+    #[inline]
+    pub(super) fn returns_at(&self, amount: u64, now: Instant) -> Instant {
+        let unit = self.unit.load(Ordering::Relaxed);
+        if unit == 0 {
+            return Instant::default();
+        }
+        let depth = self.depth.load(Ordering::Relaxed);
+        let after = self.full_at.load(Ordering::Relaxed).saturating_add(cost(amount, unit).min(depth));
+        if after > now.as_nanos().saturating_add(depth) {
+            Instant::from_nanos(after - depth)
+        } else {
+            Instant::default()
+        }
+    }
+
+    /// Takes `amount` units; `None` when they are not there.
+    pub(super) fn take(&self, amount: u64, now: Instant) -> Option<Taken> {
+        let unit = self.unit.load(Ordering::Relaxed);
+        if unit == 0 {
+            return Some(Taken::default());
+        }
+        let depth = self.depth.load(Ordering::Relaxed);
+        let (now, cost) = (now.as_nanos(), cost(amount, unit).min(depth));
+        let mut full_at = self.full_at.load(Ordering::Acquire);
+        loop {
+            if full_at <= now {
+                // Before the level moves: who gives back what was taken earlier sees both or none of the two.
+                self.certain_at.fetch_max(now, Ordering::AcqRel);
+            }
+            let after = full_at.max(now).saturating_add(cost);
+            if after > now.saturating_add(depth) {
+                return None;
+            }
+            match self.full_at.compare_exchange_weak(full_at, after, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(Taken { cost, unit, at: Instant::from_nanos(now) }),
+                Err(seen) => full_at = seen,
+            }
+        }
+    }
+
+    /// Corrects what was taken to `amount` units. Less gives the rest back, unless the level became certain since: then
+    /// the rest has refilled already, or the backend has counted it.
+    pub(super) fn settle(&self, taken: Taken, amount: u64) {
+        if taken.unit == 0 {
+            return;
+        }
+        let owed = cost(amount, taken.unit);
+        if owed >= taken.cost {
+            self.move_by(|full_at| Some(full_at.saturating_add(owed - taken.cost)));
+        } else {
+            self.move_by(|full_at| {
+                let open = self.certain_at.load(Ordering::Acquire) <= taken.at.as_nanos();
+                open.then(|| full_at.saturating_sub(taken.cost - owed))
+            });
+        }
+    }
+
+    /// The backend refused `taken` and wants to be asked again in `hint` nanoseconds: no sooner is that much there.
+    pub(super) fn refused(&self, taken: Taken, hint: u64, now: Instant) {
+        let depth = self.depth.load(Ordering::Relaxed);
+        let least = now.as_nanos().saturating_add(depth).saturating_add(hint.min(WINDOW)) - taken.cost.min(depth);
+        self.lower(least, now);
+    }
+
+    /// The backend says how many units a minute there are, and how many are left. Fewer than expected is believed. More
+    /// than the host said is not for this router alone. Returns whether there was no limit before.
+    pub(super) fn hear(&self, limit: Option<u64>, left: Option<u64>, now: Instant) -> bool {
+        let was_limited = self.is_limited();
+        if let Some(limit) = limit.filter(|limit| *limit > 0) {
+            let told = self.told.load(Ordering::Relaxed);
+            let part = if told == 0 { limit } else { limit.min(told) };
+            if part != self.limit.load(Ordering::Relaxed) || self.most() > limit {
+                self.set(part, limit);
+            }
+        }
+        let unit = self.unit.load(Ordering::Relaxed);
+        if let Some(left) = left.filter(|_| unit != 0) {
+            let depth = self.depth.load(Ordering::Relaxed);
+            self.lower(now.as_nanos().saturating_add(depth - cost(left, unit).min(depth)), now);
+        }
+        !was_limited && unit != 0
+    }
+
+    /// It is not full before `least`, by the backend's own word.
+    fn lower(&self, least: u64, now: Instant) {
+        let higher = |full_at: u64| (full_at.max(now.as_nanos()) < least).then_some(least);
+        if higher(self.full_at.load(Ordering::Acquire)).is_some() {
+            self.certain_at.fetch_max(now.as_nanos().saturating_add(1), Ordering::AcqRel);
+            self.move_by(higher);
+        }
+    }
+
+    fn move_by(&self, to: impl Fn(u64) -> Option<u64>) {
+        // Where there is nowhere to move to, it stays.
+        let _ = self.full_at.fetch_update(Ordering::AcqRel, Ordering::Acquire, to);
+    }
+
+    /// Units a minute, and units that are left; `None` without a limit.
+    pub(super) fn read(&self, now: Instant) -> Option<(u64, u64)> {
+        let unit = self.unit.load(Ordering::Relaxed);
+        if unit == 0 {
+            return None;
+        }
+        let depth = self.depth.load(Ordering::Relaxed);
+        let gone = self.full_at.load(Ordering::Relaxed).saturating_sub(now.as_nanos());
+        let left = (u128::from(depth.saturating_sub(gone)) << FRACTION) / u128::from(unit);
+        let rounded = if gone == 0 { self.most() } else { left as u64 };
+        Some((self.limit.load(Ordering::Relaxed), rounded))
+    }
+
+    /// For how long it would refill if `taken` were taken from it.
+    pub(super) fn gone_with(&self, taken: Taken, now: Instant) -> u64 {
+        self.gone(now).saturating_add(taken.cost)
+    }
+
+    /// For how long it will refill.
+    pub(super) fn gone(&self, now: Instant) -> u64 {
+        self.full_at.load(Ordering::Relaxed).saturating_sub(now.as_nanos())
+    }
+}

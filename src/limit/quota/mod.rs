@@ -1,0 +1,167 @@
+//! What a provider lets this router ask in a minute, mirrored on this side.
+
+mod bucket;
+#[cfg(all(test, fallway_loom))]
+mod models;
+#[cfg(all(test, not(fallway_loom)))]
+mod tests;
+
+use crate::backend::quota::{Quota, QuotaReport};
+use crate::decision::Reason;
+use crate::facts::{Facts, Profile};
+use crate::sync::{AtomicU64, Ordering};
+use crate::time::{Instant, nanos};
+use bucket::{Bucket, Taken, WINDOW};
+use std::time::Duration;
+
+/// The quotas of one backend with its model and credential.
+#[derive(Debug, Default)]
+pub(crate) struct Quotas {
+    requests: Bucket,
+    tokens: Bucket,
+    /// Answers whose usage was not told, or could not be believed.
+    doubts: AtomicU64,
+}
+
+/// What a request needs of a quota of tokens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    /// Prompt and expected answer.
+    expected: u64,
+    /// What it needs whatever happens: a guess excludes nobody.
+    least: u64,
+}
+
+/// What an attempt took. Comes back exactly once, by [`Quotas::settle`].
+#[derive(Debug, Default)]
+#[must_use = "a claim that is not settled keeps the estimate"]
+pub(crate) struct Claim {
+    requests: Taken,
+    tokens: Taken,
+}
+
+/// What an attempt did to the quotas, in the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Spent {
+    /// It never was counted.
+    Nothing,
+    /// One request, without tokens.
+    Request,
+    /// One request and so many tokens; as many as were expected for `None`.
+    Tokens(Option<u64>),
+}
+
+impl Need {
+    #[inline]
+    pub(crate) fn of(facts: &Facts) -> Self {
+        let expected = facts.input_tokens().saturating_add(facts.expected_output_tokens());
+        Self { expected, least: facts.context_tokens() }
+    }
+}
+
+impl Claim {
+    /// Whether there was any limit when it was taken.
+    pub(crate) const fn is_counted(&self) -> bool {
+        self.requests.is_counted() || self.tokens.is_counted()
+    }
+
+    /// Whether there was a limit of tokens, so that usage matters.
+    pub(crate) const fn counts_tokens(&self) -> bool {
+        self.tokens.is_counted()
+    }
+}
+
+impl Quotas {
+    /// The host says what there is. Levels stay in proportion.
+    pub(crate) fn tell(&self, profile: &Profile) {
+        self.requests.tell(profile.requests_per_minute.unwrap_or(0), profile.request_burst.unwrap_or(0));
+        self.tokens.tell(profile.tokens_per_minute.unwrap_or(0), profile.token_burst.unwrap_or(0));
+    }
+
+    /// The limit that the request exceeds, whatever is left.
+    #[inline]
+    pub(crate) fn too_small(&self, need: Need) -> Option<Reason> {
+        let limit = self.tokens.too_small_for(need.least)?;
+        Some(Reason::QuotaTooSmall { tokens: need.least, limit })
+    }
+
+    /// When there is enough for the request; the origin of time for now.
+    #[inline]
+    pub(crate) fn returns_at(&self, need: Need, now: Instant) -> Instant {
+        self.requests.returns_at(1, now).max(self.tokens.returns_at(need.expected, now))
+    }
+
+    /// Takes what the request needs, all or nothing.
+    pub(crate) fn take(&self, need: Need, now: Instant) -> Option<Claim> {
+        let requests = self.requests.take(1, now)?;
+        match self.tokens.take(need.expected, now) {
+            Some(tokens) => Some(Claim { requests, tokens }),
+            None => {
+                self.requests.settle(requests, 0);
+                None
+            }
+        }
+    }
+
+    /// Corrects a claim to what was spent.
+    pub(crate) fn settle(&self, claim: &Claim, spent: Spent) {
+        if spent == Spent::Nothing {
+            self.requests.settle(claim.requests, 0);
+        }
+        match spent {
+            Spent::Nothing | Spent::Request => self.tokens.settle(claim.tokens, 0),
+            Spent::Tokens(Some(tokens)) => self.tokens.settle(claim.tokens, tokens),
+            Spent::Tokens(None) => {}
+        }
+    }
+
+    /// The backend refused what `claim` was for, and said for how long if it did: the quota that is nearest to its end
+    /// has less than that.
+    pub(crate) fn refused(&self, claim: &Claim, hint: Option<Duration>, now: Instant) {
+        // Now is too early, whatever else was said.
+        let hint = hint.map_or(1, nanos);
+        let limited = [(&self.requests, claim.requests), (&self.tokens, claim.tokens)];
+        let limited = limited.into_iter().filter(|(bucket, _)| bucket.is_limited());
+        if let Some((bucket, taken)) = limited.max_by_key(|(bucket, taken)| bucket.gone_with(*taken, now)) {
+            bucket.refused(taken, hint, now);
+        }
+    }
+
+    /// The backend says what it has left. Returns whether it was not known before that there is a limit.
+    pub(crate) fn hear(&self, report: &QuotaReport, now: Instant) -> bool {
+        let hear = |bucket: &Bucket, quota: &Quota| {
+            // What takes longer to be full is the quota of a day or a month.
+            let of_a_minute = quota.resets_in.is_none_or(|reset| nanos(reset) <= WINDOW);
+            of_a_minute && bucket.hear(quota.limit, quota.remaining, now)
+        };
+        hear(&self.requests, &report.requests) | hear(&self.tokens, &report.tokens)
+    }
+
+    /// The most tokens of one answer that are believed.
+    pub(crate) fn most_tokens(&self) -> u64 {
+        self.tokens.most()
+    }
+
+    /// Counts an answer whose usage was not told or not believed; returns how many there were.
+    pub(crate) fn doubt(&self) -> u64 {
+        self.doubts.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// How many answers were doubted.
+    pub(crate) fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Relaxed)
+    }
+
+    /// What this router takes for left.
+    pub(crate) fn read(&self, now: Instant) -> QuotaReport {
+        let quota = |bucket: &Bucket| match bucket.read(now) {
+            Some((limit, remaining)) => Quota {
+                limit: Some(limit),
+                remaining: Some(remaining),
+                resets_in: Some(Duration::from_nanos(bucket.gone(now))),
+            },
+            None => Quota::default(),
+        };
+        QuotaReport { requests: quota(&self.requests), tokens: quota(&self.tokens), ..QuotaReport::default() }
+    }
+}

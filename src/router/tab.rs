@@ -1,0 +1,74 @@
+//! [`Tab`]: what an attempt used, and what its backend said of its quotas meanwhile.
+
+use super::core::Shared;
+use crate::backend::{Billed, FailureKind, Ledger, Usage};
+use crate::event::{Doubt, Outcome};
+use crate::fleet::Member;
+use crate::limit::Spent;
+use crate::signal::QuotaReport;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Shared by the lease of an attempt and by its backend, which writes on it for as long as the attempt lasts.
+pub(super) struct Tab {
+    pub(super) shared: Arc<Shared>,
+    pub(super) member: Arc<Member>,
+    /// Tokens that the answer used, as its backend said last.
+    used: AtomicU64,
+}
+
+/// Nothing was said.
+const UNTOLD: u64 = u64::MAX;
+/// What was said is negative.
+const NEGATIVE: u64 = u64::MAX - 1;
+
+impl Tab {
+    pub(super) fn new(shared: &Arc<Shared>, member: &Arc<Member>) -> Arc<Self> {
+        Arc::new(Self { shared: shared.clone(), member: member.clone(), used: AtomicU64::new(UNTOLD) })
+    }
+
+    /// The tokens that were told and are believed, and why others are not. `most`: what a quota of tokens holds; without one
+    /// whatever is told is believed, and nobody misses what is not.
+    pub(super) fn read(&self, outcome: Outcome<'_>, most: Option<u64>) -> (Option<u64>, Option<Doubt>) {
+        match self.used.load(Ordering::Acquire) {
+            // An answer without tokens there is not.
+            UNTOLD | 0 => (None, (most.is_some() && matches!(outcome, Outcome::Success)).then_some(Doubt::Missing)),
+            NEGATIVE => (None, Some(Doubt::Negative)),
+            tokens if most.is_some_and(|most| tokens > most) => (most, Some(Doubt::Absurd { tokens })),
+            tokens => (Some(tokens), None),
+        }
+    }
+
+    /// What an attempt that ended so spent of the quotas.
+    pub(super) fn spent(outcome: Outcome<'_>, tokens: Option<u64>) -> Spent {
+        match outcome {
+            Outcome::Failure(error) => match error.kind() {
+                FailureKind::Unreachable | FailureKind::RateLimited => Spent::Nothing,
+                kind if kind.conduct().billed == Billed::No => Spent::Request,
+                _ => Spent::Tokens(tokens),
+            },
+            // Nobody knows whether the backend goes on after its caller has left.
+            Outcome::Success | Outcome::Cancelled => Spent::Tokens(tokens),
+        }
+    }
+}
+
+impl Ledger for Tab {
+    fn used(&self, usage: Usage) {
+        let tokens = usage.total().map_or(NEGATIVE, |tokens| tokens.min(NEGATIVE - 1));
+        self.used.store(tokens, Ordering::Release);
+    }
+
+    fn quota(&self, report: &QuotaReport) {
+        if self.member.quotas.hear(report, self.shared.timer.now()) {
+            self.shared.metered.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Tab {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tab").field("used", &self.used).finish_non_exhaustive()
+    }
+}
