@@ -3,6 +3,7 @@
 mod headroom;
 mod learned;
 mod never_over;
+mod odd;
 mod priorities;
 mod reports;
 mod throttle;
