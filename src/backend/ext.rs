@@ -1,12 +1,11 @@
 //! Sugar for implementors and users of [`Backend`].
 
-use super::{Attempt, Backend, BackendError, Delivers, FailureKind};
+use super::{Attempt, Backend, BackendError, FailureKind, StreamItem};
 use async_trait::async_trait;
 use futures::stream::{Stream, StreamExt};
 use std::fmt;
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::pin;
 
 /// Combinators on every [`Backend`].
 pub trait BackendExt<Req: ?Sized + Sync>: Backend<Req> + Sized {
@@ -19,24 +18,10 @@ pub trait BackendExt<Req: ?Sized + Sync>: Backend<Req> + Sized {
         MapResponse { backend: self, map }
     }
 
-    /// Moves the point of no return of a streaming backend from the headers to the first item: the call succeeds
-    /// once the first item has arrived, so an error, an end or silence before it is a failed attempt that the
-    /// router can repeat elsewhere. Let the stream carry content only, or a role chunk would count as commit.
-    fn commit_on_first_item(self) -> CommitOnFirstItem<Self> {
-        CommitOnFirstItem { backend: self }
-    }
-
     /// Reads a streamed answer to its end and throws it away: a call ends with the last item, or fails with the item that
     /// is an error. For the backend of a [mirror](crate::shape::Mirror), whose answers nobody reads.
     fn drained(self) -> Drained<Self> {
         Drained { backend: self }
-    }
-
-    /// Declares that what a call returns is the head of a stream: the time to first token is measured at the first
-    /// item that the caller reads, and a stream that is dropped before its end says nothing about the backend. The
-    /// point of no return stays at the head; [`commit_on_first_item`](Self::commit_on_first_item) moves it.
-    fn streaming(self) -> Streaming<Self> {
-        Streaming { backend: self }
     }
 }
 
@@ -109,26 +94,6 @@ where
     async fn call(&self, request: &Req, attempt: &Attempt) -> Result<T, BackendError> {
         self.backend.call(request, attempt).await.map(&self.map)
     }
-    fn delivers(&self) -> Delivers {
-        self.backend.delivers()
-    }
-}
-
-/// See [`BackendExt::streaming`].
-#[derive(Debug)]
-pub struct Streaming<B> {
-    backend: B,
-}
-
-#[async_trait]
-impl<Req: ?Sized + Sync, B: Backend<Req>> Backend<Req> for Streaming<B> {
-    type Response = B::Response;
-    async fn call(&self, request: &Req, attempt: &Attempt) -> Result<B::Response, BackendError> {
-        self.backend.call(request, attempt).await
-    }
-    fn delivers(&self) -> Delivers {
-        Delivers::Head
-    }
 }
 
 /// See [`BackendExt::drained`].
@@ -143,71 +108,16 @@ where
     Req: ?Sized + Sync,
     B: Backend<Req, Response = S>,
     S: Stream<Item = Result<T, BackendError>> + Send,
-    T: Send,
+    T: StreamItem,
 {
     type Response = ();
     async fn call(&self, request: &Req, attempt: &Attempt) -> Result<(), BackendError> {
         let mut items = pin!(self.backend.call(request, attempt).await?);
         while let Some(item) = items.next().await {
-            item?;
+            if item?.is_last() {
+                return Ok(());
+            }
         }
-        Ok(())
-    }
-}
-
-/// See [`BackendExt::commit_on_first_item`].
-#[derive(Debug)]
-pub struct CommitOnFirstItem<B> {
-    backend: B,
-}
-
-#[async_trait]
-impl<Req, B, S, T> Backend<Req> for CommitOnFirstItem<B>
-where
-    Req: ?Sized + Sync,
-    B: Backend<Req, Response = S>,
-    S: Stream<Item = Result<T, BackendError>> + Send + Unpin + 'static,
-    T: Send + 'static,
-{
-    type Response = Committed<S, T>;
-    async fn call(&self, request: &Req, attempt: &Attempt) -> Result<Committed<S, T>, BackendError> {
-        let mut rest = self.backend.call(request, attempt).await?;
-        match rest.next().await {
-            Some(Ok(first)) => Ok(Committed { first: Some(first), rest }),
-            Some(Err(error)) => Err(error),
-            None => Err(BackendError::new(FailureKind::Truncated)),
-        }
-    }
-    fn delivers(&self) -> Delivers {
-        Delivers::FirstItem
-    }
-}
-
-/// A stream whose first item has arrived.
-pub struct Committed<S, T> {
-    first: Option<T>,
-    rest: S,
-}
-
-impl<S, T> fmt::Debug for Committed<S, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Committed")
-    }
-}
-
-// The first item is moved out whole and never pinned.
-impl<S: Unpin, T> Unpin for Committed<S, T> {}
-
-impl<S, T> Stream for Committed<S, T>
-where
-    S: Stream<Item = Result<T, BackendError>> + Unpin,
-{
-    type Item = Result<T, BackendError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match self.first.take() {
-            Some(first) => Poll::Ready(Some(Ok(first))),
-            None => self.rest.poll_next_unpin(cx),
-        }
+        Err(FailureKind::Truncated.into())
     }
 }

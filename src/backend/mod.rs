@@ -4,6 +4,7 @@ mod attempt;
 mod error;
 mod ext;
 mod http;
+mod item;
 mod kind;
 // Read by signals and limits; its public path is that of signals.
 pub(crate) mod quota;
@@ -12,8 +13,9 @@ mod usage;
 pub(crate) use attempt::Ledger;
 pub use attempt::{Attempt, BackendId};
 pub use error::BackendError;
-pub use ext::{BackendExt, CommitOnFirstItem, Committed, Drained, FnBackend, MapResponse, Streaming, backend_fn};
+pub use ext::{BackendExt, Drained, FnBackend, MapResponse, backend_fn};
 pub(crate) use http::retry_after;
+pub use item::StreamItem;
 pub use kind::{Billed, Conduct, Cools, FailureKind, Fault, Replay, Retry};
 pub use usage::Usage;
 
@@ -49,29 +51,12 @@ use std::sync::Arc;
 /// ```
 #[async_trait]
 pub trait Backend<Req: ?Sized + Sync>: Send + Sync + 'static {
-    /// The answer; a `Stream<Item = Result<_, BackendError>>` where the backend streams.
+    /// The answer; a `Stream<Item = Result<_, BackendError>>` where the backend streams ([`Router::stream`](crate::Router::stream)).
     type Response: Send;
 
-    /// Sends `request` once. `attempt` tells how long the router will wait.
+    /// Sends `request` once. `attempt` tells how long the router will wait. A backend that streams returns as soon as it
+    /// has the stream: what comes of it is the router's to watch.
     async fn call(&self, request: &Req, attempt: &Attempt) -> Result<Self::Response, BackendError>;
-
-    /// How much of its answers is there when a call returns; by default all of it. It decides when the time to first
-    /// token is measured, and what a caller who drops the answer unread says about the backend: nothing, where there
-    /// was more to come.
-    fn delivers(&self) -> Delivers {
-        Delivers::Answer
-    }
-}
-
-/// How much of an answer is there when a call returns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Delivers {
-    /// All of it.
-    Answer,
-    /// A stream and its first item ([`commit_on_first_item`](BackendExt::commit_on_first_item)).
-    FirstItem,
-    /// A stream, of which nothing has arrived but its head ([`streaming`](BackendExt::streaming)).
-    Head,
 }
 
 #[async_trait]
@@ -80,9 +65,6 @@ impl<Req: ?Sized + Sync, B: Backend<Req> + ?Sized> Backend<Req> for Arc<B> {
     async fn call(&self, request: &Req, attempt: &Attempt) -> Result<B::Response, BackendError> {
         (**self).call(request, attempt).await
     }
-    fn delivers(&self) -> Delivers {
-        (**self).delivers()
-    }
 }
 
 #[async_trait]
@@ -90,8 +72,5 @@ impl<Req: ?Sized + Sync, B: Backend<Req> + ?Sized> Backend<Req> for Box<B> {
     type Response = B::Response;
     async fn call(&self, request: &Req, attempt: &Attempt) -> Result<B::Response, BackendError> {
         (**self).call(request, attempt).await
-    }
-    fn delivers(&self) -> Delivers {
-        (**self).delivers()
     }
 }

@@ -42,6 +42,7 @@ pub struct Builder<Req: ?Sized, Res> {
     rates: Vec<RateLimit>,
     default_deadline: Duration,
     idle_limit: Duration,
+    largest_item: usize,
     queue: usize,
     longest_wait: Duration,
     weights: HashMap<Arc<str>, u32>,
@@ -123,6 +124,9 @@ pub enum BuildError {
     /// The idle limit is zero.
     #[error("an idle limit of zero would break every stream")]
     ZeroIdleLimit,
+    /// The largest item is of no size.
+    #[error("a largest item of zero bytes would break every stream")]
+    ZeroLargestItem,
     /// The longest wait is zero.
     #[error("a longest wait of zero would refuse whoever waits; for no queue at all, give it no places")]
     ZeroLongestWait,
@@ -159,6 +163,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             rates: Vec::new(),
             default_deadline: Router::<Req, Res>::DEFAULT_DEADLINE,
             idle_limit: Router::<Req, Res>::DEFAULT_IDLE_LIMIT,
+            largest_item: Router::<Req, Res>::DEFAULT_LARGEST_ITEM,
             queue: Router::<Req, Res>::DEFAULT_QUEUE,
             longest_wait: Router::<Req, Res>::DEFAULT_LONGEST_WAIT,
             weights: HashMap::new(),
@@ -258,6 +263,15 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         self
     }
 
+    /// The most bytes that an item of a stream may [take](crate::backend::StreamItem::size), and all items together that come before
+    /// the first content, which are held back; default 4 MiB. More is a failure, with [`TooLarge`](super::TooLarge) as its
+    /// source.
+    #[must_use]
+    pub const fn largest_item(mut self, bytes: usize) -> Self {
+        self.largest_item = bytes;
+        self
+    }
+
     /// How many requests may wait for capacity or a backend's return; default 1024. Where more want to, the newest of the
     /// lowest priority goes ([`Refusal::Shed`](crate::decision::Refusal::Shed)), of the tenant that has most waiting. With
     /// no places nobody waits.
@@ -314,6 +328,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         if self.idle_limit.is_zero() {
             return Err(BuildError::ZeroIdleLimit);
         }
+        if self.largest_item == 0 {
+            return Err(BuildError::ZeroLargestItem);
+        }
         if self.longest_wait.is_zero() {
             return Err(BuildError::ZeroLongestWait);
         }
@@ -348,6 +365,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
                 rates: Rates::new(self.rates, seed),
                 default_deadline: self.default_deadline,
                 idle_limit: self.idle_limit,
+                largest_item: self.largest_item,
                 longest_wait: self.longest_wait,
                 seeds: match self.seed {
                     Some(seed) => Seeds::Fixed { seed, count: Ticks::default() },

@@ -39,6 +39,7 @@ pub(super) struct Core<Req: ?Sized, Res> {
     pub(super) rates: Rates,
     pub(super) default_deadline: Duration,
     pub(super) idle_limit: Duration,
+    pub(super) largest_item: usize,
     pub(super) longest_wait: Duration,
     pub(super) seeds: Seeds,
     pub(super) alarm: Arc<Alarm>,

@@ -1,25 +1,56 @@
-//! The driver: carries a [`Trip`] out. The only loop that awaits.
+//! The driver: carries a [`Trip`] out. The only loop that awaits, for whole answers and streams alike.
 
-use super::core::Core;
+use super::RouteError;
+use super::contain::Contained;
+use super::lease::Lease;
 use super::trip::{Step, Trip};
-use super::{CallOptions, RouteError, Routed};
 use crate::backend::{BackendError, FailureKind};
-use crate::decision::Refusal;
+use crate::decision::{Decision, Refusal};
 use crate::time::{Instant, Sleep, Timer};
 use futures::future::BoxFuture;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// When an answer has begun, so that the request stays with whoever gave it.
+pub(super) trait Opening<Res>: Sync {
+    /// The answer then.
+    type Opened: Send;
+
+    /// Completes when it has; until then a failure is one of the attempt, as the call's own.
+    fn open(&self, response: Res, limit: &mut Limit<'_>) -> impl Future<Output = Result<Self::Opened, Failed>> + Send;
+}
+
+/// A plain answer is all there when the call returns.
+pub(super) struct Whole;
+
+impl<Res: Send> Opening<Res> for Whole {
+    type Opened = Res;
+
+    async fn open(&self, response: Res, _: &mut Limit<'_>) -> Result<Res, Failed> {
+        Ok(response)
+    }
+}
+
+/// An answer that has begun.
+pub(super) struct Answered<T> {
+    pub(super) opened: T,
+    /// `None` for the last resort.
+    pub(super) lease: Option<Lease>,
+    pub(super) decision: Decision,
+    pub(super) idle_limit: Duration,
+}
 
 /// Sends a request until it is answered, or nothing is left to try.
-pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
-    core: &Core<Req, Res>,
+pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static, O: Opening<Res>>(
+    mut trip: Trip<'_, Req, Res>,
     request: &Req,
-    options: CallOptions,
-) -> Result<Routed<Res>, RouteError> {
+    opening: &O,
+    mut now: Instant,
+) -> Result<Answered<O::Opened>, RouteError> {
+    let core = trip.core();
     let timer = &*core.shared.timer;
-    let mut now = timer.now();
-    let mut trip = Trip::new(core, options, now);
     loop {
         match trip.next(now)? {
             Step::Call(attempt) => {
@@ -28,12 +59,10 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
                 if attempt.number() == 1 {
                     core.reflect(request, trip.decision(), now);
                 }
-                let result = run(|| backend.call(request, &attempt), attempt.limit, timer).await;
+                let result = run(|| backend.call(request, &attempt), opening, attempt.limit, timer).await;
                 now = timer.now();
                 match result {
-                    Ok(value) => {
-                        return Ok(trip.into_routed(value, backend.delivers(), now).expect("a call has a lease"));
-                    }
+                    Ok(opened) => return Ok(trip.into_answered(opened, now)),
                     Err(Failed { error, gave_up }) => trip.fail(error, gave_up, now),
                 }
             }
@@ -50,23 +79,25 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
                 .await;
                 now = timer.now();
             }
-            Step::LastResort { why } => return last_resort(core, trip, request, why, now).await,
+            Step::LastResort { why } => return last_resort(trip, request, opening, why, now).await,
         }
     }
 }
 
-async fn last_resort<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
-    core: &Core<Req, Res>,
+async fn last_resort<Req: ?Sized + Sync + 'static, Res: Send + 'static, O: Opening<Res>>(
     trip: Trip<'_, Req, Res>,
     request: &Req,
+    opening: &O,
     why: Refusal,
     now: Instant,
-) -> Result<Routed<Res>, RouteError> {
+) -> Result<Answered<O::Opened>, RouteError> {
+    let core = trip.core();
     let backend = core.last_resort.as_ref().expect("the trip found one");
     let attempt = trip.last_attempt(now);
-    match run(|| backend.call(request, &attempt), attempt.limit, &*core.shared.timer).await {
-        Ok(value) => Ok(trip.into_degraded(value)),
-        Err(failed) => Err(trip.into_error(why, failed.error, core.shared.timer.now())),
+    let timer = &*core.shared.timer;
+    match run(|| backend.call(request, &attempt), opening, attempt.limit, timer).await {
+        Ok(opened) => Ok(trip.into_degraded(opened)),
+        Err(failed) => Err(trip.into_error(why, failed.error, timer.now())),
     }
 }
 
@@ -77,43 +108,49 @@ pub(super) struct Failed {
     gave_up: bool,
 }
 
-/// Runs a call for as long as it may take, and contains its panics.
-pub(super) async fn run<'c, T>(
-    call: impl FnOnce() -> BoxFuture<'c, Result<T, BackendError>>,
+/// The time that an attempt has until its answer begins.
+pub(super) struct Limit<'t> {
+    timer: &'t dyn Timer,
+    at: Instant,
+    // Armed when something first has to wait: most of what answers at once never needs a timer.
+    sleep: Option<Sleep>,
+}
+
+impl From<BackendError> for Failed {
+    fn from(error: BackendError) -> Self {
+        Self { error, gave_up: false }
+    }
+}
+
+impl Limit<'_> {
+    /// Waits for what `poll` polls, but no longer than there is time.
+    pub(super) async fn wait_for<T>(
+        &mut self,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<Result<T, BackendError>> + Send,
+    ) -> Result<T, Failed> {
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = poll(cx) {
+                return Poll::Ready(result.map_err(Failed::from));
+            }
+            let sleep = self.sleep.get_or_insert_with(|| self.timer.sleep_until(self.at));
+            sleep.as_mut().poll(cx).map(|()| Err(Failed { error: FailureKind::Timeout.into(), gave_up: true }))
+        })
+        .await
+    }
+}
+
+/// Runs a call until its answer has begun, for as long as that may take, and contains its panics.
+pub(super) async fn run<'c, Res: Send, O: Opening<Res>>(
+    call: impl FnOnce() -> BoxFuture<'c, Result<Res, BackendError>>,
+    opening: &O,
     limit: Instant,
     timer: &dyn Timer,
-) -> Result<T, Failed> {
-    let failed = |error, gave_up| Failed { error, gave_up };
-    let panicked = |_| failed(FailureKind::Panicked.into(), false);
-    let mut call = Contained(Some(catch_unwind(AssertUnwindSafe(call)).map_err(panicked)?));
-    // Armed when the call first has to wait: most of what answers at once never needs a timer.
-    let mut sleep: Option<Sleep> = None;
-    poll_fn(|cx| {
-        if let Poll::Ready(result) = call.poll(cx) {
-            return Poll::Ready(result.map_err(|error| failed(error, false)));
-        }
-        let sleep = sleep.get_or_insert_with(|| timer.sleep_until(limit));
-        sleep.as_mut().poll(cx).map(|()| Err(failed(FailureKind::Timeout.into(), true)))
-    })
-    .await
-}
-
-/// A call whose panics, at a poll or in its drop, end here.
-struct Contained<'c, T>(Option<BoxFuture<'c, Result<T, BackendError>>>);
-
-impl<T> Contained<'_, T> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, BackendError>> {
-        let Some(call) = &mut self.0 else { return Poll::Pending };
-        match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
-            Ok(poll) => poll,
-            Err(_) => Poll::Ready(Err(BackendError::new(FailureKind::Panicked))),
-        }
-    }
-}
-
-impl<T> Drop for Contained<'_, T> {
-    fn drop(&mut self) {
-        let call = self.0.take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(call)));
-    }
+) -> Result<O::Opened, Failed> {
+    let panicked = || BackendError::new(FailureKind::Panicked);
+    let mut call = Contained::new(catch_unwind(AssertUnwindSafe(call)).map_err(|_| panicked())?);
+    let mut limit = Limit { timer, at: limit, sleep: None };
+    let response =
+        limit.wait_for(|cx| call.with(|call| call.as_mut().poll(cx), || Poll::Ready(Err(panicked())))).await?;
+    drop(call);
+    opening.open(response, &mut limit).await
 }

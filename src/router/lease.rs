@@ -185,10 +185,6 @@ impl Lease {
         self.tab.clone()
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.tab.shared
-    }
-
     pub(super) fn profile(&self) -> &Arc<Profile> {
         &self.profile
     }
@@ -245,11 +241,6 @@ impl Lease {
     /// The call answered; from here on a drop is a success.
     pub(super) const fn answered(&mut self) {
         self.answered = true;
-    }
-
-    /// Items follow; from here on a drop is a cancellation.
-    pub(super) const fn streaming(&mut self) {
-        self.answered = false;
     }
 
     pub(super) fn succeed(mut self, now: Instant) {

@@ -1,6 +1,7 @@
 //! [`Router`]: carries decisions out.
 
 mod builder;
+mod contain;
 mod core;
 mod driver;
 mod error;
@@ -10,6 +11,7 @@ mod options;
 mod prober;
 mod routed;
 mod shadow;
+mod stream;
 mod tab;
 mod trip;
 mod update;
@@ -19,7 +21,8 @@ pub use builder::{BuildError, Builder};
 pub use error::{RouteError, RouteErrorKind};
 pub use options::CallOptions;
 pub use prober::{FnProbe, Probe, probe_fn};
-pub use routed::{Interrupted, Routed};
+pub use routed::Routed;
+pub use stream::{Delivered, Interrupted, Piece, Resumable, Resume, Streamed, TooLarge};
 pub use trip::{Step, Trip};
 pub use update::Update;
 
@@ -47,6 +50,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
     pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
     /// The longest gap between two items of a stream, where the call does not say otherwise.
     pub const DEFAULT_IDLE_LIMIT: Duration = Duration::from_secs(30);
+    /// The largest item of a stream, in bytes, and the most that is held back before its first content.
+    pub const DEFAULT_LARGEST_ITEM: usize = 4 << 20;
     /// How many requests may wait for capacity or for a backend's return.
     pub const DEFAULT_QUEUE: usize = 1024;
     /// How long a request may wait at a stretch.
@@ -59,7 +64,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
         Builder::new(Box::new(policy))
     }
 
-    /// Sends `request` to a backend, and to others while that fails and time, attempts and retry budget last.
+    /// Sends `request` to a backend, and to others while that fails and time, attempts and retry budget last. Answers that
+    /// arrive bit by bit are [`stream`](Self::stream)'s.
     ///
     /// # Errors
     ///
@@ -70,7 +76,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
     /// Dropping the future abandons the attempt in flight: its slot is free at once, and the backend's record says
     /// neither success nor failure.
     pub async fn call(&self, request: &Req, options: CallOptions) -> Result<Routed<Res>, RouteError> {
-        driver::drive(&self.core, request, options).await
+        let now = self.core.shared.timer.now();
+        let trip = Trip::new(&self.core, options, now);
+        driver::drive(trip, request, &driver::Whole, now).await.map(Routed::new)
     }
 
     /// Begins a request that the host drives itself, without futures and without a look at the clock, except where a

@@ -1,7 +1,7 @@
 //! The shadow: a future that the host drives, and that sends the copies of a [`Mirror`].
 
 use super::core::Shared;
-use super::driver::run;
+use super::driver::{Whole, run};
 use crate::backend::{Attempt, Backend, BackendError, BackendId, FailureKind};
 use crate::event::{Event, Outcome};
 use crate::shape::{Copied, Flight, Mirror, Reflect};
@@ -93,7 +93,7 @@ async fn send<Req, B>(
             deadline: limit,
             ledger: None,
         };
-        run(|| backend.call(borrowed, &attempt), limit, &*timer).await.map(drop).map_err(|failed| failed.error)
+        run(|| backend.call(borrowed, &attempt), &Whole, limit, &*timer).await.map(drop).map_err(|failed| failed.error)
     });
     let result = whole.catch_unwind().await.unwrap_or_else(|_| Err(BackendError::new(FailureKind::Panicked)));
     flight.end(result.is_ok());

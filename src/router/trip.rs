@@ -1,10 +1,11 @@
 //! [`Trip`]: one request on its way, without the waiting.
 
 use super::core::{Core, Generation};
+use super::driver::Answered;
 use super::lease::{Lease, Prompt, Slot};
 use super::waiting::{Waiting, wants};
-use super::{CallOptions, RouteError, Routed};
-use crate::backend::{Attempt, BackendError, BackendId, Delivers, FailureKind};
+use super::{CallOptions, RouteError};
+use crate::backend::{Attempt, BackendError, BackendId, FailureKind};
 use crate::bug;
 use crate::decision::record::AttemptRecord;
 use crate::decision::{Decision, Extra, Next, Reason, Refusal};
@@ -90,10 +91,25 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             // Requests that reach nobody must not pay for the retries of others.
             core.retry_budget.deposit(now);
         }
+        Self { deadline, over: refused, ..Self::of(core, decision, idle_limit) }
+    }
+
+    /// Another attempt of a request whose answer broke: [`resume`](Self::resume) is next.
+    pub(super) fn again(
+        core: &'r Core<Req, Res>,
+        decision: Decision,
+        idle_limit: Duration,
+        error: BackendError,
+    ) -> Self {
+        Self { last_error: Some(error), told: true, ..Self::of(core, decision, idle_limit) }
+    }
+
+    fn of(core: &'r Core<Req, Res>, decision: Decision, idle_limit: Duration) -> Self {
+        let (arrival, deadline) = (decision.record().arrival, decision.deadline());
         Self {
             core,
             decision,
-            arrival: now,
+            arrival,
             deadline,
             idle_limit,
             planned: None,
@@ -105,7 +121,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             extra: Extra::NotAsked,
             lost: 0,
             last_error: None,
-            over: refused,
+            over: None,
             told: false,
         }
     }
@@ -145,10 +161,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             match self.plan(&generation, now) {
                 // Whatever a policy wants: an attempt that nobody paid for is not made.
                 Next::Call { .. } if !self.decision.attempts().is_empty() && self.extra != Extra::Granted => {
-                    let attempts = self.decision.attempts().len() as u32;
                     let denied = self.extra == Extra::Denied;
-                    let exhausted = Refusal::AttemptsExhausted { attempts };
-                    return self.give_up(if denied { Refusal::RetryBudgetEmpty } else { exhausted }, now);
+                    return self.give_up(if denied { Refusal::RetryBudgetEmpty } else { self.exhausted() }, now);
                 }
                 Next::Call { at } => {
                     self.planned = Some(generation);
@@ -202,18 +216,29 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         let answered = self.lease.as_ref().is_some_and(|lease| !lease.is_waiting());
         if !answered {
             self.note(Some(error.kind()), now);
+        } else if let Some(attempt) = self.decision.record_mut().attempts.last_mut() {
+            // The decision tells how it ended, not how it began.
+            (attempt.failure, attempt.ended) = (Some(error.kind()), now);
         }
         if let Some(lease) = self.lease.take() {
             lease.fail(&error, gave_up && self.cut_short, now);
         }
         self.last_error = Some(error);
         self.told |= answered;
-        let attempts = self.decision.attempts().len() as u32;
-        match self.decision.record().sheet.attempts_allowed {
-            Some(allowed) if !answered || bug::RETRY_AFTER_FIRST_TOKEN => self.pay_for_another(allowed, now),
-            // No policy speaks of retries, or it is too late for one.
-            _ => self.over = Some(Refusal::AttemptsExhausted { attempts }),
+        if answered && !bug::RETRY_AFTER_FIRST_TOKEN {
+            self.over = Some(self.exhausted());
+        } else {
+            self.seek_another(now);
         }
+    }
+
+    /// Goes on with an answer that broke after it began: the host has a request for the rest of it. That is one more
+    /// attempt of this request, as after any failure; ask [`next`](Self::next) for it. The last resort is none for the
+    /// rest of an answer.
+    pub fn resume(&mut self, now: Instant) {
+        self.decision.record_mut().last_resort = false;
+        self.over = None;
+        self.seek_another(now);
     }
 
     /// The last decision, with every attempt that ended.
@@ -226,16 +251,20 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         self.target.take()
     }
 
-    /// The call answered with `value`.
-    pub(super) fn into_routed(mut self, value: Res, delivers: Delivers, now: Instant) -> Option<Routed<Res>> {
-        self.note(None, now);
-        let lease = self.lease.take()?;
-        Some(Routed::new(value, delivers, lease, self.decision, self.idle_limit, now))
+    pub(super) const fn core(&self) -> &'r Core<Req, Res> {
+        self.core
     }
 
-    /// The last resort answered with `value`.
-    pub(super) fn into_degraded(self, value: Res) -> Routed<Res> {
-        Routed::degraded(value, self.core.shared.clone(), self.decision, self.idle_limit)
+    /// The call answered: here is how its answer begins.
+    pub(super) fn into_answered<T>(mut self, opened: T, now: Instant) -> Answered<T> {
+        self.answered(now);
+        let (lease, idle_limit) = (self.lease.take(), self.idle_limit);
+        Answered { opened, lease, decision: self.decision, idle_limit }
+    }
+
+    /// The last resort answered.
+    pub(super) fn into_degraded<T>(self, opened: T) -> Answered<T> {
+        Answered { opened, lease: None, decision: self.decision, idle_limit: self.idle_limit }
     }
 
     /// The last resort failed.
@@ -367,8 +396,16 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         self.decision.record_mut().attempts.push(AttemptRecord { backend, profile, started, ended, failure });
     }
 
+    fn exhausted(&self) -> Refusal {
+        Refusal::AttemptsExhausted { attempts: self.decision.attempts().len() as u32 }
+    }
+
     /// Asks the shared budget for another attempt, if there can be one.
-    fn pay_for_another(&mut self, allowed: u32, now: Instant) {
+    fn seek_another(&mut self, now: Instant) {
+        let Some(allowed) = self.decision.record().sheet.attempts_allowed else {
+            // No policy speaks of retries.
+            return self.over = Some(self.exhausted());
+        };
         self.extra = if self.decision.attempts().len() >= allowed as usize {
             Extra::NotAsked
         } else if self.withdraw(now) {
@@ -426,7 +463,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     }
 
     fn give_up(&mut self, why: Refusal, now: Instant) -> Result<Step, RouteError> {
-        if self.core.last_resort.is_none() {
+        if !self.decision.record().last_resort {
             return Err(self.refuse(why, now));
         }
         self.conclude(Next::LastResort { why }, now);

@@ -117,6 +117,7 @@ impl Cluster {
             joined: 0.0,
             arrived: 0,
             met: 0,
+            sent: 0,
             request: request.clone(),
             trip,
             back: trip,
@@ -169,7 +170,7 @@ impl Cluster {
             }
             Event::Return(job, last) => {
                 if let Some(job) = self.jobs.remove(job) {
-                    return Step::Notice(notice(job.tag, last));
+                    return Step::Notice(notice(job.tag, last, job.sent));
                 }
             }
             Event::Progress(server, epoch) if self.machines[server].epoch == epoch => {
@@ -317,13 +318,14 @@ impl Cluster {
         let job = self.jobs.get_mut(id)?;
         job.place = Place::Done;
         let spent = job.prefill + job.decode + 1.0;
-        let (cut, back, tag) = (job.cut, job.back, job.tag);
+        job.sent = 1 + job.decode as u32;
+        let (cut, back, tag, sent) = (job.cut, job.back, job.tag, job.sent);
         self.tally.cost += spent * self.machines[server].server.price / 1e6;
         *(if cut { &mut self.tally.wasted } else { &mut self.tally.useful }) += spent;
         let last = if cut { Last::Broken } else { Last::Done };
         if back == 0 {
             self.jobs.remove(id);
-            return Some(notice(tag, last));
+            return Some(notice(tag, last, sent));
         }
         self.push(self.now.saturating_add(back), Event::Return(id, last));
         None
@@ -381,9 +383,9 @@ impl Cluster {
         if job.place != Place::Decoding || !machine.state.hung || machine.hangs != hang {
             return None;
         }
-        let tag = job.tag;
+        let (tag, sent) = (job.tag, job.sent_by(machine.engine.tokens()));
         self.cancel(id);
-        Some(notice(tag, Last::Stalled))
+        Some(notice(tag, Last::Stalled, sent))
     }
 
     /// A server went down: what was in flight on it breaks.
@@ -400,6 +402,7 @@ impl Cluster {
                 }
                 Place::Queued => {}
                 Place::Decoding => {
+                    job.sent = job.sent_by(machine.engine.tokens());
                     let spent = job.prefill + machine.engine.tokens() - job.joined;
                     self.tally.wasted += spent;
                     self.tally.cost += spent * machine.server.price / 1e6;
@@ -431,7 +434,7 @@ pub(super) enum Step {
     ClockJump(i64),
 }
 
-fn notice(tag: u64, last: Last) -> Notice {
+fn notice(tag: u64, last: Last, sent: u32) -> Notice {
     let error = match last {
         Last::Done => return Notice::Done(tag),
         Last::Refused => BackendError::new(FailureKind::Unreachable),
@@ -440,5 +443,5 @@ fn notice(tag: u64, last: Last) -> Notice {
         Last::Stalled => BackendError::new(FailureKind::Stalled),
         Last::Throttled(hint) => BackendError::new(FailureKind::RateLimited).retry_after(hint),
     };
-    Notice::Failed(tag, error)
+    Notice::Failed(tag, error, sent)
 }

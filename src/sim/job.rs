@@ -17,6 +17,8 @@ pub struct Request {
     pub(super) number: u64,
     pub(super) prompt: u32,
     pub(super) output: u32,
+    /// Tokens of the answer that its caller has already; `output` are the others.
+    pub(super) from: u32,
     pub(super) blocks: Option<Arc<[u64]>>,
     pub(super) critical: bool,
     /// Bound to the regions of the world's residency.
@@ -40,6 +42,12 @@ impl Request {
     /// Tokens of the answer; no router knows them.
     pub const fn output_tokens(&self) -> u32 {
         self.output
+    }
+
+    /// What is asked for when the answer broke after so many tokens.
+    pub(super) fn rest(&self, tokens: u32) -> Self {
+        let (prompt, from) = (self.prompt.saturating_add(tokens), self.from.saturating_add(tokens));
+        Self { prompt, from, output: self.output.saturating_sub(tokens), ..self.clone() }
     }
 }
 
@@ -73,10 +81,20 @@ pub(super) struct Job {
     pub(super) arrived: u64,
     pub(super) met: usize,
     pub(super) request: Request,
+    /// Tokens that it sent before it broke.
+    pub(super) sent: u32,
     /// Nanoseconds to the server.
     pub(super) trip: u64,
     /// Nanoseconds from the end of the prefill to its router: the way back and what the provider adds.
     pub(super) back: u64,
+}
+
+impl Job {
+    /// How many tokens it has sent when the batch's clock shows this. Never all: the last comes with the end.
+    pub(super) fn sent_by(&self, clock: f64) -> u32 {
+        let decoded = (clock - self.joined).clamp(0.0, self.decode) as u32;
+        (1 + decoded).min(self.request.output.saturating_sub(1)).max(1)
+    }
 }
 
 /// What a driver is told of a job, by its tag.
@@ -84,7 +102,8 @@ pub(super) struct Job {
 pub(super) enum Notice {
     FirstToken(u64),
     Done(u64),
-    Failed(u64, BackendError),
+    /// With the tokens that came before.
+    Failed(u64, BackendError, u32),
 }
 
 /// Jobs by id.

@@ -50,7 +50,7 @@ pub use envoy::{EnvoyExact, Priority, PriorityLoad};
 pub use fault::{Fault, Schedule, at};
 pub use job::Request;
 pub use mistakes::WorldError;
-pub use reality::Tokens;
+pub use reality::{Answer, Tokens};
 pub use run::{Ended, Record, Run};
 pub use server::Server;
 pub use stack::{Desk, Load, Reports, Stack};

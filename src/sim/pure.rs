@@ -8,7 +8,7 @@ use super::run::{Ended, Record, Run};
 use super::script::{Cue, Script};
 use super::source::Source;
 use super::stack::{Desk, Stack};
-use super::{Clock, Tokens, World, WorldError};
+use super::{Answer, Clock, World, WorldError};
 use crate::backend::{Attempt, FailureKind};
 use crate::router::{RouteErrorKind, Step, Trip};
 use crate::time::Instant;
@@ -51,13 +51,15 @@ impl Setting {
 
 /// A request on its way.
 struct Flight<'s> {
-    trip: Trip<'s, Request, Tokens>,
+    trip: Trip<'s, Request, Answer>,
     request: Request,
     router: usize,
     record: usize,
     job: Option<JobId>,
     attempt: Option<Attempt>,
     answered: bool,
+    /// How its answer broke last.
+    broken: Option<FailureKind>,
     /// How many steps it took.
     steps: u32,
     /// When its caller leaves.
@@ -182,6 +184,7 @@ impl<'s> Play<'s> {
             job: None,
             attempt: None,
             answered: false,
+            broken: None,
             steps: 0,
             leaves: arrival.leaves.map(|after| now + after),
             waits: false,
@@ -227,7 +230,7 @@ impl<'s> Play<'s> {
                     reality.note(flight.request.number, number, attempt.backend());
                     flight.job = Some(reality.cluster.submit(slot, &flight.request, way, tag));
                     let limit = now + attempt.time_limit();
-                    flight.attempt = Some(attempt);
+                    (flight.attempt, flight.answered) = (Some(attempt), false);
                     let record = &mut self.records[flight.record];
                     (record.attempts, record.server) = (number, Some(slot as u32));
                     drop(reality);
@@ -245,6 +248,9 @@ impl<'s> Play<'s> {
                 }
                 Ok(Step::LastResort { .. }) => return self.end(tag, Ended::Refused(RouteErrorKind::NothingUsable)),
                 Err(error) => {
+                    if let Some(kind) = flight.broken {
+                        return self.end(tag, Ended::Broken(kind));
+                    }
                     self.setting.tell(|audit| audit.decided(&self.setting.routers[flight.router], error.decision()));
                     self.setting.reality.lock().note_refusal(flight.request.number);
                     return self.end(tag, Ended::Refused(error.kind()));
@@ -256,7 +262,7 @@ impl<'s> Play<'s> {
     /// A server said something.
     fn hear(&mut self, notice: Notice) {
         let now = self.script.time();
-        let (Notice::FirstToken(tag) | Notice::Done(tag) | Notice::Failed(tag, _)) = notice;
+        let (Notice::FirstToken(tag) | Notice::Done(tag) | Notice::Failed(tag, ..)) = notice;
         if self.has_left(tag) {
             return;
         }
@@ -268,7 +274,9 @@ impl<'s> Play<'s> {
                 flight.answered = true;
                 let deadline = flight.trip.decision().deadline();
                 let record = &mut self.records[flight.record];
-                record.first = Some(self.script.now as f64 / 1e9 - record.at);
+                record.first = record.first.or(Some(self.script.now as f64 / 1e9 - record.at));
+                self.setting.tell(|audit| audit.delivered(flight.request.number, flight.request.from, 1));
+                record.delivered += 1;
                 self.set_timer(deadline, tag, Alarm::Deadline);
             }
             Notice::Done(tag) => {
@@ -278,18 +286,31 @@ impl<'s> Play<'s> {
                     attempt.used(flight.request.usage());
                 }
                 flight.trip.finish(now);
+                let (Request { number, from, output, .. }, rest) = (&flight.request, flight.request.output - 1);
+                self.setting.tell(|audit| audit.delivered(*number, from + output - rest, rest));
+                self.records[flight.record].delivered += rest;
                 self.end(tag, Ended::Completed);
             }
-            Notice::Failed(tag, error) => {
+            Notice::Failed(tag, error, sent) => {
                 let Some(flight) = flight(&mut self.flights, tag) else { return };
                 let kind = error.kind();
                 flight.job = None;
                 self.setting.tell(|audit| audit.over(flight.request.number, Over::Failed(&error), now));
                 flight.trip.fail(error, false, now);
-                if flight.answered {
-                    self.setting.tell(|audit| audit.broken(flight.trip.next(now).is_ok()));
+                if !flight.answered {
+                    return self.advance(tag);
                 }
-                if flight.answered { self.end(tag, Ended::Broken(kind)) } else { self.advance(tag) }
+                flight.broken = Some(kind);
+                let (rest, record) = (flight.request.rest(sent), &mut self.records[flight.record]);
+                self.setting.tell(|audit| audit.delivered(rest.number, flight.request.from + 1, sent - 1));
+                (record.delivered, record.breaks) = (record.delivered + sent - 1, record.breaks + 1);
+                if self.world.resuming && rest.output > 0 {
+                    flight.request = rest;
+                    flight.trip.resume(now);
+                    return self.advance(tag);
+                }
+                self.setting.tell(|audit| audit.broken(flight.trip.next(now).is_ok()));
+                self.end(tag, Ended::Broken(kind));
             }
         }
     }
@@ -324,7 +345,8 @@ impl<'s> Play<'s> {
             Alarm::Limit(number) => {
                 flight.job.is_none() || flight.answered || flight.attempt.as_ref().map(Attempt::number) != Some(number)
             }
-            Alarm::Deadline | Alarm::Leave => false,
+            Alarm::Deadline => !flight.answered,
+            Alarm::Leave => false,
             Alarm::Wake(step) => flight.steps != step,
         }
     }

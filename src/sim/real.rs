@@ -7,11 +7,12 @@ use super::run::{Ended, Record, Run};
 use super::script::{Cue, Script};
 use super::source::Arrival;
 use super::stack::{Desk, Stack};
-use super::{Clock, Executor, World, WorldError};
-use crate::router::CallOptions;
+use super::{Answer, Clock, Executor, Request, Tokens, World, WorldError};
+use crate::backend::FailureKind;
+use crate::router::{CallOptions, Interrupted, Piece, Resume, Streamed};
 use crate::time::Timer;
 use futures::future::{Either, select};
-use futures::stream::StreamExt;
+use futures::stream::{StreamExt, TryStreamExt};
 use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
@@ -68,7 +69,7 @@ impl World {
                 Cue::Arrival => {
                     if let Some((arrival, options)) = script.take_arrival() {
                         setting.tell(|audit| audit.came(&arrival, self.deadline, script.time()));
-                        let caller = Caller::new(&setting, executor.clock(), &records, &arrival);
+                        let caller = Caller::new(&setting, executor.clock(), &records, &arrival, self.resuming);
                         executor.spawn(caller.call(arrival, options));
                     }
                 }
@@ -89,10 +90,34 @@ struct Caller {
     /// When it asked, on the true clock.
     asked: u64,
     audit: Option<Audit>,
+    resuming: bool,
+}
+
+/// Asks for what is left of an answer.
+struct Rest {
+    request: Request,
+    got: u32,
+}
+
+impl Resume<Request, Tokens> for Rest {
+    fn delivered(&mut self, tokens: &Tokens) {
+        self.got += tokens.count;
+    }
+
+    fn resume(&mut self, _: &Interrupted) -> Option<Box<Request>> {
+        let rest = self.request.rest(self.got);
+        (rest.output > 0).then(|| Box::new(rest))
+    }
 }
 
 impl Caller {
-    fn new(setting: &Setting, clock: &Clock, records: &Rc<RefCell<Vec<Record>>>, arrival: &Arrival) -> Self {
+    fn new(
+        setting: &Setting,
+        clock: &Clock,
+        records: &Rc<RefCell<Vec<Record>>>,
+        arrival: &Arrival,
+        resuming: bool,
+    ) -> Self {
         let record = records.borrow().len();
         records.borrow_mut().push(Record::new(arrival));
         Self {
@@ -103,6 +128,7 @@ impl Caller {
             reality: setting.reality.clone(),
             asked: arrival.at,
             audit: setting.audit.clone(),
+            resuming,
         }
     }
 
@@ -130,22 +156,44 @@ impl Caller {
     }
 
     async fn ask(&self, arrival: &Arrival, options: CallOptions) -> Ended {
-        match self.router.call(&arrival.request, options).await {
-            Ok(mut answer) => {
+        match self.router.stream(&arrival.request, options).await {
+            Ok(answer) => {
                 self.records.borrow_mut()[self.record].first = Some(self.elapsed());
-                let mut ended = Ended::Completed;
-                while let Some(item) = answer.next().await {
-                    if let Err(interrupted) = item {
-                        ended = Ended::Broken(interrupted.kind());
-                    }
-                }
-                ended
+                self.read(&arrival.request, answer).await
             }
             Err(error) => {
                 self.reality.lock().note_refusal(arrival.request.number);
                 Ended::Refused(error.kind())
             }
         }
+    }
+
+    /// Reads an answer to its end, and on: nothing may follow.
+    async fn read(&self, request: &Request, answer: Streamed<Request, Answer>) -> Ended {
+        let hook = Rest { request: request.clone(), got: 0 };
+        let mut pieces =
+            if self.resuming { answer.resume(hook).left_stream() } else { answer.map_ok(Piece::Item).right_stream() };
+        let (mut ended, mut over) = (Ended::Completed, false);
+        while let Some(piece) = pieces.next().await {
+            if let (true, Some(audit)) = (over, &self.audit) {
+                audit.after_the_error(request.number);
+            }
+            let record = &mut self.records.borrow_mut()[self.record];
+            match piece {
+                Ok(Piece::Item(tokens)) => {
+                    record.delivered += tokens.count;
+                    if let Some(audit) = &self.audit {
+                        audit.delivered(request.number, tokens.from, tokens.count);
+                    }
+                }
+                Ok(Piece::Resumed(_)) => record.breaks += 1,
+                Err(interrupted) => {
+                    record.breaks += u32::from(interrupted.kind() != FailureKind::Timeout);
+                    (ended, over) = (Ended::Broken(interrupted.kind()), true);
+                }
+            }
+        }
+        ended
     }
 
     /// Seconds since it asked, on the true clock.

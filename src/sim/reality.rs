@@ -7,7 +7,7 @@ use super::job::{JobId, Notice, Request};
 use super::stack::{Desk, Load, Reports, Stack};
 use super::{Clock, World, WorldError, stream};
 use crate::Router;
-use crate::backend::{Attempt, Backend, BackendError, BackendId, Delivers};
+use crate::backend::{Attempt, Backend, BackendError, BackendId, StreamItem};
 use crate::facts::{Price, Profile};
 use crate::rng::mix;
 use crate::signal::{LoadReport, LoadReports};
@@ -17,7 +17,6 @@ use futures::stream::Stream;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -51,7 +50,7 @@ enum News {
     Nothing,
     FirstToken,
     Done,
-    Failed(BackendError),
+    Failed(BackendError, u32),
 }
 
 impl Reality {
@@ -97,7 +96,7 @@ impl Reality {
         let (tag, news) = match notice {
             Notice::FirstToken(tag) => (tag, News::FirstToken),
             Notice::Done(tag) => (tag, News::Done),
-            Notice::Failed(tag, error) => (tag, News::Failed(error)),
+            Notice::Failed(tag, error, sent) => (tag, News::Failed(error, sent)),
         };
         let call = self.calls.get_mut(tag as usize)?;
         call.news = news;
@@ -146,7 +145,7 @@ impl Line {
                 News::Nothing => {}
                 News::FirstToken => audit.began(self.request.number),
                 News::Done => audit.over(self.request.number, Over::Done, self.clock.now()),
-                News::Failed(error) => audit.over(self.request.number, Over::Failed(error), self.clock.now()),
+                News::Failed(error, _) => audit.over(self.request.number, Over::Failed(error), self.clock.now()),
             }
         }
         if matches!(news, News::Done) {
@@ -180,21 +179,53 @@ pub(super) struct SimServer {
     pub(super) way: u64,
 }
 
-/// The rest of an answer whose first token is there. As a stream it has no items: it ends with the last token, or
-/// fails.
-pub struct Tokens(Line);
+/// An answer as it comes: a stream of [`Tokens`] of simulated servers.
+pub struct Answer {
+    line: Line,
+    /// The first token that is still to come, and how many of them the answer has.
+    next: u32,
+    end: u32,
+    begun: bool,
+    /// What comes after the last tokens.
+    broken: Option<BackendError>,
+}
 
-impl fmt::Debug for Tokens {
+/// Some tokens of an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tokens {
+    /// The first of them, by its number in the answer, from 0.
+    pub from: u32,
+    /// How many.
+    pub count: u32,
+    /// Whether the answer is complete with them.
+    pub last: bool,
+}
+
+impl StreamItem for Tokens {
+    fn content(&self) -> u64 {
+        self.count.into()
+    }
+
+    fn is_last(&self) -> bool {
+        self.last
+    }
+
+    fn size(&self) -> usize {
+        0
+    }
+}
+
+impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tokens")
+        f.write_str("Answer")
     }
 }
 
 #[async_trait]
 impl Backend<Request> for SimServer {
-    type Response = Tokens;
+    type Response = Answer;
 
-    async fn call(&self, request: &Request, attempt: &Attempt) -> Result<Tokens, BackendError> {
+    async fn call(&self, request: &Request, attempt: &Attempt) -> Result<Answer, BackendError> {
         let line = {
             let mut reality = self.reality.lock();
             reality.note(request.number, attempt.number(), attempt.backend());
@@ -207,44 +238,39 @@ impl Backend<Request> for SimServer {
         if let Some(audit) = &self.audit {
             audit.sent(self.router, self.index, request, attempt);
         }
-        Ringing(Some(line)).await
-    }
-
-    fn delivers(&self) -> Delivers {
-        Delivers::FirstItem
+        let end = request.from.saturating_add(request.output);
+        Ok(Answer { line, next: request.from, end, begun: false, broken: None })
     }
 }
 
-/// A call whose first token is to come.
-struct Ringing(Option<Line>);
+impl Stream for Answer {
+    type Item = Result<Tokens, BackendError>;
 
-impl Future for Ringing {
-    type Output = Result<Tokens, BackendError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(line) = &self.0 else { return Poll::Pending };
-        let news = std::task::ready!(line.poll(cx));
-        Poll::Ready(match (news, self.0.take()) {
-            (News::Failed(error), _) => Err(error),
-            (_, Some(line)) => Ok(Tokens(line)),
-            (_, None) => Err(crate::backend::FailureKind::Protocol.into()),
-        })
-    }
-}
-
-impl Stream for Tokens {
-    type Item = Result<(), BackendError>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match std::task::ready!(self.0.poll(cx)) {
-            News::Failed(error) => Poll::Ready(Some(Err(error))),
-            _ => Poll::Ready(None),
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
         }
+        let (count, last) = match std::task::ready!(self.line.poll(cx)) {
+            News::Nothing => return Poll::Pending,
+            News::FirstToken => {
+                self.begun = true;
+                (1, false)
+            }
+            News::Done => (self.end - self.next, true),
+            News::Failed(error, sent) if self.begun && sent > 1 => {
+                self.broken = Some(error);
+                (sent - 1, false)
+            }
+            News::Failed(error, _) => return Poll::Ready(Some(Err(error))),
+        };
+        let from = self.next;
+        self.next += count;
+        Poll::Ready(Some(Ok(Tokens { from, count, last })))
     }
 }
 
 /// A router of the simulation.
-pub(super) type SimRouter = Router<Request, Tokens>;
+pub(super) type SimRouter = Router<Request, Answer>;
 
 /// What is ready to run: servers, clock, routers.
 #[derive(Debug)]

@@ -48,6 +48,12 @@ pub struct Record {
     pub bound: bool,
     /// How it ended.
     pub ended: Ended,
+    /// Tokens of a whole answer.
+    pub answer: u32,
+    /// Tokens that its caller got.
+    pub delivered: u32,
+    /// How often its answer broke after the first token.
+    pub breaks: u32,
 }
 
 impl Record {
@@ -63,6 +69,9 @@ impl Record {
             critical: arrival.request.critical,
             bound: arrival.request.bound,
             ended: Ended::Open,
+            answer: arrival.request.output,
+            delivered: 0,
+            breaks: 0,
         }
     }
 

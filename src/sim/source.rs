@@ -163,7 +163,7 @@ impl Iterator for Source<'_> {
             _ => session.filter(|_| cached).map(|session| blocks(session, prompt)),
         };
         let bound = world.residency.as_ref().is_some_and(|(share, _)| self.callers.unit() < *share);
-        let request = Request { number, prompt, output, blocks, critical, bound };
+        let request = Request { number, prompt, output, from: 0, blocks, critical, bound };
         Some(Arrival { at: (at * 1e9) as u64, router, request, tenant, replay_safe, session, leaves })
     }
 }

@@ -1,7 +1,7 @@
 //! What routes in a simulation, and what it may know.
 
 use super::job::Request;
-use super::reality::{Reality, Tokens};
+use super::reality::{Answer, Reality};
 use crate::budget::RetryBudget;
 use crate::event::Observer;
 use crate::policy::RoutingPolicy;
@@ -98,7 +98,7 @@ impl Stack {
         Self { knows_limits: false, ..bare }
     }
 
-    pub(super) fn builder(self, reports: &Arc<LoadReports>) -> Builder<Request, Tokens> {
+    pub(super) fn builder(self, reports: &Arc<LoadReports>) -> Builder<Request, Answer> {
         let mut builder = crate::Router::builder(self.policy).ejection(self.ejection);
         if let Some(budget) = self.budget {
             builder = builder.retry_budget(budget);

@@ -46,6 +46,7 @@ pub struct World {
     pub(super) sessions: u64,
     pub(super) probes: Option<Duration>,
     pub(super) impatient: Option<(f64, Duration)>,
+    pub(super) resuming: bool,
     pub(super) reports_every: Duration,
     pub(super) load_signals: bool,
     pub(super) seed: u64,
@@ -88,6 +89,7 @@ impl World {
             sessions: 0,
             probes: None,
             impatient: None,
+            resuming: false,
             reports_every: Self::REPORTS_EVERY,
             load_signals: false,
             seed: 1,
@@ -277,6 +279,14 @@ impl World {
     #[must_use]
     pub const fn impatient(mut self, share: f64, after: Duration) -> Self {
         self.impatient = Some((share, after));
+        self
+    }
+
+    /// Callers ask for the rest of an answer that broke after its first token: each brings a
+    /// [`Resume`](crate::router::Resume).
+    #[must_use]
+    pub const fn resuming(mut self) -> Self {
+        self.resuming = true;
         self
     }
 

@@ -218,7 +218,7 @@ proptest! {
         for end in &run.ends {
             if let Ended::Answered { decision, interrupted: Some(interrupted), .. } = &end.result {
                 broken += 1;
-                prop_assert!(interrupted.delivered() < 8, "{interrupted}");
+                prop_assert!(interrupted.delivered().content < 8, "{interrupted}");
                 prop_assert!(decision.attempts().last().is_some_and(|last| last.failure().is_none()), "{decision}");
             }
         }

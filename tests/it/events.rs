@@ -75,8 +75,8 @@ fn a_caller_that_leaves_is_told_as_cancelled() {
     world.block_on(async move {
         let call = router.call("ask", within(secs(5)));
         assert!(dropped_after(1, call).await.is_none());
-        let mut routed = router.call("ask", within(secs(5))).await.unwrap();
-        routed.next().await.unwrap().unwrap();
+        let mut stream = router.stream("ask", within(secs(5))).await.unwrap();
+        stream.next().await.unwrap().unwrap();
     });
     let ends: Vec<_> = story(&log).into_iter().filter(|line| !line.starts_with("decided")).collect();
     let expected =

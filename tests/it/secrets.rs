@@ -1,12 +1,13 @@
 //! A canary string in everything that may be secret appears nowhere in what is kept, printed or serialized.
 
 use crate::support::{World, ms, plain, secs};
+use fallway::backend::StreamItem;
 use fallway::backend::{Attempt, Backend, BackendError};
 use fallway::event::{Event, Observer};
 use fallway::policy::{FailSafe, PolicyExt, ordered};
-use fallway::router::Interrupted;
+use fallway::router::{Interrupted, Streamed};
 use fallway::time::Instant;
-use fallway::{CallOptions, FailureKind, Profile, RouteError, Routed, Router};
+use fallway::{CallOptions, FailureKind, Profile, RouteError, Router};
 use futures::stream::{self, BoxStream, StreamExt};
 use std::sync::{Arc, Mutex};
 
@@ -31,7 +32,23 @@ enum Does {
     Panic,
 }
 
-type Items = BoxStream<'static, Result<String, BackendError>>;
+type Items = BoxStream<'static, Result<Line, BackendError>>;
+
+/// A secret item; the last one is empty.
+#[derive(Debug, PartialEq)]
+struct Line(String);
+
+impl StreamItem for Line {
+    fn content(&self) -> u64 {
+        self.0.len() as u64
+    }
+    fn is_last(&self) -> bool {
+        self.0.is_empty()
+    }
+    fn size(&self) -> usize {
+        self.0.len()
+    }
+}
 
 /// An error as clients of HTTP have them: with the address, the header and the prompt.
 fn leak(kind: FailureKind, key: &str) -> BackendError {
@@ -43,9 +60,9 @@ impl Backend<Secret> for Leaky {
     type Response = Items;
 
     async fn call(&self, request: &Secret, _: &Attempt) -> Result<Items, BackendError> {
-        let item = request.0.clone();
+        let item = Line(request.0.clone());
         match self.does {
-            Does::Answer => Ok(stream::iter([Ok(item)]).boxed()),
+            Does::Answer => Ok(stream::iter([Ok(item), Ok(Line(String::new()))]).boxed()),
             Does::Break => {
                 let error = leak(FailureKind::Truncated, &self.key);
                 Ok(stream::iter([Ok(item), Err(error)]).boxed())
@@ -87,12 +104,9 @@ fn told(interrupted: &Interrupted) -> String {
     format!("{interrupted}{interrupted:?}{interrupted:#?}{}", interrupted.backend_error())
 }
 
-fn routed_text(routed: &Routed<Items>) -> String
-where
-    Items: Sized,
-{
-    let decision = routed.decision();
-    format!("{decision}{decision:?}{}", serde_json::to_string(decision).unwrap())
+fn streamed_text(streamed: &Streamed<Secret, Items>) -> String {
+    let decision = streamed.decision();
+    format!("{streamed:?}{streamed:#?}{decision}{decision:?}{}", serde_json::to_string(decision).unwrap())
 }
 
 /// All that is said of one request to a backend that does this, and beside it an answer's `Debug`.
@@ -110,18 +124,18 @@ fn everything_said(does: Does) -> String {
     let said = gossip.clone();
     world.block_on(async move {
         let request = Secret(CANARY.into());
-        match router.call(&request, CallOptions::within(ms(1500)).facts(plain())).await {
+        match router.stream(&request, CallOptions::within(ms(1500)).facts(plain())).await {
             Err(error) => said.add(&shown(&error)),
-            Ok(mut routed) => {
-                said.add(&routed_text(&routed));
-                while let Some(item) = routed.next().await {
+            Ok(mut streamed) => {
+                said.add(&streamed_text(&streamed));
+                while let Some(item) = streamed.next().await {
                     match item {
                         Err(error) => said.add(&told(&error)),
                         // The payload itself is the caller's.
-                        Ok(item) => assert_eq!(item, CANARY),
+                        Ok(Line(item)) => assert!(item == CANARY || item.is_empty()),
                     }
                 }
-                said.add(&routed_text(&routed));
+                said.add(&streamed_text(&streamed));
             }
         }
         let decision = router.explain(&CallOptions::new(plain()));

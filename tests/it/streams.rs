@@ -1,19 +1,22 @@
-//! Streamed answers: commit, interruption, slow readers, deadlines, and what health learns of them.
+//! Streamed answers: before the commit, after it, where another goes on, and what health learns of them.
 
-mod heads;
+mod before;
+mod clocks;
+mod random;
+mod resume;
 
 use crate::support::{
-    ANSWER, Act, Log, Reply, Script, Scripted, Step, Told, VirtualTimer, World, always, in_turn, ms, secs, within,
+    Act, Log, Reply, Step, Token, Told, VirtualTimer, World, always, in_turn, ms, scripted_panic, secs, within,
 };
-use fallway::FailureKind::{self, Overloaded, Panicked, Protocol, ServerError, Stalled, Timeout, Truncated};
-use fallway::backend::{BackendError, BackendExt, Committed};
+use fallway::FailureKind::{self, Overloaded, Panicked, Protocol, ServerError, Stalled, Truncated};
 use fallway::policy::{FailSafe, PolicyExt, ordered};
-use fallway::router::{Interrupted, Routed};
+use fallway::router::{Delivered, Interrupted, Streamed, TooLarge};
 use fallway::time::Timer;
-use fallway::{CallOptions, Profile, RouteError, Router};
+use fallway::{CallOptions, Profile};
 use futures::StreamExt;
 use futures::stream::FusedStream;
 use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 const ITEM: Step = Step::Item;
@@ -22,25 +25,30 @@ fn stream(steps: impl IntoIterator<Item = Step>) -> Act {
     Act::Stream(ms(10), steps.into_iter().collect())
 }
 
-/// What a reader got: the items, the error and the time from the call to the end.
+/// What a reader got: the content, the error with what it says was delivered, and the time from the commit to the end.
 #[derive(Debug, PartialEq)]
 struct Read {
     items: Vec<u32>,
-    error: Option<(FailureKind, u64)>,
+    error: Option<(FailureKind, Delivered)>,
     took: Duration,
 }
 
+const fn delivered(items: u64, content: u64) -> Delivered {
+    Delivered { items, content }
+}
+
 /// Reads a stream to its end. The reader takes `pause` after each item.
-async fn read<S>(stream: &mut Routed<S>, timer: VirtualTimer, pause: Duration) -> Read
-where
-    S: futures::Stream<Item = Result<u32, BackendError>> + Unpin,
-{
-    let (start, mut items, mut error) = (timer.now(), Vec::new(), None);
+async fn read(stream: &mut Streamed<str, Reply>, timer: &VirtualTimer, pause: Duration) -> Read {
+    let (start, mut items, mut all, mut error) = (timer.now(), Vec::new(), 0, None);
     while let Some(item) = stream.next().await {
+        assert_eq!(error, None, "something follows the error");
         match item {
-            Ok(item) => items.push(item),
+            Ok(Token::Number(number)) => items.push(number),
+            Ok(_) => {}
             Err(interrupted) => error = Some((interrupted.kind(), interrupted.delivered())),
         }
+        all += u64::from(error.is_none());
+        assert_eq!(stream.delivered().items, all);
         timer.sleep(pause).await;
     }
     // Nothing follows the end, and it says so.
@@ -54,14 +62,20 @@ fn reads(act: Act, options: CallOptions, pause: Duration) -> (Read, Told) {
     let (router, [a]) = world.fleet(world.router(ordered()).observer(log.clone()), [(Profile::new("a"), always(act))]);
     let (caller, timer) = (router.clone(), world.timer().clone());
     let read = world.block_on(async move {
-        let mut routed = caller.call("ask", options).await.unwrap();
-        read(&mut routed, timer, pause).await
+        let mut stream = caller.stream("ask", options).await.unwrap();
+        read(&mut stream, &timer, pause).await
     });
     assert_eq!((router.total_in_flight(), a.backstage().in_flight()), (0, 0));
-    let ends = |told: &Told| matches!(told, Told::Succeeded { .. } | Told::Failed { .. } | Told::Cancelled { .. });
-    let mut ends: Vec<_> = log.told().into_iter().map(|(_, told)| told).filter(ends).collect();
+    assert_eq!(world.timer().next_wake(), None);
+    let mut ends = ends(&log);
     assert_eq!(ends.len(), 1, "{ends:?}");
     (read, ends.remove(0))
+}
+
+/// How the attempts ended.
+fn ends(log: &Log) -> Vec<Told> {
+    let ends = |told: &Told| matches!(told, Told::Succeeded { .. } | Told::Failed { .. } | Told::Cancelled { .. });
+    log.told().into_iter().map(|(_, told)| told).filter(ends).collect()
 }
 
 fn kind_of(told: &Told) -> Option<FailureKind> {
@@ -81,68 +95,70 @@ fn a_whole_stream_is_a_success() {
 #[test]
 fn a_break_is_typed_and_says_what_was_delivered() {
     for kind in [Truncated, Protocol, ServerError, Overloaded] {
-        for delivered in [0, 1, 7] {
-            let steps = std::iter::repeat_n(ITEM, delivered).chain([Step::Break(kind), ITEM]);
-            let (read, end) = reads(stream(steps), within(secs(5)), ms(0));
-            assert_eq!((read.items.len(), read.error), (delivered, Some((kind, delivered as u64))));
+        for content in [1, 2, 7] {
+            // A role before the content counts as an item.
+            let steps = std::iter::repeat_n(ITEM, content).chain([Step::Break(kind), ITEM]);
+            let (read, end) = reads(stream([Step::Role].into_iter().chain(steps)), within(secs(5)), ms(0));
+            let delivered = delivered(content as u64 + 1, content as u64);
+            assert_eq!((read.items.len(), read.error), (content, Some((kind, delivered))));
             assert_eq!(kind_of(&end), Some(kind));
         }
     }
 }
 
 #[test]
-fn a_gap_beyond_the_idle_limit_is_a_stall() {
-    let options = within(secs(60)).idle_limit(secs(2));
-    let fits = [ITEM, Step::Pause(ms(1999)), ITEM];
-    let (read, _) = reads(stream(fits), options.clone(), ms(0));
-    assert_eq!((read.items.len(), read.error), (2, None));
-    let (read, end) = reads(stream([ITEM, Step::Pause(ms(2001)), ITEM]), options, ms(0));
-    assert_eq!(read, Read { items: vec![1], error: Some((Stalled, 1)), took: secs(2) });
-    assert_eq!(kind_of(&end), Some(Stalled));
+fn an_end_without_the_last_item_is_a_cut() {
+    let (read, end) = reads(stream([ITEM, ITEM, Step::Close]), within(secs(5)), ms(0));
+    assert_eq!((read.items, read.error), (vec![1, 2], Some((Truncated, delivered(2, 2)))));
+    assert_eq!(kind_of(&end), Some(Truncated));
 }
 
 #[test]
-fn the_idle_limit_of_the_router_holds_where_a_call_says_nothing() {
-    let world = World::new();
-    let (router, _) = world
-        .fleet(world.router(ordered()).idle_limit(ms(300)), [(Profile::new("a"), always(stream([ITEM, Step::Hang])))]);
-    let timer = world.timer().clone();
-    let read = world.block_on(async move {
-        let mut routed = router.call("ask", within(secs(60))).await.unwrap();
-        read(&mut routed, timer, ms(0)).await
+fn what_is_complete_is_over_at_once() {
+    // The backend's stream would go on for ever; nobody waits for it after the last item.
+    let (world, log) = (World::new(), Log::default());
+    let members = [(Profile::new("a"), always(stream([ITEM])))];
+    let (router, [a]) = world.fleet(world.router(ordered()).observer(log.clone()), members);
+    let mut stream = world.stream(&router, within(secs(5))).unwrap();
+    let last = world.block_on(async move {
+        assert_eq!(stream.next().await.unwrap().unwrap(), Token::Number(1));
+        assert_eq!(stream.next().await.unwrap().unwrap(), Token::Done);
+        stream
     });
-    assert_eq!(read, Read { items: vec![1], error: Some((Stalled, 1)), took: ms(300) });
-}
-
-#[test]
-fn a_slow_reader_is_no_stall() {
-    let options = within(secs(600)).idle_limit(ms(100));
-    let steps = (0..5).flat_map(|_| [ITEM, Step::Pause(ms(50))]);
-    let (read, end) = reads(stream(steps), options, secs(10));
-    assert_eq!((read.items.len(), read.error), (5, None));
-    assert!(matches!(end, Told::Succeeded { .. }), "{end:?}");
-}
-
-#[test]
-fn the_deadline_ends_a_stream_and_blames_nobody() {
-    let drip = (0..100).flat_map(|_| [Step::Pause(ms(300)), ITEM]);
-    let (read, end) = reads(stream(drip), within(secs(2)), ms(0));
-    assert_eq!(read, Read { items: (1..=6).collect(), error: Some((Timeout, 6)), took: ms(1990) });
-    assert!(matches!(end, Told::Cancelled { .. }), "{end:?}");
-}
-
-#[test]
-fn the_deadline_ends_a_stream_that_never_pauses() {
-    // Items are always ready, and the reader takes its time: the stream is never polled in vain.
-    let (read, _) = reads(stream(vec![ITEM; 1000]), within(secs(2)), ms(100));
-    assert!(read.took <= ms(2100), "{:?}, {} items, {:?}", read.took, read.items.len(), read.error);
+    // Held by its caller, it holds nothing any more.
+    assert_eq!((router.total_in_flight(), a.backstage().in_flight()), (0, 0));
+    assert!(matches!(ends(&log)[..], [Told::Succeeded { .. }]));
+    drop(last);
+    assert_eq!(ends(&log).len(), 1);
 }
 
 #[test]
 fn a_panic_in_a_stream_is_contained() {
     let (read, end) = reads(stream([ITEM, Step::Panic, ITEM]), within(secs(5)), ms(0));
-    assert_eq!((read.items, read.error), (vec![1], Some((Panicked, 1))));
+    assert_eq!((read.items, read.error), (vec![1], Some((Panicked, delivered(1, 1)))));
     assert_eq!(kind_of(&end), Some(Panicked));
+}
+
+#[test]
+fn an_item_that_is_too_large_is_a_named_error() {
+    for (bytes, fits) in [(100, true), (101, false)] {
+        let world = World::new();
+        let builder = world.router(ordered()).largest_item(100);
+        let (router, _) = world.fleet(builder, [(Profile::new("a"), always(stream([ITEM, Step::Large(bytes)])))]);
+        let mut stream = world.stream(&router, within(secs(5))).unwrap();
+        let second = world.block_on(async move {
+            stream.next().await.unwrap().unwrap();
+            stream.next().await.unwrap()
+        });
+        if fits {
+            assert_eq!(second.unwrap(), Token::Large(100));
+        } else {
+            let error = second.unwrap_err();
+            let too_large = error.backend_error().source().and_then(|source| source.downcast_ref::<TooLarge>());
+            assert_eq!((error.kind(), too_large), (Protocol, Some(&TooLarge { bytes: 101, limit: 100 })));
+            assert_eq!(too_large.unwrap().to_string(), "101 bytes in a stream, 100 are taken at once");
+        }
+    }
 }
 
 #[test]
@@ -150,24 +166,25 @@ fn an_interruption_shows_its_cause() {
     let world = World::new();
     let (router, _) =
         world.fleet(world.router(ordered()), [(Profile::new("a"), always(stream([ITEM, Step::Break(Truncated)])))]);
+    let mut stream = world.stream(&router, within(secs(5))).unwrap();
     let error: Interrupted = world.block_on(async move {
-        let mut routed = router.call("ask", within(secs(5))).await.unwrap();
         loop {
-            if let Some(Err(error)) = routed.next().await {
+            if let Some(Err(error)) = stream.next().await {
                 return error;
             }
         }
     });
-    assert_eq!(error.to_string(), "the stream broke after 1 items: truncated");
+    assert_eq!(error.to_string(), "the stream broke after 1 items with a content of 1: truncated");
     assert_eq!(
-        (error.source().map(ToString::to_string), error.backend_error().kind()),
-        (Some("truncated".into()), Truncated)
+        (error.source().map(ToString::to_string), error.backend_error().kind(), error.not_resumed().is_none()),
+        (Some("truncated".into()), Truncated, true)
     );
 }
 
 #[test]
 fn truncations_stalls_and_panics_reach_health() {
-    for (last, kind) in [(Step::Break(Truncated), Truncated), (Step::Hang, Stalled), (Step::Panic, Panicked)] {
+    let cases = [(Step::Break(Truncated), Truncated), (Step::Close, Truncated), (Step::Hang, Stalled)];
+    for (last, kind) in cases.into_iter().chain([(Step::Panic, Panicked)]) {
         let (world, log) = (World::new(), Log::default());
         let members = [(Profile::new("a"), always(stream([ITEM, last]))), (Profile::new("b"), always(stream([ITEM])))];
         let builder = world.router(ordered().fail_safe(FailSafe::default())).observer(log.clone());
@@ -175,8 +192,8 @@ fn truncations_stalls_and_panics_reach_health() {
         for _ in 0..10 {
             let (router, timer) = (router.clone(), world.timer().clone());
             world.block_on(async move {
-                let mut routed = router.call("ask", within(secs(60)).idle_limit(ms(200))).await.unwrap();
-                read(&mut routed, timer, ms(0)).await
+                let mut stream = router.stream("ask", within(secs(60)).idle_limit(ms(200))).await.unwrap();
+                read(&mut stream, &timer, ms(0)).await
             });
         }
         assert_eq!((a.calls(), b.calls()), (5, 5), "{kind}");
@@ -186,16 +203,16 @@ fn truncations_stalls_and_panics_reach_health() {
 
 #[test]
 fn a_stream_that_is_dropped_midway_frees_its_slot_and_says_nothing() {
-    for reads in 1..4 {
+    for reads in 0..4 {
         let (world, log) = (World::new(), Log::default());
         let members = [(Profile::new("a").concurrency(1), always(stream(vec![ITEM; 9])))];
         let (router, [a]) = world.fleet(world.router(ordered()).observer(log.clone()), members);
         for _ in 0..20 {
             let router = router.clone();
             world.block_on(async move {
-                let mut routed = router.call("ask", within(secs(5))).await.unwrap();
+                let mut stream = router.stream("ask", within(secs(5))).await.unwrap();
                 for _ in 0..reads {
-                    routed.next().await.unwrap().unwrap();
+                    stream.next().await.unwrap().unwrap();
                 }
             });
         }
@@ -204,92 +221,106 @@ fn a_stream_that_is_dropped_midway_frees_its_slot_and_says_nothing() {
     }
 }
 
-type Committing = Router<str, Committed<Reply, u32>>;
-
-/// A world of two streaming backends that commit on their first item.
-fn committing(scripts: [Script; 2]) -> (World, Committing, [Scripted; 2], Log) {
-    let (world, log) = (World::new(), Log::default());
-    let [a, b] = scripts;
-    let backends = [world.backend("a", a), world.backend("b", b)];
-    let mut builder = Router::builder(ordered().fail_safe(FailSafe::default()))
-        .timer(world.timer().clone())
-        .seed(7)
-        .observer(log.clone());
-    for (backend, id) in backends.iter().zip(["a", "b"]) {
-        builder = builder.backend(Profile::new(id), backend.clone().commit_on_first_item());
-    }
-    let router = builder.build().unwrap();
-    (world, router, backends, log)
-}
-
-type Finished = Result<(Option<String>, usize, Read), RouteError>;
-
-fn finish(world: &World, router: &Committing) -> Finished {
-    let (router, timer) = (router.clone(), world.timer().clone());
-    world.block_on(async move {
-        let mut routed = router.call("ask", within(secs(5))).await?;
-        let read = read(&mut routed, timer, ms(0)).await;
-        Ok((routed.backend().map(ToOwned::to_owned), routed.attempts().len(), read))
-    })
-}
-
 #[test]
-fn what_fails_before_the_first_item_falls_back() {
-    let works = || always(stream([ITEM, ITEM]));
-    for (script, failure) in [
-        (always(stream([Step::Break(Overloaded)])), Overloaded),
-        // An error event inside a 200 stream.
-        (always(stream([Step::Pause(ms(5)), Step::Break(Protocol)])), Protocol),
-        // An end without a single item is a cut.
-        (always(stream([])), Truncated),
-        (always(stream([Step::Hang])), Timeout),
-        (always(stream([Step::Panic])), Panicked),
-        (always(Act::Fail(ServerError, ms(1))), ServerError),
-    ] {
-        let (world, router, backends, log) = committing([script, works()]);
-        let (backend, attempts, read) = finish(&world, &router).unwrap();
-        assert_eq!(
-            (backend.as_deref(), attempts, read.items, read.error),
-            (Some("b"), 2, vec![1, 2], None),
-            "{failure}"
-        );
-        assert_eq!(log.count(|told| matches!(told, Told::Failed { kind, .. } if *kind == failure)), 1, "{failure}");
-        assert!(backends.iter().all(|backend| backend.backstage().in_flight() == 0));
-    }
-}
-
-#[test]
-fn after_the_first_item_nobody_starts_over() {
-    let (world, router, [_, b], _) =
-        committing([always(stream([ITEM, Step::Break(Overloaded)])), always(stream([ITEM]))]);
-    let (backend, attempts, read) = finish(&world, &router).unwrap();
-    assert_eq!((backend.as_deref(), attempts), (Some("a"), 1));
-    assert_eq!((read.items, read.error, b.calls()), (vec![1], Some((Overloaded, 1)), 0));
-}
-
-#[test]
-fn the_time_to_the_first_token_is_not_that_of_the_headers() {
-    let script = || always(Act::Stream(ms(10), vec![Step::Pause(ms(490)), ITEM, Step::Pause(ms(300)), ITEM]));
-    let (world, router, _, log) = committing([script(), script()]);
-    finish(&world, &router).unwrap();
-    let firsts = log.told().into_iter().filter_map(|(_, told)| match told {
-        Told::FirstItem { elapsed, .. } => Some(elapsed),
-        _ => None,
+fn after_the_first_content_nobody_starts_over() {
+    let world = World::new();
+    let members = [
+        (Profile::new("a"), always(stream([ITEM, Step::Break(Overloaded)]))),
+        (Profile::new("b"), always(stream([ITEM]))),
+    ];
+    let (router, [_, b]) = world.fleet(world.router(ordered().fail_safe(FailSafe::default())), members);
+    let (mut stream, timer) = (world.stream(&router, within(secs(5))).unwrap(), world.timer().clone());
+    let (stream, read) = world.block_on(async move {
+        let read = read(&mut stream, &timer, ms(0)).await;
+        (stream, read)
     });
-    assert_eq!(firsts.collect::<Vec<_>>(), [ms(500)]);
+    assert_eq!((stream.backend(), stream.attempts().len(), b.calls()), (Some("a"), 1, 0));
+    assert_eq!((read.items, read.error), (vec![1], Some((Overloaded, delivered(1, 1)))));
 }
 
 #[test]
-fn streams_fall_back_as_plain_answers_do() {
-    for kind in FailureKind::ALL {
-        let plain = {
-            let world = World::new();
-            let members = [(Profile::new("a"), always(Act::Fail(kind, ms(1)))), (Profile::new("b"), always(ANSWER))];
-            let (router, _) = world.fleet(world.router(ordered().fail_safe(FailSafe::default())), members);
-            world.call(&router, within(secs(5))).map(|routed| routed.attempts().len()).map_err(|error| error.kind())
-        };
-        let (world, router, ..) = committing([in_turn([stream([Step::Break(kind)])]), always(stream([ITEM]))]);
-        let streamed = finish(&world, &router).map(|(_, attempts, _)| attempts).map_err(|error| error.kind());
-        assert_eq!(plain, streamed, "{kind}");
+fn the_decision_tells_how_a_stream_was_interrupted() {
+    for (last, kind, after) in [
+        (Step::Break(Truncated), Truncated, ms(10)),
+        (Step::Panic, Panicked, ms(10)),
+        (Step::Hang, Stalled, ms(210)),
+        (Step::Pause(ms(150)), FailureKind::Timeout, ms(1000)),
+    ] {
+        let steps = std::iter::once(ITEM).chain(std::iter::repeat_n([last, ITEM], 20).flatten());
+        let world = World::new();
+        let builder = world.router(ordered().fail_safe(FailSafe::default()));
+        let (router, _) = world.fleet(builder, [(Profile::new("a"), always(stream(steps)))]);
+        let mut stream = world.stream(&router, within(secs(1)).idle_limit(ms(200))).unwrap();
+        assert_eq!(stream.attempts()[0].failure(), None);
+        let timer = world.timer().clone();
+        let (stream, read) = world.block_on(async move {
+            let read = read(&mut stream, &timer, ms(0)).await;
+            (stream, read)
+        });
+        let [attempt] = stream.attempts() else { panic!("{:?}", stream.attempts()) };
+        assert_eq!(read.error.map(|(kind, _)| kind), Some(kind));
+        assert_eq!((attempt.failure(), attempt.elapsed()), (Some(kind), after));
+        assert!(stream.decision().to_string().contains(&format!("failed with {kind}")), "{}", stream.decision());
     }
+}
+
+#[test]
+fn a_caller_that_panics_over_an_answer_counts_as_a_failure() {
+    for streams in [false, true] {
+        let (world, log) = (World::new(), Log::default());
+        let act = if streams { stream([ITEM, ITEM]) } else { Act::Answer(ms(10)) };
+        let builder = world.router(ordered().fail_safe(FailSafe::default())).observer(log.clone());
+        let (router, _) = world.fleet(builder, [(Profile::new("a"), always(act))]);
+        for n in 1..=5 {
+            let panic = if streams {
+                let held = world.stream(&router, within(secs(5))).unwrap();
+                catch_unwind(AssertUnwindSafe(move || panic_over(held)))
+            } else {
+                let held = world.call(&router, within(secs(5))).unwrap();
+                catch_unwind(AssertUnwindSafe(move || panic_over(held)))
+            };
+            assert!(panic.is_err());
+            let ends = ends(&log);
+            assert!(matches!(ends[n - 1], Told::Failed { kind: Panicked, .. }) && ends.len() == n, "{ends:?}");
+        }
+        // Five in a row eject.
+        let left = log.count(|told| {
+            matches!(told, Told::Left { why: fallway::decision::Reason::Ejected { failures: 5, .. }, .. })
+        });
+        assert_eq!((left, router.total_in_flight()), (1, 0));
+    }
+}
+
+fn panic_over<T>(held: T) {
+    let _held = held;
+    scripted_panic()
+}
+
+#[test]
+fn the_last_resort_may_stream_too() {
+    let (world, log) = (World::new(), Log::default());
+    let last = world.backend("last", in_turn([stream([Step::Role, ITEM]), stream([ITEM, Step::Hang])]));
+    let builder =
+        world.router(ordered().fail_safe(FailSafe::default())).observer(log.clone()).last_resort(last.clone());
+    let (router, _) =
+        world.fleet(builder, [(Profile::new("a"), always(stream([Step::Role, Step::Break(ServerError)])))]);
+    for expected in [None, Some((Stalled, delivered(1, 1)))] {
+        let (caller, timer) = (router.clone(), world.timer().clone());
+        let read = world.block_on(async move {
+            let mut stream = caller.stream("ask", within(secs(60)).idle_limit(ms(300))).await.unwrap();
+            assert!(stream.is_degraded() && stream.backend().is_none());
+            read(&mut stream, &timer, ms(0)).await
+        });
+        assert_eq!((read.items, read.error), (vec![1], expected));
+        assert_eq!(last.backstage().in_flight(), 0);
+    }
+}
+
+#[test]
+fn streams_can_be_sent_to_other_threads() {
+    fn sendable<T: Send>(_: &T) {}
+    let world = World::new();
+    let (router, _) = world.fleet(world.router(ordered()), [(Profile::new("a"), always(stream([ITEM])))]);
+    sendable(&router.stream("ask", within(secs(5))));
+    sendable(&world.stream(&router, within(secs(5))).unwrap());
 }

@@ -89,6 +89,9 @@ struct Inquiry {
     attempts: u32,
     call: Option<Call>,
     answered: bool,
+    /// Tokens of its answer, and those that its caller has.
+    answer: u32,
+    delivered: u32,
     /// How its last attempt failed, and when.
     failed: Option<(FailureKind, Instant)>,
 }
@@ -140,6 +143,8 @@ impl Books {
             attempts: 0,
             call: None,
             answered: false,
+            answer: arrival.request.output,
+            delivered: 0,
             failed: None,
         };
         self.inquiries.insert(arrival.request.number, inquiry);
@@ -150,7 +155,7 @@ impl Books {
         let order = self.next_order();
         let tokens = u64::from(request.prompt);
         self.last_sent[server] = now;
-        self.hold_request(server, request.number, number, now);
+        self.hold_request(server, request, number, now);
         if request.bound && self.rules.outside[server] {
             self.find("I6", || {
                 format!("request {} is sent to server {server}, outside the regions it is bound to", request.number)
@@ -183,11 +188,13 @@ impl Books {
     }
 
     /// What the request itself has to say about an attempt.
-    fn hold_request(&mut self, server: usize, request: u64, number: u32, now: Instant) {
+    fn hold_request(&mut self, server: usize, request: &Request, number: u32, now: Instant) {
+        let (from, request) = (request.from, request.number);
         let Some(inquiry) = self.inquiries.get(&request) else {
             return self.find("I4", || format!("request {request} is sent to server {server} after its end"));
         };
-        let Inquiry { router, deadline, replay_safe, jumps, attempts, call, answered, failed } = *inquiry;
+        let Inquiry { router, deadline, replay_safe, jumps, attempts, call, answered, delivered, failed, .. } =
+            *inquiry;
         let (allowed, jumped) = (self.rules.attempts, self.jumps != jumps);
         if let Some(call) = call {
             self.find("I4", || format!("request {request} is at servers {} and {server} at once", call.server));
@@ -202,7 +209,10 @@ impl Books {
                 format!("attempt {number} of request {request} at {now:?}, its deadline is {deadline:?}")
             });
         }
-        if answered {
+        if from != delivered {
+            self.find("I16", || format!("request {request} is sent from token {from} on, {delivered} were delivered"));
+        }
+        if answered && from == 0 {
             self.find("I5", || format!("request {request} is sent to server {server} after its first token"));
         }
         let Some((kind, paid)) = failed else { return };
@@ -271,8 +281,20 @@ impl Books {
         if now > inquiry.deadline && inquiry.jumps == self.jumps {
             self.find("I3", || format!("request {request} ended at {now:?}, its deadline was {:?}", inquiry.deadline));
         }
+        let Inquiry { answer, delivered, .. } = inquiry;
+        if ended == Ended::Completed && delivered != answer {
+            self.find("I16", || format!("request {request} is complete with {delivered} of {answer} tokens"));
+        }
         if inquiry.call.is_some() {
             self.find("I4", || format!("request {request} ended as {ended:?}, and its call goes on"));
+        }
+    }
+
+    pub(super) fn delivered(&mut self, request: u64, from: u32, count: u32) {
+        let Some(inquiry) = self.inquiries.get_mut(&request) else { return };
+        let before = std::mem::replace(&mut inquiry.delivered, from + count);
+        if from != before {
+            self.find("I16", || format!("request {request} is given token {from} after {before}"));
         }
     }
 

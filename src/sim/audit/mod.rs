@@ -106,6 +106,16 @@ impl Audit {
         self.0.lock().ended(request, ended, now);
     }
 
+    /// A caller is given tokens of its answer: so many, from this one on.
+    pub(super) fn delivered(&self, request: u64, from: u32, count: u32) {
+        self.0.lock().delivered(request, from, count);
+    }
+
+    /// A caller is given something after the error that ended its answer.
+    pub(super) fn after_the_error(&self, request: u64) {
+        self.find("I16", || format!("something follows the error of request {request}"));
+    }
+
     /// The routers' clock jumps.
     pub(super) fn jumped(&self, nanos: i64) {
         self.0.lock().jumped(nanos);

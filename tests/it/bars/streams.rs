@@ -1,7 +1,7 @@
 //! Streams that break, stall, or never start.
 
 use super::pool::{AtLeast, AtMost, Pool, REFUSAL, over_seeds};
-use crate::support::{Act, Answered, Load, Step, ms, ok_share, secs, within};
+use crate::support::{Act, Begun, Step, Task, Token, ms, secs, within};
 use fallway::FailureKind::{self, Overloaded, Protocol, Stalled, Truncated};
 use futures::StreamExt;
 use std::time::Duration;
@@ -16,15 +16,15 @@ fn ten_then(last: Step) -> Act {
 }
 
 /// Reads a stream to its end: the items, the typed error if there was one, and the silence before it.
-async fn read(answered: Answered, timer: crate::support::VirtualTimer) -> (u64, Option<(FailureKind, u64)>, Duration) {
+async fn read(begun: Begun, timer: crate::support::VirtualTimer) -> (u64, Option<(FailureKind, u64)>, Duration) {
     use fallway::time::Timer;
-    let mut stream = answered.expect("the stream begins");
+    let mut stream = begun.expect("the stream begins");
     let mut items = 0;
     let mut last = timer.now();
     while let Some(item) = stream.next().await {
         match item {
-            Ok(_) => items += 1,
-            Err(error) => return (items, Some((error.kind(), error.delivered())), timer.now() - last),
+            Ok(item) => items += u64::from(item != Token::Done),
+            Err(error) => return (items, Some((error.kind(), error.delivered().items)), timer.now() - last),
         }
         last = timer.now();
     }
@@ -39,8 +39,8 @@ fn breaks_with(fault: super::pool::Fault, kind: FailureKind, silence: Duration) 
         for _ in 0..3 {
             let (router, timer) = (pool.router.clone(), pool.world.timer().clone());
             let (items, error, gap) = pool.world.block_on(async move {
-                let answered = router.call("ask", within(secs(60)).idle_limit(ms(500))).await;
-                read(answered, timer).await
+                let begun = router.stream("ask", within(secs(60)).idle_limit(ms(500))).await;
+                read(begun, timer).await
             });
             typed += u32::from(items == AFTER as u64 && error == Some((kind, items)));
             longest = longest.max(gap);
@@ -74,8 +74,16 @@ fn one_of_three_answers_503_at_the_start_of_streams() {
         let pool = Pool::new(seed, 3, move |n, _| {
             Some(if n == 0 { Act::Fail(Overloaded, REFUSAL) } else { Act::Stream(ms(20), vec![Step::Item; 20]) })
         });
-        let load = Load { per_second: 50, lasts: ms(720), seed };
-        let answers = load.run(&pool.world, &pool.router, &within(secs(60)));
-        [AtLeast("asked", answers.len() as f64, 36.0), AtLeast("ok", ok_share(&answers), 1.0)]
+        let asked = (0..36u64).map(|n| {
+            let (router, timer) = (pool.router.clone(), pool.world.timer().clone());
+            pool.world.spawn(async move {
+                timer.sleep(ms(20 * n)).await;
+                read(router.stream("ask", within(secs(60))).await, timer).await
+            })
+        });
+        let asked: Vec<_> = asked.collect();
+        pool.world.run();
+        let whole = asked.into_iter().filter(|it| it.is_done()).map(Task::take).filter(|it| (it.0, it.1) == (20, None));
+        [AtLeast("whole", whole.count() as f64, 36.0)]
     });
 }

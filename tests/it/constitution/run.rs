@@ -5,7 +5,7 @@ use crate::support::{Log, Reply, Scripted, Task, TestRouter, VirtualTimer, World
 use fallway::backend::BackendId;
 use fallway::budget::RetryBudget;
 use fallway::event::{Event, Observer};
-use fallway::router::Interrupted;
+use fallway::router::{Interrupted, Streamed};
 use fallway::signal::{HealthSignal, Reading, Score};
 use fallway::time::{Instant, Timer};
 use fallway::{Decision, RouteError, Routed};
@@ -85,8 +85,11 @@ fn spawn(world: &World, router: &TestRouter, number: usize, ask: Ask) -> Task<En
         let started = timer.now();
         let work = async {
             let request = number.to_string();
-            match router.call(&request, ask.options()).await {
-                Ok(routed) => finish(routed, ask.reads).await,
+            if !ask.reads {
+                return router.call(&request, ask.options()).await.map_or_else(Ended::Refused, |it| answered(&it));
+            }
+            match router.stream(&request, ask.options()).await {
+                Ok(stream) => finish(stream).await,
                 Err(error) => Ended::Refused(error),
             }
         };
@@ -98,16 +101,18 @@ fn spawn(world: &World, router: &TestRouter, number: usize, ask: Ask) -> Task<En
     })
 }
 
-async fn finish(mut routed: Routed<Reply>, reads: bool) -> Ended {
-    let (decision, degraded) = (routed.decision().clone(), routed.is_degraded());
+fn answered(routed: &Routed<Reply>) -> Ended {
+    Ended::Answered { decision: routed.decision().clone(), degraded: routed.is_degraded(), interrupted: None }
+}
+
+async fn finish(mut stream: Streamed<str, Reply>) -> Ended {
+    let (decision, degraded) = (stream.decision().clone(), stream.is_degraded());
     let mut interrupted = None;
-    // Nobody watches the stream of a last resort: it is the host's own.
-    if reads && !degraded {
-        while let Some(item) = routed.next().await {
-            interrupted = item.err().or(interrupted);
-        }
+    while let Some(item) = stream.next().await {
+        interrupted = item.err().or(interrupted);
     }
-    Ended::Answered { decision, degraded, interrupted }
+    // Of a last resort no attempt breaks: it is the host's own.
+    Ended::Answered { decision, degraded, interrupted: interrupted.filter(|_| !degraded) }
 }
 
 fn now(timer: &VirtualTimer) -> Instant {

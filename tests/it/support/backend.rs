@@ -1,6 +1,7 @@
 //! Backends that follow a script, and count from their own side.
 
 use super::VirtualTimer;
+use fallway::backend::StreamItem;
 use fallway::backend::{Attempt, Backend, BackendError, FailureKind};
 use fallway::time::{Instant, Timer};
 use futures::future::BoxFuture;
@@ -35,14 +36,45 @@ pub(crate) enum Act {
     Stream(Duration, Vec<Step>),
 }
 
-/// One step of a streamed answer. After the last, the stream ends.
+/// One step of a streamed answer. After the last comes the last item, and then the end.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
+    /// Content.
     Item,
+    /// An item without content.
+    Role,
+    /// Content of so many bytes.
+    Large(usize),
     Pause(Duration),
     Break(FailureKind),
     Hang,
     Panic,
+    /// Ends without a last item.
+    Close,
+}
+
+/// An item of a streamed answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Token {
+    Role,
+    /// Content, numbered from 1.
+    Number(u32),
+    Large(usize),
+    Done,
+}
+
+impl StreamItem for Token {
+    fn content(&self) -> u64 {
+        u64::from(matches!(self, Self::Number(_) | Self::Large(_)))
+    }
+
+    fn is_last(&self) -> bool {
+        *self == Self::Done
+    }
+
+    fn size(&self) -> usize {
+        if let Self::Large(bytes) = self { *bytes } else { 4 }
+    }
 }
 
 /// What a script knows when it chooses an act.
@@ -181,18 +213,21 @@ impl Backend<str> for Scripted {
         if matches!(act, Act::PanicInCall) {
             scripted_panic();
         }
-        Box::pin(self.perform(act, guest))
+        // "ask after 3" is a request for what comes after the third item.
+        let seen = request.rsplit_once(" after ").and_then(|(_, seen)| seen.parse().ok()).unwrap_or(0);
+        Box::pin(self.perform(act, seen, guest))
     }
 }
 
 impl Scripted {
-    async fn perform(&self, act: Act, guest: Guest) -> Result<Reply, BackendError> {
+    async fn perform(&self, act: Act, seen: u32, guest: Guest) -> Result<Reply, BackendError> {
         let reply = |steps: Vec<Step>, guest| Reply {
             backend: self.name.clone(),
             timer: self.timer.clone(),
             steps: steps.into(),
             pause: None,
-            items: 0,
+            items: seen,
+            over: false,
             _guest: guest,
         };
         match act {
@@ -247,13 +282,14 @@ impl Drop for Bomb {
     }
 }
 
-/// An answer; also a stream of numbers.
+/// An answer; also a stream of tokens.
 pub(crate) struct Reply {
     backend: Arc<str>,
     timer: VirtualTimer,
     steps: VecDeque<Step>,
     pause: Option<fallway::time::Sleep>,
     items: u32,
+    over: bool,
     _guest: Option<Guest>,
 }
 
@@ -271,7 +307,7 @@ impl fmt::Debug for Reply {
 }
 
 impl Stream for Reply {
-    type Item = Result<u32, BackendError>;
+    type Item = Result<Token, BackendError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
@@ -282,10 +318,20 @@ impl Stream for Reply {
                 }
             }
             match self.steps.pop_front() {
-                None => return Poll::Ready(None),
+                None if self.over => return Poll::Ready(None),
+                None => {
+                    self.over = true;
+                    return Poll::Ready(Some(Ok(Token::Done)));
+                }
                 Some(Step::Item) => {
                     self.items += 1;
-                    return Poll::Ready(Some(Ok(self.items)));
+                    return Poll::Ready(Some(Ok(Token::Number(self.items))));
+                }
+                Some(Step::Role) => return Poll::Ready(Some(Ok(Token::Role))),
+                Some(Step::Large(bytes)) => return Poll::Ready(Some(Ok(Token::Large(bytes)))),
+                Some(Step::Close) => {
+                    self.steps.clear();
+                    self.over = true;
                 }
                 Some(Step::Pause(duration)) => self.pause = Some(self.timer.sleep(duration)),
                 Some(Step::Break(kind)) => return Poll::Ready(Some(Err(kind.into()))),

@@ -6,18 +6,20 @@ mod policies;
 mod watch;
 mod world;
 
-pub(crate) use backend::{Act, Cue, Reply, Script, Scripted, Step, always, in_turn, scripted_panic};
+pub(crate) use backend::{Act, Cue, Reply, Script, Scripted, Step, Token, always, in_turn, scripted_panic};
 pub(crate) use fallway::sim::Clock as VirtualTimer;
 pub(crate) use load::{Answer, Load, ok_share, percentile, tries};
 pub(crate) use policies::{LEAVES, guard, leaf};
 pub(crate) use watch::{Log, Opinion, Rival, Told};
 pub(crate) use world::{Task, World, dropped_after};
 
+use fallway::router::Streamed;
 use fallway::{CallOptions, Facts, FailureKind, RouteError, Routed, Router};
 use std::time::Duration;
 
 pub(crate) type TestRouter = Router<str, Reply>;
 pub(crate) type Answered = Result<Routed<Reply>, RouteError>;
+pub(crate) type Begun = Result<Streamed<str, Reply>, RouteError>;
 
 /// Fails at once.
 pub(crate) const fn fail(kind: FailureKind) -> Act {

@@ -1,6 +1,6 @@
 //! A single-threaded executor that jumps to the next wake-up.
 
-use super::{Answered, Reply, Script, Scripted, TestRouter, VirtualTimer};
+use super::{Answered, Begun, Reply, Script, Scripted, TestRouter, VirtualTimer};
 use fallway::router::Builder;
 use fallway::time::{Instant, Timer};
 use fallway::{CallOptions, Profile, Router, RoutingPolicy};
@@ -129,6 +129,12 @@ impl World {
     /// One call, alone in the world.
     pub(crate) fn call(&self, router: &TestRouter, options: CallOptions) -> Answered {
         self.block_on(self.calling(router, options))
+    }
+
+    /// One call for a stream, alone in the world.
+    pub(crate) fn stream(&self, router: &TestRouter, options: CallOptions) -> Begun {
+        let router = router.clone();
+        self.block_on(async move { router.stream("ask", options).await })
     }
 
     /// One call as a task of its own.

@@ -122,8 +122,10 @@ fn heard(script: Script, reads: bool) -> Vec<&'static str> {
     let (world, ear) = (World::new(), Ear::default());
     let (router, _) = world.fleet(world.router(ordered()).signal(ear.clone()), [(Profile::new("a"), script)]);
     world.block_on(async move {
-        if let Ok(mut routed) = router.call("ask", within(secs(5))).await {
-            while reads && routed.next().await.is_some() {}
+        if !reads {
+            drop(router.call("ask", within(secs(5))).await);
+        } else if let Ok(mut stream) = router.stream("ask", within(secs(5))).await {
+            while stream.next().await.is_some() {}
         }
     });
     ear.0.lock().unwrap().clone()

@@ -34,8 +34,8 @@ fn what_is_released_is_what_was_taken() {
         let router = router.clone();
         let options = CallOptions::within(secs(1)).facts(plain().prompt_tokens(tokens));
         world.spawn(dropped_after(2 + n, async move {
-            if let Ok(mut routed) = router.call("ask", options).await {
-                while routed.next().await.is_some() {}
+            if let Ok(mut stream) = router.stream("ask", options).await {
+                while stream.next().await.is_some() {}
             }
         }));
         world.settle();
@@ -57,8 +57,8 @@ fn prefill_work_leaves_the_books_at_the_first_item_and_the_slot_at_the_last() {
         world.fleet(world.router(least_loaded()), [(Profile::new("a"), always(Act::Stream(ms(10), steps)))]);
     let reader = router.clone();
     let task = world.spawn(async move {
-        let mut routed = reader.call("ask", within(secs(5))).await.unwrap();
-        while routed.next().await.is_some() {}
+        let mut stream = reader.stream("ask", within(secs(5))).await.unwrap();
+        while stream.next().await.is_some() {}
     });
     let mut seen = Vec::new();
     for _ in 0..3 {

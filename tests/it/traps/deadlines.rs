@@ -4,10 +4,9 @@
 
 use crate::support::{ANSWER, Act, Reply, Script, Step, World, always, fail, in_turn, ms, secs, within};
 use fallway::FailureKind::{RateLimited, ServerError};
-use fallway::backend::BackendExt;
 use fallway::policy::{FailSafe, PolicyExt, ordered};
 use fallway::router::Builder;
-use fallway::{CallOptions, Facts, Profile, Router};
+use fallway::{CallOptions, Facts, Profile};
 use futures::StreamExt;
 use std::time::Duration;
 
@@ -30,8 +29,8 @@ fn takes(script: Script, configure: impl FnOnce(&World, Builder<str, Reply>) -> 
     let (router, _) = world.fleet(builder, [(Profile::new("a").concurrency(1), script)]);
     let ((), took) = world.timed(|| {
         world.block_on(async move {
-            if let Ok(mut routed) = router.call("ask", within(secs(2))).await {
-                while routed.next().await.is_some() {}
+            if let Ok(mut stream) = router.stream("ask", within(secs(2))).await {
+                while stream.next().await.is_some() {}
             }
         });
     });
@@ -46,6 +45,7 @@ fn the_deadline_holds_on_every_path() {
     for (path, took) in [
         ("call", takes(always(Act::Hang), plain)),
         ("before the first item", takes(stream(vec![Step::Hang]), plain)),
+        ("after the role", takes(stream(vec![Step::Role, Step::Hang]), plain)),
         ("after an item", takes(stream(vec![Step::Item, Step::Hang]), plain)),
         ("between items", takes(stream(drip), plain)),
         (
@@ -77,21 +77,6 @@ fn the_deadline_holds_in_the_queue() {
         assert!(call.is_done(), "a caller with {n} s waits longer");
     }
     world.run();
-}
-
-#[test]
-fn the_deadline_holds_before_the_first_item_is_committed() {
-    let world = World::new();
-    let silent = world.backend("a", always(Act::Stream(ms(10), vec![Step::Hang])));
-    let router = Router::<str, _>::builder(ordered())
-        .timer(world.timer().clone())
-        .backend(Profile::new("a"), silent.commit_on_first_item())
-        .build()
-        .unwrap();
-    let (refused, took) =
-        world.timed(|| world.block_on(async move { router.call("ask", within(secs(2))).await.is_err() }));
-    assert!(refused);
-    assert_eq!(took, secs(2));
 }
 
 #[test]
