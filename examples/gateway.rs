@@ -14,10 +14,10 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use fallway::adapt::tokio::TokioTimer;
 use fallway::backend::{FailureKind, Fault};
+use fallway::budget::TimeoutFormat;
 use fallway::decision::Reason;
 use fallway::policy::{FailSafe, PolicyExt};
 use fallway::recover::Ejection;
@@ -117,23 +117,32 @@ impl Gateway {
         };
         let mut options = CallOptions::new(request.facts());
         if let Some(value) = head.headers.get("x-fallway-deadline-ms") {
-            match value.to_str().ok().and_then(|text| text.trim().parse().ok()) {
-                Some(millis) if millis > 0 => options = options.deadline(Duration::from_millis(millis)),
-                _ => return bad("x-fallway-deadline-ms is not a whole number of milliseconds above 0"),
+            match value.to_str().map(|text| TimeoutFormat::Millis.parse(text)) {
+                Ok(Ok(total)) => options = options.deadline(total),
+                _ => return bad("x-fallway-deadline-ms is not a whole number of milliseconds"),
             }
         }
-        let routed = self.router.call(&request, options).await;
-        let decision = routed.as_ref().map_or_else(RouteError::decision, Routed::decision);
-        let explanation = explain(decision);
-        self.keep(decision.clone());
-        let mut answer = match routed {
-            Ok(routed) => match routed.response() {
-                ChatAnswer::Whole(bytes) => answer(StatusCode::OK, "application/json", bytes.clone()),
-                ChatAnswer::Events(_) => relay(routed),
-            },
-            Err(error) => refuse(&error),
+        let (mut answer, decision) = if request.is_stream() {
+            match self.router.stream(&request, options).await {
+                Ok(stream) => {
+                    let decision = stream.decision().clone();
+                    (relay(stream), decision)
+                }
+                Err(error) => refuse(&error),
+            }
+        } else {
+            match self.router.call(&request, options).await.map(Routed::into_parts) {
+                Ok((ChatAnswer::Whole(bytes), decision)) => {
+                    (answer(StatusCode::OK, "application/json", bytes), decision)
+                }
+                Ok((ChatAnswer::Events(_), decision)) => {
+                    (problem(StatusCode::BAD_GATEWAY, "upstream_error", "a stream that nobody asked for"), decision)
+                }
+                Err(error) => refuse(&error),
+            }
         };
-        answer.headers_mut().extend(explanation);
+        answer.headers_mut().extend(explain(&decision));
+        self.keep(decision);
         answer
     }
 
@@ -167,16 +176,22 @@ fn explain(decision: &Decision) -> [(HeaderName, HeaderValue); 3] {
 }
 
 /// The error of a request that no backend answered. What is the caller's fault is passed on in the backend's own words.
-fn refuse(error: &RouteError) -> Answer {
-    let refusal = error.backend_error().and_then(|error| error.source()?.downcast_ref::<Refusal>());
-    if let Some(Refusal { status, body }) = refusal
+fn refuse(error: &RouteError) -> (Answer, Decision) {
+    (refusal(error), error.decision().clone())
+}
+
+fn refusal(error: &RouteError) -> Answer {
+    let said = error.backend_error().and_then(|error| error.source()?.downcast_ref::<Refusal>());
+    if let Some(Refusal { status, body }) = said
         && error.last_failure().is_some_and(|kind| kind.conduct().fault == Fault::Caller)
     {
         return answer(*status, "application/json", body.clone());
     }
     let (status, kind) = match error.kind() {
         RouteErrorKind::UnknownModel => (StatusCode::NOT_FOUND, "model_not_found"),
-        RouteErrorKind::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded"),
+        RouteErrorKind::DeadlineExceeded | RouteErrorKind::ZeroDeadline => {
+            (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded")
+        }
         _ if is_rate_limited(error) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error"),
         RouteErrorKind::AttemptsExhausted | RouteErrorKind::NotRetryable => (StatusCode::BAD_GATEWAY, "upstream_error"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable"),

@@ -35,6 +35,12 @@ planted! {
     HINT_IGNORED = "hint_ignored";
     /// An answer that broke after its first token is asked for again.
     RETRY_AFTER_FIRST_TOKEN = "retry_after_first_token";
+    /// A stream that was cut looks as if it had ended.
+    SILENT_END = "silent_end";
+    /// A host is not told of the first item of a stream, and asks for it again when the stream breaks.
+    HOOK_NOT_TOLD = "hook_not_told";
+    /// Nobody pays for the attempt that goes on with a broken stream.
+    RESUME_FREE = "resume_free";
     /// A request that may not be executed twice is repeated after a failure that leaves open whether it was.
     RETRY_UNSAFE = "retry_unsafe";
     /// A retry goes where the request has just failed, and does not say why.

@@ -56,8 +56,9 @@
 //!   [failure domain](Profile::failure_domain).
 //! - A [`HealthSignal`] is an opinion on backends' health: from outcomes, checks, load reports or people, see
 //!   [`signal`]. An [`Observer`](event::Observer) is where the host watches.
-//! - A [`Routed`] is the answer with the lease on its backend's capacity; a stream when the answer is one. A [`RouteError`]
-//!   carries the last decision and every attempt.
+//! - A [`Routed`] is the answer with the lease on its backend's capacity. A [`Streamed`](router::Streamed) is one that arrives
+//!   bit by bit ([`Router::stream`]): whatever fails before its first content fails over, and after that it is whole, or says
+//!   what was delivered. A [`RouteError`] carries the last decision and every attempt.
 //!
 //! # Features
 //!
@@ -133,6 +134,7 @@ mod prose {
         Regions: "../docs/guide/regions.md",
         Recovery: "../docs/guide/recovery.md",
         Shaping: "../docs/guide/shaping.md",
+        Streaming: "../docs/guide/streaming.md",
     }
 
     // Its HTTP check needs the feature.

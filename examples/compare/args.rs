@@ -123,7 +123,8 @@ mod tests {
     fn what_is_unknown_is_named_beside_what_is_known() {
         let error_of = error("--scenario S99");
         assert!(
-            error_of.contains("S99") && error_of.contains("S1, S2, S3, S4, S5, S7, S8, S9, S12, S15, S16, S17, S18"),
+            error_of.contains("S99")
+                && error_of.contains("S1, S2, S3, S4, S5, S7, S8, S9, S12, S14, S15, S16, S17, S18"),
             "{error_of}"
         );
         let error_of = error("--policy magic");

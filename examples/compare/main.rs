@@ -202,6 +202,10 @@ fn line(job: &Job, played: &Played, oracle: f64) -> Value {
         "max_region_utilisation": measured.max_region_utilisation,
         "overruns": measured.overruns,
         "outside_residency": measured.outside_residency,
+        "broken_streams": measured.broken_streams,
+        "resumed_share": measured.resumed_share,
+        "silent_truncations": measured.silent_truncations,
+        "repeated_tokens": measured.repeated_tokens,
         "flaps": measured.flaps,
         "oracle_ttft_p99_s": oracle,
         "decisions_hash": format!("{:016x}", played.hash),
@@ -307,9 +311,10 @@ mod tests {
     use super::*;
     use fallway::sim::scenarios::Scenario;
 
-    const KEYS: &str = "attempts_per_request cost cost_vs_best critical_goodput decisions_hash e2e_p99_s failures flaps goodput jain \
+    const KEYS: &str = "attempts_per_request broken_streams cost cost_vs_best critical_goodput decisions_hash e2e_p99_s failures flaps goodput jain \
                         load max_region_utilisation oracle_ttft_p99_s outside_residency overruns policy \
-                        rate_limited_per_1k requests routers scenario seed share_max spend_of_cap time_to_detect_s \
+                        rate_limited_per_1k repeated_tokens requests resumed_share routers scenario seed share_max \
+                        silent_truncations spend_of_cap time_to_detect_s \
                         time_to_recover_s ttft_p50_s ttft_p90_s ttft_p99_s wasted_token_share";
 
     fn jobs_of(scenario: Scenario, requests: u64) -> Vec<Job> {

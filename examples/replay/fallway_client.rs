@@ -11,11 +11,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use fallway::backend::StreamItem;
 use fallway::backend::{Attempt, Backend, BackendError, FailureKind};
 use fallway::decision::Next;
 use fallway::policy::{FailSafe, PolicyExt, predicted_ttft};
 use fallway::recover::Ejection;
-use fallway::{CallOptions, Decision, Facts, Profile, RouteError, Routed, Router};
+use fallway::router::Streamed;
+use fallway::{CallOptions, Decision, Facts, Profile, RouteError, Router};
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::time::{Instant, timeout};
 
@@ -37,8 +39,28 @@ pub(crate) struct FallwayClient {
     shown: Mutex<Shown>,
 }
 
-/// Numbers of tokens, as they arrive; of a whole answer, one number.
-type Pieces = BoxStream<'static, Result<u32, BackendError>>;
+/// Answers as they arrive; a whole one is its only piece.
+type Pieces = BoxStream<'static, Result<Part, BackendError>>;
+
+/// A part of an answer.
+struct Part {
+    tokens: u32,
+    last: bool,
+}
+
+impl StreamItem for Part {
+    fn content(&self) -> u64 {
+        self.tokens.into()
+    }
+
+    fn is_last(&self) -> bool {
+        self.last
+    }
+
+    fn size(&self) -> usize {
+        0 // the text is read and not kept
+    }
+}
 
 impl FallwayClient {
     /// A router over these servers.
@@ -84,9 +106,9 @@ impl Client for FallwayClient {
 
     async fn send(&self, call: &Call) -> Observation {
         let time = call.deadline.saturating_duration_since(Instant::now());
-        let answer = self.router.call(&call.job, self.options(&call.job, time)).await;
-        self.show(call, answer.as_ref().map_or_else(RouteError::decision, Routed::decision));
-        let attempts = answer.as_ref().map_or_else(RouteError::attempts, Routed::attempts);
+        let answer = self.router.stream(&call.job, self.options(&call.job, time)).await;
+        self.show(call, answer.as_ref().map_or_else(RouteError::decision, Streamed::decision));
+        let attempts = answer.as_ref().map_or_else(RouteError::attempts, Streamed::attempts);
         let limited = attempts.iter().filter(|attempt| attempt.failure() == Some(FailureKind::RateLimited)).count();
         let mut seen = Observation {
             started: call.arrived,
@@ -94,8 +116,8 @@ impl Client for FallwayClient {
             ended_at: call.arrived,
             attempts: attempts.len() as u32,
             rate_limited: limited as u32,
-            degraded: answer.as_ref().is_ok_and(Routed::is_degraded),
-            backend: answer.as_ref().ok().and_then(Routed::backend).map(str::to_owned),
+            degraded: answer.as_ref().is_ok_and(Streamed::is_degraded),
+            backend: answer.as_ref().ok().and_then(Streamed::backend).map(str::to_owned),
             outcome: Outcome::TruncatedReported,
         };
         seen.outcome = match answer {
@@ -132,11 +154,11 @@ impl Client for FallwayClient {
 }
 
 /// Reads an answer to its end, which the router watches.
-async fn read(mut answer: Routed<Pieces>, job: &Job) -> Outcome {
+async fn read(mut answer: Streamed<Job, Pieces>, job: &Job) -> Outcome {
     let mut tokens = 0;
-    while let Some(piece) = answer.next().await {
-        match piece {
-            Ok(count) => tokens += count,
+    while let Some(part) = answer.next().await {
+        match part {
+            Ok(part) => tokens += part.tokens,
             Err(_interrupted) => return Outcome::TruncatedReported,
         }
     }
@@ -189,33 +211,34 @@ impl Backend<Job> for Server {
         let first = timeout(self.patience.first_token, self.begin(job)).await;
         let (mut answer, first) = first.map_err(|_| FailureKind::Timeout)??;
         if job.stream {
-            let rest = stream::try_unfold(answer, async |mut answer| {
-                let next = tokens(&mut answer).await?;
-                Ok(next.map(|count| (count, answer)))
-            });
+            let rest =
+                stream::try_unfold(answer, async |mut answer| Ok(part(&mut answer).await?.map(|it| (it, answer))));
             return Ok(stream::iter([Ok(first)]).chain(rest).boxed());
         }
-        while tokens(&mut answer).await?.is_some() {}
-        Ok(stream::iter([Ok(answer.tokens())]).boxed())
+        let mut last = first.last;
+        while !last {
+            last = part(&mut answer).await?.ok_or(FailureKind::Truncated)?.last;
+        }
+        Ok(stream::iter([Ok(Part { tokens: answer.tokens(), last })]).boxed())
     }
 }
 
 impl Server {
-    /// An answer and its first tokens.
-    async fn begin(&self, job: &Job) -> Result<(Answer, u32), BackendError> {
+    /// An answer and its first part. To wait for it here costs nothing: the router has a limit of its own for all.
+    async fn begin(&self, job: &Job) -> Result<(Answer, Part), BackendError> {
         let mut answer = Answer::open(&self.http, &self.endpoint, job).await?;
-        let first = tokens(&mut answer).await?;
+        let first = part(&mut answer).await?;
         Ok((answer, first.ok_or(FailureKind::Protocol)?))
     }
 }
 
-/// The next tokens of an answer; `None` at the end that the protocol announces.
-async fn tokens(answer: &mut Answer) -> Result<Option<u32>, BackendError> {
-    match answer.next().await? {
-        Piece::Tokens(count) => Ok(Some(count)),
-        Piece::Done => Ok(None),
-        Piece::EndedWithoutDone => Err(FailureKind::Truncated.into()),
-    }
+/// The next part of an answer; `None` where the body ends.
+async fn part(answer: &mut Answer) -> Result<Option<Part>, BackendError> {
+    Ok(match answer.next().await? {
+        Piece::Tokens(tokens) => Some(Part { tokens, last: false }),
+        Piece::Done => Some(Part { tokens: 0, last: true }),
+        Piece::EndedWithoutDone => None,
+    })
 }
 
 /// What went wrong, in the words of the taxonomy.

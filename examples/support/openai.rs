@@ -3,8 +3,8 @@
 //! It does one call and classifies what goes wrong with it; whether and where to try again is the router's business.
 //! What matters to a router and is easily missed:
 //!
-//! - **The point of no return** of a stream is its first content. What comes before it (the role, metadata) is held back
-//!   and delivered together with it, so that an error up to there is a failed attempt that can be repeated elsewhere.
+//! - **What is content** is said of every event of a stream: with the first the answer has begun, and what comes before it
+//!   (the role, metadata) is held back by the router.
 //! - **The end of a stream is `[DONE]`**, nothing else; a connection that closes before is a failure.
 //! - **Only whole events leave**, each with its bytes as they came: a client never sees half of one, and nothing is
 //!   encoded again.
@@ -23,7 +23,8 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fallway::Facts;
-use fallway::backend::{Attempt, Backend, BackendError, FailureKind};
+use fallway::backend::{Attempt, Backend, BackendError, FailureKind, StreamItem};
+use fallway::budget::TimeoutFormat;
 use fallway::signal::QuotaReport;
 use futures::stream::{self, BoxStream, Stream, StreamExt as _};
 use http_body_util::Full;
@@ -49,6 +50,9 @@ const PROMPT_TOKENS: HeaderName = HeaderName::from_static("x-prompt-tokens");
 /// What of a caller's headers goes on to the server. Never `authorization`: the caller's key is for the gateway.
 const FORWARDED: [HeaderName; 3] =
     [PROMPT_TOKENS, HeaderName::from_static("x-request-id"), HeaderName::from_static("traceparent")];
+
+/// Tells a server how many milliseconds are left for its answer.
+const DEADLINE: HeaderName = HeaderName::from_static("x-fallway-deadline-ms");
 
 /// A chat completion to be had somewhere: the body as the caller sent it, and the little of it that routing needs.
 pub struct ChatRequest {
@@ -103,6 +107,20 @@ impl ChatRequest {
         }
     }
 
+    /// Whether the answer is to come as a stream.
+    pub fn is_stream(&self) -> bool {
+        self.stream
+    }
+
+    /// The request for the rest of an answer of which so many tokens came, with this text: the text as the beginning of
+    /// the assistant's message, which many servers go on with.
+    pub fn rest(&self, text: &str, tokens: u64) -> Self {
+        let left = self.max_tokens.map(|most| most.saturating_sub(tokens));
+        let body = json::with_beginning(&self.body, text, left);
+        let (model, headers) = (self.model.clone(), self.headers.clone());
+        Self { body, model, model_at: None, stream: self.stream, max_tokens: left, headers }
+    }
+
     /// The body for a server that knows the model as `model`. Everything else in it stays as it is, byte by byte.
     fn body_for(&self, model: &str) -> Bytes {
         if model == self.model {
@@ -127,22 +145,45 @@ impl fmt::Debug for ChatRequest {
     }
 }
 
-/// An answer: the whole body, or the events of a stream from the first content on. As a [`Stream`] a whole body is its
-/// only item, so one router serves both.
+/// An answer: the whole body, or the events of a stream. One router serves both: `call` gives the first, `stream` the
+/// second.
 pub enum ChatAnswer {
     /// A unary answer; a JSON document without `error`.
     Whole(Bytes),
-    /// Events of a stream. The last one is `[DONE]`.
+    /// Events of a stream.
     Events(BoxStream<'static, Result<ChatChunk, BackendError>>),
 }
 
-/// A piece of an answer to be handed on as it is.
+/// An event of an answer, to be handed on as it is.
 #[derive(Debug)]
 pub struct ChatChunk {
-    /// One or more whole events.
+    /// As it came, comments before it included.
     pub bytes: Bytes,
-    /// How many of them carry content: tokens, for a server that sends one per event.
+    /// 1 where it carries content: a token, for a server that sends one per event.
     pub tokens: u64,
+    /// Whether it is `[DONE]`.
+    pub done: bool,
+}
+
+impl ChatChunk {
+    /// The text in it.
+    pub fn text(&self) -> String {
+        events::data(&self.bytes).map_or_else(String::new, |data| json::text(&data))
+    }
+}
+
+impl StreamItem for ChatChunk {
+    fn content(&self) -> u64 {
+        self.tokens
+    }
+
+    fn is_last(&self) -> bool {
+        self.done
+    }
+
+    fn size(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 impl Stream for ChatAnswer {
@@ -150,9 +191,8 @@ impl Stream for ChatAnswer {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match self.get_mut() {
-            // A document is never empty: emptiness says that it was handed out.
-            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Self::Whole(bytes) => Poll::Ready(Some(Ok(ChatChunk { bytes: std::mem::take(bytes), tokens: 0 }))),
+            // Who asked for a stream cannot read it.
+            Self::Whole(_) => Poll::Ready(Some(Err(FailureKind::Protocol.into()))),
             Self::Events(events) => events.poll_next_unpin(cx),
         }
     }
@@ -258,7 +298,7 @@ impl OpenAi {
         Ok(self)
     }
 
-    fn post(&self, request: &ChatRequest) -> Request<Full<Bytes>> {
+    fn post(&self, request: &ChatRequest, attempt: &Attempt) -> Request<Full<Bytes>> {
         let model = self.model.as_deref().unwrap_or(&request.model);
         let mut post = Request::new(Full::new(request.body_for(model)));
         *post.method_mut() = Method::POST;
@@ -266,6 +306,9 @@ impl OpenAi {
         post.headers_mut().clone_from(&self.headers);
         for (name, value) in &request.headers {
             post.headers_mut().insert(name, value.clone());
+        }
+        if let Ok(left) = HeaderValue::try_from(TimeoutFormat::Millis.format(attempt.time_left())) {
+            post.headers_mut().insert(DEADLINE, left);
         }
         post
     }
@@ -285,12 +328,11 @@ impl OpenAi {
         }
     }
 
-    /// Reads a stream up to its first content; the rest follows as the caller reads.
-    async fn events(&self, exchange: Exchange, body: Incoming, attempt: Attempt) -> Result<ChatAnswer, BackendError> {
-        let mut events = Events::new(self.pool.clone(), exchange, body, attempt);
-        let first = events.first().await?;
-        let rest = stream::try_unfold(events, async |mut events| Ok(events.next().await?.map(|chunk| (chunk, events))));
-        Ok(ChatAnswer::Events(stream::iter([Ok(first)]).chain(rest).boxed()))
+    /// Reads a stream as the caller does.
+    fn events(&self, exchange: Exchange, body: Incoming, attempt: Attempt) -> ChatAnswer {
+        let events = Events::new(self.pool.clone(), exchange, body, attempt);
+        let all = stream::try_unfold(events, async |mut events| Ok(events.next().await?.map(|chunk| (chunk, events))));
+        ChatAnswer::Events(all.boxed())
     }
 
     /// An answer that is no success, classified by its status, its headers and its `error` object.
@@ -310,7 +352,7 @@ impl Backend<ChatRequest> for OpenAi {
     type Response = ChatAnswer;
 
     async fn call(&self, request: &ChatRequest, attempt: &Attempt) -> Result<ChatAnswer, BackendError> {
-        let (exchange, response) = self.pool.send(self.post(request), attempt.time_limit()).await?;
+        let (exchange, response) = self.pool.send(self.post(request, attempt), attempt.time_limit()).await?;
         // Refusals say what is left as well, and most of all.
         let header = |name: &str| response.headers().get(name)?.to_str().ok();
         attempt.quota(&QuotaReport::from_headers(header, SystemTime::now()));
@@ -320,7 +362,7 @@ impl Backend<ChatRequest> for OpenAi {
         // A server may answer whole where a stream was asked for; its errors often come so.
         let kind = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         if request.stream && kind.starts_with(b"text/event-stream") {
-            self.events(exchange, response.into_body(), attempt.clone()).await
+            Ok(self.events(exchange, response.into_body(), attempt.clone()))
         } else {
             self.whole(exchange, response.into_body(), attempt).await
         }

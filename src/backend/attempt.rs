@@ -91,7 +91,8 @@ impl Attempt {
         self.deadline
     }
 
-    /// What is left of the whole request at the start of this attempt: the value to pass on to the next service.
+    /// What is left of the whole request at the start of this attempt: the value to pass on to the next service, in a
+    /// header of some [`TimeoutFormat`](crate::budget::TimeoutFormat).
     pub fn time_left(&self) -> Duration {
         self.deadline - self.started
     }

@@ -2,6 +2,8 @@
 
 mod backoff;
 mod retry;
+mod timeout;
 
 pub use backoff::Backoff;
 pub use retry::{InvalidRetryBudget, RetryBudget};
+pub use timeout::{InvalidTimeout, TimeoutFormat};

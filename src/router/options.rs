@@ -24,7 +24,8 @@ impl CallOptions {
         Self { facts: facts.into(), ..Self::default() }
     }
 
-    /// A call that ends within `total`, whatever happens: waits, attempts and the last resort included.
+    /// A call that ends within `total`, whatever happens: waits, attempts and the last resort included. What is left of
+    /// the caller's own deadline comes in a header of some [`TimeoutFormat`](crate::budget::TimeoutFormat).
     pub fn within(total: Duration) -> Self {
         Self { total: Some(total), ..Self::default() }
     }

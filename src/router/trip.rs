@@ -239,6 +239,9 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         self.decision.record_mut().last_resort = false;
         self.over = None;
         self.seek_another(now);
+        if bug::RESUME_FREE && self.extra == Extra::Denied {
+            self.extra = Extra::Granted;
+        }
     }
 
     /// The last decision, with every attempt that ended.

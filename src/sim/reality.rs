@@ -7,7 +7,7 @@ use super::job::{JobId, Notice, Request};
 use super::stack::{Desk, Load, Reports, Stack};
 use super::{Clock, World, WorldError, stream};
 use crate::Router;
-use crate::backend::{Attempt, Backend, BackendError, BackendId, StreamItem};
+use crate::backend::{Attempt, Backend, BackendError, BackendId, FailureKind, StreamItem};
 use crate::facts::{Price, Profile};
 use crate::rng::mix;
 use crate::signal::{LoadReport, LoadReports};
@@ -248,7 +248,7 @@ impl Stream for Answer {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Some(error) = self.broken.take() {
-            return Poll::Ready(Some(Err(error)));
+            return Poll::Ready(ended_by(error));
         }
         let (count, last) = match std::task::ready!(self.line.poll(cx)) {
             News::Nothing => return Poll::Pending,
@@ -261,12 +261,17 @@ impl Stream for Answer {
                 self.broken = Some(error);
                 (sent - 1, false)
             }
-            News::Failed(error, _) => return Poll::Ready(Some(Err(error))),
+            News::Failed(error, _) => return Poll::Ready(ended_by(error)),
         };
         let from = self.next;
         self.next += count;
         Poll::Ready(Some(Ok(Tokens { from, count, last })))
     }
+}
+
+/// A cut is an end without the last item: the router has to see that it is none.
+fn ended_by(error: BackendError) -> Option<Result<Tokens, BackendError>> {
+    (error.kind() != FailureKind::Truncated).then_some(Err(error))
 }
 
 /// A router of the simulation.

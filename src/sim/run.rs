@@ -266,6 +266,28 @@ impl Run {
         self.counted().filter(|record| !matches!(record.ended, Ended::Completed | Ended::Left)).count()
     }
 
+    /// How many requests count whose stream broke after its first token, whatever became of them.
+    pub fn broken_streams(&self) -> usize {
+        self.counted().filter(|record| record.breaks > 0).count()
+    }
+
+    /// The share of these that were answered whole; `None` where no stream broke.
+    pub fn resumed_share(&self) -> Option<f64> {
+        let whole = self.counted().filter(|record| record.breaks > 0 && record.ended == Ended::Completed).count();
+        let broken = self.broken_streams();
+        (broken > 0).then(|| whole as f64 / broken as f64)
+    }
+
+    /// How many answers were called complete and lack tokens.
+    pub fn silent_truncations(&self) -> usize {
+        self.counted().filter(|it| it.ended == Ended::Completed && it.delivered < it.answer).count()
+    }
+
+    /// Tokens that callers got more than once.
+    pub fn repeated_tokens(&self) -> u64 {
+        self.counted().map(|record| u64::from(record.delivered.saturating_sub(record.answer))).sum()
+    }
+
     /// The share of critical requests served well, of those that came between two moments, in seconds.
     pub fn critical_goodput_between(&self, from: f64, to: f64) -> f64 {
         self.share_good(self.between(from, to).filter(|record| record.critical))

@@ -586,6 +586,7 @@ mod tests {
             joined: 0.0,
             arrived: 0,
             met: 0,
+            sent: 0,
             request: Request::default(),
             trip: 0,
             back: 0,

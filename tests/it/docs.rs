@@ -167,6 +167,7 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
     let in_code: BTreeMap<&str, String> = [
         ("Router::DEFAULT_DEADLINE", time(Router::DEFAULT_DEADLINE)),
         ("Router::DEFAULT_IDLE_LIMIT", time(Router::DEFAULT_IDLE_LIMIT)),
+        ("Router::DEFAULT_LARGEST_ITEM", format!("{} MiB", Router::DEFAULT_LARGEST_ITEM >> 20)),
         ("Router::DEFAULT_QUEUE", Router::DEFAULT_QUEUE.to_string()),
         ("Router::DEFAULT_LONGEST_WAIT", time(Router::DEFAULT_LONGEST_WAIT)),
         ("Router::MOST_WEIGHT", Router::MOST_WEIGHT.to_string()),

@@ -37,47 +37,23 @@ impl Events {
         }
     }
 
-    /// Everything up to and including the first content, in one piece. An answer without content is complete with its
-    /// finish reason.
-    pub(super) async fn first(&mut self) -> Result<ChatChunk, BackendError> {
-        let mut held = BytesMut::new();
-        while let Some((chunk, begins)) = self.read().await? {
-            if held.is_empty() && begins {
-                return Ok(chunk);
-            }
-            held.extend_from_slice(&chunk.bytes);
-            if begins {
-                return Ok(ChatChunk { bytes: held.freeze(), tokens: chunk.tokens });
-            }
-            if held.len() > MAX_EVENT {
-                return Err(FailureKind::Protocol.into());
-            }
-        }
-        Err(FailureKind::Truncated.into())
-    }
-
-    /// The next event; `None` after `[DONE]`.
+    /// The next event; `None` where the body ends, which is a cut unless it was `[DONE]` that came last.
     pub(super) async fn next(&mut self) -> Result<Option<ChatChunk>, BackendError> {
-        Ok(self.read().await?.map(|(chunk, _)| chunk))
-    }
-
-    /// The next event, and whether an answer has begun with it.
-    async fn read(&mut self) -> Result<Option<(ChatChunk, bool)>, BackendError> {
         let Some((event, bytes)) = self.event().await? else { return Ok(None) };
         if event.is_done() {
             if let Some(exchange) = self.exchange.take() {
                 self.pool.keep_if_ended(exchange, &mut self.body).await;
             }
-            return Ok(Some((ChatChunk { bytes, tokens: 0 }, true)));
+            return Ok(Some(ChatChunk { bytes, tokens: 0, done: true }));
         }
         let protocol = |error| BackendError::from(FailureKind::Protocol).with_source(error);
         let chunk: Chunk<'_> = serde_json::from_str(&event.data).map_err(protocol)?;
         if let Some(fault) = &chunk.error {
             return Err(fault.classify());
         }
-        let (content, finishes) = (chunk.has_content(), chunk.finishes());
+        let tokens = chunk.has_content().into();
         chunk.usage.into_iter().for_each(|usage| self.attempt.used(usage.into()));
-        Ok(Some((ChatChunk { bytes, tokens: content.into() }, content || finishes)))
+        Ok(Some(ChatChunk { bytes, tokens, done: false }))
     }
 
     /// The next event with its bytes, comments before it included.
@@ -101,10 +77,17 @@ impl Events {
             match exchange.frame(&mut self.body).await {
                 Some(Ok(data)) => self.raw.extend_from_slice(&data),
                 Some(Err(error)) => return Err(BackendError::from(FailureKind::Truncated).with_source(error)),
-                None => return Err(FailureKind::Truncated.into()),
+                None => return Ok(None),
             }
         }
     }
+}
+
+/// The data of an event, from its bytes.
+pub(super) fn data(bytes: &[u8]) -> Option<String> {
+    let mut events = Vec::new();
+    SseParser::new().push(bytes, &mut events).ok()?;
+    events.pop().map(|event| event.data)
 }
 
 /// Bytes of the first line, its end included; of all, where the line is not complete.

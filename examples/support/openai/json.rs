@@ -29,6 +29,29 @@ pub(super) fn with_model(body: &[u8], model: &str) -> Bytes {
     serde_json::to_vec(&fields).unwrap_or_default().into()
 }
 
+/// A request's body for an assistant's message that begins like this, and so many more tokens.
+pub(super) fn with_beginning(body: &[u8], text: &str, left: Option<u64>) -> Bytes {
+    let mut fields: BTreeMap<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+    let message = serde_json::json!({"role": "assistant", "content": text});
+    match fields.get_mut("messages").and_then(Value::as_array_mut) {
+        Some(messages) => messages.push(message),
+        None => drop(fields.insert("messages".into(), Value::Array(vec![message]))),
+    }
+    for name in ["max_tokens", "max_completion_tokens"] {
+        if let (Some(field), Some(left)) = (fields.get_mut(name), left) {
+            *field = left.into();
+        }
+    }
+    serde_json::to_vec(&fields).unwrap_or_default().into()
+}
+
+/// The text of an event.
+pub(super) fn text(data: &str) -> String {
+    let chunk = serde_json::from_str::<Chunk<'_>>(data).ok();
+    let deltas = chunk.iter().flat_map(|chunk| &chunk.choices).filter_map(|choice| choice.delta.as_ref());
+    deltas.filter_map(|delta| delta.content.as_deref()).collect()
+}
+
 /// A whole answer, good or bad.
 #[derive(Deserialize)]
 pub(super) struct Whole {
@@ -66,7 +89,6 @@ impl From<Used> for Usage {
 struct Choice<'a> {
     #[serde(borrow)]
     delta: Option<Delta<'a>>,
-    finish_reason: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -87,11 +109,6 @@ impl Chunk<'_> {
             let text = [&delta.content, &delta.reasoning_content, &delta.refusal];
             delta.tool_calls.is_some() || text.into_iter().flatten().any(|text| !text.is_empty())
         })
-    }
-
-    /// Whether it ends an answer, which may have been empty.
-    pub(super) fn finishes(&self) -> bool {
-        self.choices.iter().any(|choice| choice.finish_reason.is_some())
     }
 }
 

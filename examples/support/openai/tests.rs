@@ -71,19 +71,25 @@ fn addresses_are_plain_http() {
 
 #[test]
 fn content_is_told_from_what_surrounds_it() {
-    let seen = |event: &str| {
-        let chunk: Chunk<'_> = serde_json::from_str(event).expect("a chunk");
-        (chunk.has_content(), chunk.finishes())
-    };
-    assert_eq!(
-        seen(r#"{"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#),
-        (false, false)
-    );
-    assert_eq!(seen(r#"{"choices":[{"delta":{"content":"ä\n"}}]}"#), (true, false));
-    assert_eq!(seen(r#"{"choices":[{"delta":{"content":null,"tool_calls":[{}]}}]}"#), (true, false));
-    assert_eq!(seen(r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#), (false, true));
-    assert_eq!(seen(r#"{"choices":[],"usage":{"total_tokens":9}}"#), (false, false));
-    assert_eq!(seen(r#"{"error":null}"#), (false, false));
+    let content = |event: &str| serde_json::from_str::<Chunk<'_>>(event).expect("a chunk").has_content();
+    assert!(!content(r#"{"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#));
+    assert!(content(r#"{"choices":[{"delta":{"content":"ä\n"}}]}"#));
+    assert!(content(r#"{"choices":[{"delta":{"content":null,"tool_calls":[{}]}}]}"#));
+    assert!(!content(r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#));
+    assert!(!content(r#"{"choices":[],"usage":{"total_tokens":9}}"#));
+    assert!(!content(r#"{"error":null}"#));
+}
+
+#[test]
+fn the_rest_begins_with_what_came() {
+    let event = "data: {\"choices\":[{\"delta\":{\"content\":\"w0 \\\"\"}}]}\n\n";
+    let chunk = ChatChunk { bytes: Bytes::from_static(event.as_bytes()), tokens: 1, done: false };
+    assert_eq!(chunk.text(), "w0 \"");
+    let rest = request(r#"{"model":"m","messages":[{"role":"user"}],"max_tokens":9,"stream":true}"#).rest("w0 \"", 1);
+    let body = r#"{"max_tokens":8,"messages":[{"role":"user"},{"content":"w0 \"","role":"assistant"}],"model":"m","stream":true}"#;
+    assert_eq!((&rest.body[..], rest.is_stream()), (body.as_bytes(), true));
+    assert_eq!(rest.facts().expected_output_tokens(), 8);
+    assert_eq!(rest.body_for("n").len(), body.len());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fallway::Routed;
+use fallway::router::Streamed;
 use futures::stream::Stream;
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Frame, Incoming};
@@ -24,7 +24,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime;
 
-use crate::support::openai::ChatAnswer;
+use crate::support::openai::{ChatAnswer, ChatRequest};
 
 /// An answer to a client.
 pub type Answer = Response<Either<Full<Bytes>, Relay>>;
@@ -95,8 +95,8 @@ pub fn problem(status: StatusCode, kind: &str, message: &str) -> Answer {
 }
 
 /// A streamed answer.
-pub fn relay(routed: Routed<ChatAnswer>) -> Answer {
-    respond(StatusCode::OK, "text/event-stream", Either::Right(Relay { routed, tokens: 0 }))
+pub fn relay(stream: Streamed<ChatRequest, ChatAnswer>) -> Answer {
+    respond(StatusCode::OK, "text/event-stream", Either::Right(Relay(stream)))
 }
 
 fn respond(status: StatusCode, content_type: &'static str, body: Either<Full<Bytes>, Relay>) -> Answer {
@@ -108,26 +108,21 @@ fn respond(status: StatusCode, content_type: &'static str, body: Either<Full<Byt
 
 /// A stream on its way to the client, the bytes of the backend unchanged. Dropping it cancels the call to the backend.
 #[derive(Debug)]
-pub struct Relay {
-    routed: Routed<ChatAnswer>,
-    tokens: u64,
-}
+pub struct Relay(Streamed<ChatRequest, ChatAnswer>);
 
 impl Body for Relay {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.routed).poll_next(cx).map(|item| {
+        Pin::new(&mut self.0).poll_next(cx).map(|item| {
             let bytes = match item? {
-                Ok(chunk) => {
-                    self.tokens += chunk.tokens;
-                    chunk.bytes
-                }
+                Ok(chunk) => chunk.bytes,
                 // The status has long been sent. An error event is what client libraries raise; no `[DONE]` follows it.
                 Err(broken) => {
                     let (kind, message) = (broken.kind(), broken.to_string());
-                    let error = json!({"type": kind, "message": message, "delivered_tokens": self.tokens});
+                    let error =
+                        json!({"type": kind, "message": message, "delivered_tokens": broken.delivered().content});
                     format!("data: {}\n\n", json!({"error": error})).into()
                 }
             };

@@ -28,7 +28,7 @@ pub(super) fn completion(job: &Job) -> Bytes {
             "system_fingerprint": config.id,
             "choices": [{
                 "index": 0,
-                "message": {"role": "assistant", "content": text(0, job.output_tokens)},
+                "message": {"role": "assistant", "content": text(job.from, job.output_tokens)},
                 "finish_reason": "stop",
             }],
             "usage": usage(job),
@@ -51,8 +51,8 @@ fn text(from: usize, to: usize) -> String {
 fn usage(job: &Job) -> serde_json::Value {
     json!({
         "prompt_tokens": job.prompt_tokens,
-        "completion_tokens": job.output_tokens,
-        "total_tokens": job.prompt_tokens + job.output_tokens,
+        "completion_tokens": job.output_tokens - job.from,
+        "total_tokens": job.prompt_tokens + job.output_tokens - job.from,
     })
 }
 
@@ -109,9 +109,9 @@ impl Script {
         let now = Instant::now();
         Self {
             token_time: job.token_time(),
+            sent: job.from,
             job,
             phase,
-            sent: 0,
             first_token: now,
             next_event: now,
             prefix,
@@ -224,7 +224,7 @@ impl Script {
 
     /// Waits for the next content event and says how many tokens it carries, never past the next fault.
     async fn due(&mut self) -> usize {
-        let position = u32::try_from(self.sent).unwrap_or(u32::MAX);
+        let position = u32::try_from(self.sent - self.job.from).unwrap_or(u32::MAX);
         let at = self.next_event.max(self.first_token + self.token_time.saturating_mul(position));
         if at > Instant::now() {
             sleep_until(at).await;
@@ -244,7 +244,7 @@ impl Script {
             room
         } else {
             let elapsed = Instant::now().duration_since(self.first_token);
-            let produced = (elapsed.as_secs_f64() / self.token_time.as_secs_f64()) as usize + 1;
+            let produced = self.job.from + (elapsed.as_secs_f64() / self.token_time.as_secs_f64()) as usize + 1;
             produced.saturating_sub(self.sent).clamp(1, room)
         }
     }
@@ -257,7 +257,7 @@ impl Script {
         } else if within(faults.cut_after) {
             self.phase = Phase::Cut;
         } else {
-            self.job.flight.shared.counters.send_tokens(self.job.output_tokens);
+            self.job.flight.shared.counters.send_tokens(self.job.output_tokens - self.job.from);
             return answer;
         }
         answer.split_to(answer.len() / 2)

@@ -122,6 +122,9 @@ pub(super) struct Job {
     pub(super) slot: OwnedSemaphorePermit,
     pub(super) faults: FaultSet,
     pub(super) prompt_tokens: usize,
+    /// The first token to send: not 0 where the request goes on with an assistant's message.
+    pub(super) from: usize,
+    /// The token after the last.
     pub(super) output_tokens: usize,
     pub(super) include_usage: bool,
 }
@@ -156,6 +159,8 @@ struct StreamOptions {
 
 #[derive(Deserialize)]
 struct Message {
+    #[serde(default)]
+    role: String,
     #[serde(default)]
     content: serde_json::Value,
 }
@@ -226,8 +231,16 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
     }
     shared.prefill(prompt_tokens, slow).await;
 
-    let job =
-        Job { flight, slot, faults, prompt_tokens, output_tokens, include_usage: request.stream_options.include_usage };
+    let from = request.messages.last().map_or(0, beginning);
+    let job = Job {
+        flight,
+        slot,
+        faults,
+        prompt_tokens,
+        from,
+        output_tokens: from + output_tokens,
+        include_usage: request.stream_options.include_usage,
+    };
     if request.stream { stream(&shared, job) } else { unary(&shared, job).await }
 }
 
@@ -237,7 +250,7 @@ fn stream(shared: &Shared, job: Job) -> Response {
 }
 
 async fn unary(shared: &Shared, mut job: Job) -> Response {
-    let gaps = u32::try_from(job.output_tokens.saturating_sub(1)).unwrap_or(u32::MAX);
+    let gaps = u32::try_from((job.output_tokens - job.from).saturating_sub(1)).unwrap_or(u32::MAX);
     let decode = job.token_time().saturating_mul(gaps);
     if !decode.is_zero() {
         tokio::time::sleep(decode).await;
@@ -252,7 +265,7 @@ async fn unary(shared: &Shared, mut job: Job) -> Response {
     let body = if scripted {
         Script::whole(job, whole).into_body()
     } else {
-        shared.counters.send_tokens(job.output_tokens);
+        shared.counters.send_tokens(job.output_tokens - job.from);
         job.flight.finish();
         Body::from(whole)
     };
@@ -292,6 +305,12 @@ fn respond(shared: &Shared, status: StatusCode, content_type: &'static str, body
         headers.insert("x-upstream-id", id);
     }
     response
+}
+
+/// Tokens of the answer that are there already.
+fn beginning(last: &Message) -> usize {
+    let text = last.content.as_str().filter(|_| last.role == "assistant");
+    text.map_or(0, |text| text.split_whitespace().count())
 }
 
 fn prompt_tokens(headers: &HeaderMap, request: &Request) -> usize {

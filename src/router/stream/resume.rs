@@ -4,6 +4,7 @@ use super::interrupted::Interrupted;
 use super::source::{Begun, FirstContent};
 use super::streamed::Streamed;
 use crate::backend::{BackendError, FailureKind, StreamItem};
+use crate::bug;
 use crate::router::RouteError;
 use crate::router::driver::{Answered, drive};
 use crate::router::trip::Trip;
@@ -177,7 +178,8 @@ where
             }
             match std::task::ready!(Pin::new(&mut this.stream).poll_next(cx)) {
                 Some(Ok(item)) => {
-                    this.ask(|hook| Some(hook.delivered(&item)));
+                    let unseen = bug::HOOK_NOT_TOLD && this.stream.delivered().items == 1;
+                    this.ask(|hook| (!unseen).then(|| hook.delivered(&item)));
                     return Poll::Ready(Some(Ok(Piece::Item(item))));
                 }
                 Some(Err(broken)) => {

@@ -5,6 +5,7 @@ use super::interrupted::{Delivered, Interrupted};
 use super::resume::{Resumable, Resume};
 use super::source::{Begun, Seen, Source};
 use crate::backend::{BackendError, FailureKind, StreamItem};
+use crate::bug;
 use crate::decision::{AttemptRecord, Decision};
 use crate::router::core::Core;
 use crate::router::driver::Answered;
@@ -174,6 +175,9 @@ where
                     return Poll::Ready(Some(Ok(this.hand_out(seen))));
                 }
                 (None, now)
+            }
+            Poll::Ready(Err(error)) if bug::SILENT_END && error.kind() == FailureKind::Truncated => {
+                return Poll::Ready(None);
             }
             Poll::Ready(Err(error)) => (Some(error), timer.now()),
             Poll::Pending => match std::task::ready!(this.clocks.poll(timer, cx)) {

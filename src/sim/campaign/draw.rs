@@ -57,6 +57,7 @@ impl Plan {
             calm_share: 0.15 + 0.25 * dice.unit(),
             deadline: Duration::ZERO,
             attempt_limit: None,
+            resuming: false,
             impatient: (patience > 0.0).then(|| (patience, seconds(dice.scale(0.02, 8.0)))),
             residency: None,
             reserve: None,
@@ -90,6 +91,7 @@ impl Plan {
         plan.residency = draw_residency(&mut own("residency"), &plan);
         let mut capacity = own("capacity");
         plan.reserve = capacity.chance(0.3).then(|| capacity.unit());
+        plan.resuming = own("resuming").chance(0.5);
         if !plan.stack.ejection.off {
             plan.stack.ejection = draw_detectors(&mut own("detectors"), plan.stack.ejection);
         }

@@ -11,13 +11,14 @@
 //! | I2 | calls in flight within each known limit, of others than critical requests within their ceiling, and as many as the router thinks; none at rest |
 //! | I3 | requests end by their deadline, and no attempt starts after it |
 //! | I4 | one end for each request; never at two servers at once, nor again where it failed without a reason |
-//! | I5 | no retry after the first token, nor of what would repeat or may not be repeated |
+//! | I5 | no retry after the first token, except for the rest; none of what would repeat or may not be repeated |
 //! | I6 | no call to a server outside the regions to which its request is bound |
 //! | I7 | no call to a server before the time that it asked for |
 //! | I8 | whoever waits for a probe waits for one that is there; what was sent before an outage ends none |
 //! | I10 | every decision replays to the same choice; what routers tell is what servers saw; both drivers decide alike |
 //! | I11 | nothing panics |
 //! | I15 | a failure domain goes out with its members only; comparisons leave as many of a pool in as they must |
+//! | I16 | no answer is called complete that is not; every token is delivered once, in order, and nothing after an error |
 //! | L1 | in the calm, every server gets requests |
 //! | L2 | in the end of the calm, requests succeed |
 //! | L3 | no request waits for ever, or for what is there |

@@ -30,6 +30,8 @@ pub struct Plan {
     pub(super) deadline: Duration,
     pub(super) attempt_limit: Option<Duration>,
     pub(super) impatient: Option<(f64, Duration)>,
+    /// Callers ask for the rest of what broke.
+    pub(super) resuming: bool,
     pub(super) replay_safe: f64,
     /// How many of the requests are bound, and to which regions.
     pub(super) residency: Option<(f64, Vec<&'static str>)>,
@@ -233,6 +235,9 @@ impl Plan {
         if let Some(every) = self.probes {
             world = world.probes(every);
         }
+        if self.resuming {
+            world = world.resuming();
+        }
         world.seed(self.seed)
     }
 
@@ -284,6 +289,9 @@ impl fmt::Display for Plan {
         write!(f, ", cv {}, {} lengths, deadline {:?}", self.variation, self.lengths.len(), self.deadline)?;
         self.attempt_limit.iter().try_for_each(|limit| write!(f, ", attempt limit {limit:?}"))?;
         self.impatient.iter().try_for_each(|(share, after)| write!(f, ", {share:.2} leave after {after:?}"))?;
+        if self.resuming {
+            write!(f, ", they ask for the rest")?;
+        }
         if self.replay_safe < 1.0 {
             write!(f, ", {:.2} replay safe", self.replay_safe)?;
         }

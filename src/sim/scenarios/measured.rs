@@ -58,6 +58,14 @@ pub struct Measured {
     pub overruns: Option<usize>,
     /// Calls to servers outside the regions to which their requests are bound (S3).
     pub outside_residency: Option<u64>,
+    /// Requests whose stream broke after its first token (S14).
+    pub broken_streams: Option<usize>,
+    /// The share of them that were answered whole all the same, by another server; nothing where none broke.
+    pub resumed_share: Option<f64>,
+    /// Answers that were called complete and were not (S14).
+    pub silent_truncations: Option<usize>,
+    /// Tokens that callers got more than once (S14).
+    pub repeated_tokens: Option<u64>,
     /// How often what had come back left again. S3: how often the region that was down lost its traffic once it had
     /// some again, in windows of five seconds. S9: how often a router took a backend out within ten minutes of letting
     /// it back, per hour. S15: how often a router took the flapping server out in one minute, once it had done so
@@ -110,6 +118,10 @@ impl Stage {
             max_region_utilisation: some_regions.then(|| run.fullest_region_between(from, to)),
             overruns: only(Scenario::S3).map(|()| run.overruns_between(from, to)),
             outside_residency: only(Scenario::S3).map(|()| run.outside_residency()),
+            broken_streams: only(Scenario::S14).map(|()| run.broken_streams()),
+            resumed_share: only(Scenario::S14).and_then(|()| run.resumed_share()),
+            silent_truncations: only(Scenario::S14).map(|()| run.silent_truncations()),
+            repeated_tokens: only(Scenario::S14).map(|()| run.repeated_tokens()),
             flaps: match self.scenario {
                 Scenario::S3 => Some(regions::flaps(self, run)),
                 Scenario::S9 => providers::flaps(self, run),

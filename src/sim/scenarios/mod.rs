@@ -10,6 +10,7 @@ mod prefixes;
 mod providers;
 mod quotas;
 mod regions;
+mod streams;
 
 pub use measured::Measured;
 
@@ -37,6 +38,8 @@ pub enum Scenario {
     S9,
     /// The same as S5 at twice the rate; three in ten requests are critical.
     S12,
+    /// Two of eight servers cut their streams.
+    S14,
     /// One of eight servers goes down and comes back every ten seconds.
     S15,
     /// Servers whose speed is never the same, under a load that climbs beyond what they can do.
@@ -77,7 +80,7 @@ pub struct Stage {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::S1,
         Self::S2,
         Self::S3,
@@ -87,6 +90,7 @@ impl Scenario {
         Self::S8,
         Self::S9,
         Self::S12,
+        Self::S14,
         Self::S15,
         Self::S16,
         Self::S17,
@@ -105,6 +109,7 @@ impl Scenario {
             Self::S8 => "S8",
             Self::S9 => "S9",
             Self::S12 => "S12",
+            Self::S14 => "S14",
             Self::S15 => "S15",
             Self::S16 => "S16",
             Self::S17 => "S17",
@@ -124,6 +129,7 @@ impl Scenario {
             Self::S8 => "providers: the best of four turns slow for 300 s",
             Self::S9 => "year: 10,000 h of incidents at two providers in two regions",
             Self::S12 => "quotas at twice the rate, 30 % critical",
+            Self::S14 => "cuts: two of eight servers cut their streams after 2 and after 60 tokens, for 200 s",
             Self::S15 => "flapping: one of eight servers, 10 s up and 10 s down",
             Self::S16 => "ramp: noisy speeds, load 0.75 to 1.74",
             Self::S17 => "blind: no probes and no load reports for an hour, a server down in it",
@@ -146,7 +152,7 @@ impl Scenario {
                     0.7
                 }
             }
-            Self::S2 | Self::S15 => 0.6,
+            Self::S2 | Self::S14 | Self::S15 => 0.6,
             Self::S3 => regions::LOADS[0].1,
             Self::S4 => 0.85,
             Self::S7 => prefixes::SPEED,
@@ -172,6 +178,7 @@ impl Scenario {
             Self::S8 => vec![providers::slow(settings, load)],
             Self::S9 => vec![providers::year(settings, load)],
             Self::S12 => vec![quotas::mix(settings, load)],
+            Self::S14 => streams::cut(settings, load),
             Self::S15 => vec![pools::flapping(settings, load)],
             Self::S16 => vec![pools::ramp(settings, load)],
             Self::S17 => blind::blind(settings, load),

@@ -179,6 +179,27 @@ fn a_server_that_flaps_costs_little() {
 }
 
 #[test]
+fn a_cut_stream_is_told_or_goes_on_elsewhere() {
+    for routers in [1, 32] {
+        let [told, resumed] = &stages(Scenario::S14, routers, 1)[..] else { panic!("two stages") };
+        for name in ["fallway", "round_robin", "naive_retries"] {
+            for stage in [told, resumed] {
+                let measured = play(stage, name).1;
+                let figures = (measured.silent_truncations, measured.repeated_tokens);
+                assert_eq!(figures, (Some(0), Some(0)), "{name}, {routers} routers, {}", stage.variant());
+                assert!(measured.broken_streams > Some(20), "{name}: {measured:?}");
+            }
+        }
+        assert_eq!(play(told, "fallway").1.resumed_share, Some(0.0), "{routers} routers");
+        let (run, measured) = play(resumed, "fallway");
+        assert_eq!((measured.resumed_share, measured.failures), (Some(1.0), 0), "{routers} routers");
+        assert!(run.counted().all(|record| record.delivered == record.answer));
+        // Who does not retry goes on nowhere.
+        assert_eq!(play(resumed, "round_robin").1.resumed_share, Some(0.0));
+    }
+}
+
+#[test]
 fn nothing_fails_because_nothing_is_heard() {
     for routers in [1, 32] {
         let [blind, seeing] = &stages(Scenario::S17, routers, 1)[..] else { panic!("two stages") };

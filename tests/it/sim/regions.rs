@@ -180,7 +180,7 @@ fn load_reports_are_a_signal_until_they_are_silent() {
 
 #[test]
 fn what_is_new_plays_the_same_in_both_drivers_and_again() {
-    for scenario in [Scenario::S3, Scenario::S9, Scenario::S15, Scenario::S17] {
+    for scenario in [Scenario::S3, Scenario::S9, Scenario::S14, Scenario::S15, Scenario::S17] {
         for routers in [1, 3] {
             let settings = Settings { seed: 5, routers, requests: Some(1_500), ..Settings::default() };
             for stage in scenario.stages(&settings) {
