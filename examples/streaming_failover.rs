@@ -113,8 +113,8 @@ async fn play(name: &str, breaks: Breaks, mode: Mode) -> Result<Seen, Box<dyn Er
     let router = Router::builder(ordered().fail_safe(FailSafe::default().attempt_limit(ATTEMPT_LIMIT)))
         .timer(TokioTimer::default())
         .idle_limit(IDLE_LIMIT)
-        .backend(Profile::new("a"), backend(&a)?)
-        .backend(Profile::new("b"), backend(&b)?)
+        .backend(Profile::new("a").model("m"), backend(&a)?)
+        .backend(Profile::new("b").model("m"), backend(&b)?)
         .build()?;
 
     let stream = mode != Mode::Whole;

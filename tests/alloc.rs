@@ -5,12 +5,13 @@
 // A test may unwrap: that is how it fails.
 #![allow(clippy::unwrap_used)]
 
-use fallway::backend::{Attempt, Backend, BackendError, FailureKind};
+use fallway::backend::{Attempt, Backend, BackendError, FailureKind, StreamItem};
 use fallway::facts::Prefix;
 use fallway::policy::{
     FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft, round_robin,
     sticky, weighted,
 };
+use fallway::router::{Interrupted, Piece, Resume};
 use fallway::shape::{RateLimit, Split};
 use fallway::signal::{
     HealthSignal, HealthSignalExt, LoadReport, LoadReports, Manual, Probes, Probing, Quorum, Score, SuccessRate,
@@ -18,10 +19,13 @@ use fallway::signal::{
 use fallway::time::{Clock, Instant};
 use fallway::{CallOptions, Decision, Facts, Profile, Router};
 use futures::executor::block_on;
+use futures::{Stream, StreamExt};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Counts the allocations of the current thread, growth included.
@@ -307,6 +311,115 @@ fn a_call_to_a_boxed_backend_allocates_three_times_at_most() {
         assert!(made > 0, "{name}: nothing was counted");
         assert!(made <= 3_000, "{name}: {made} allocations in 1,000 calls");
     }
+}
+
+/// A boxed backend that answers with this many items, of which every second has to be waited for if it `waits`.
+struct Streams {
+    items: u32,
+    waits: bool,
+}
+
+struct Items {
+    left: u32,
+    waits: bool,
+    ready: bool,
+}
+
+struct Item {
+    last: bool,
+}
+
+impl StreamItem for Item {
+    fn content(&self) -> u64 {
+        1
+    }
+    fn is_last(&self) -> bool {
+        self.last
+    }
+    fn size(&self) -> usize {
+        4
+    }
+}
+
+impl Stream for Items {
+    type Item = Result<Item, BackendError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.waits && !std::mem::replace(&mut self.ready, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.ready = false;
+        self.left -= 1;
+        Poll::Ready(Some(Ok(Item { last: self.left == 0 })))
+    }
+}
+
+#[async_trait::async_trait]
+impl Backend<str> for Streams {
+    type Response = Items;
+
+    async fn call(&self, _: &str, _: &Attempt) -> Result<Items, BackendError> {
+        Ok(Items { left: self.items, waits: self.waits, ready: false })
+    }
+}
+
+fn streaming(items: u32, waits: bool) -> Router<str, Items> {
+    let policy = predicted_ttft().fail_safe(FailSafe::default().tiers("chat", ["m", "m@1"]));
+    let mut builder = Router::<str, Items>::builder(policy);
+    for n in 0..8 {
+        let backend: Box<dyn Backend<str, Response = Items>> = Box::new(Streams { items, waits });
+        builder = builder.backend(Profile::new(format!("b{n}")).model("m@1"), backend);
+    }
+    builder.build().unwrap()
+}
+
+/// Notes what it is shown, and keeps nothing.
+struct Notes(u64);
+
+impl Resume<str, Item> for Notes {
+    fn delivered(&mut self, _: &Item) {
+        self.0 += 1;
+    }
+    fn resume(&mut self, _: &Interrupted) -> Option<Box<str>> {
+        None
+    }
+}
+
+#[test]
+fn an_item_of_a_stream_allocates_nothing() {
+    for waits in [false, true] {
+        let router = streaming(40_000, waits);
+        let options = CallOptions::within(Duration::from_secs(60)).facts(facts());
+        let mut stream = block_on(router.stream("hi", options.clone())).unwrap();
+        let mut next = || assert!(black_box(block_on(stream.next())).unwrap().is_ok());
+        allocations(100, &mut next);
+        assert_eq!(allocations(10_000, &mut next), 0, "waits: {waits}");
+
+        let mut stream = block_on(router.stream("hi", options)).unwrap().resume(Notes(0));
+        let mut next = || assert!(matches!(black_box(block_on(stream.next())), Some(Ok(Piece::Item(_)))));
+        allocations(100, &mut next);
+        assert_eq!(allocations(10_000, &mut next), 0, "with a hook, waits: {waits}");
+    }
+}
+
+#[test]
+fn a_stream_allocates_once_more_than_a_call() {
+    let router = streaming(3, false);
+    let options = CallOptions::within(Duration::from_secs(8)).facts(facts());
+    let mut read = || {
+        block_on(async {
+            let mut stream = router.stream("hi", options.clone()).await.unwrap();
+            while let Some(item) = stream.next().await {
+                assert!(black_box(item).is_ok());
+            }
+        });
+    };
+    allocations(200, &mut read);
+    let made = allocations(1_000, &mut read);
+    println!("a stream of three items: {:.3} allocations", made as f64 / 1_000.0);
+    // A boxed call by itself is one.
+    assert!((1..=3_000).contains(&made), "{made} allocations in 1,000 streams");
 }
 
 #[test]
