@@ -1,5 +1,7 @@
 //! [`Trip`]: one request on its way, without the waiting.
 
+mod extra;
+
 use super::core::{Core, Generation};
 use super::driver::Answered;
 use super::lease::{Lease, Prompt, Slot};
@@ -397,46 +399,6 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         let Some(lease) = &self.lease else { return };
         let (backend, profile, started) = (lease.member().id, lease.profile().clone(), lease.started());
         self.decision.record_mut().attempts.push(AttemptRecord { backend, profile, started, ended, failure });
-    }
-
-    fn exhausted(&self) -> Refusal {
-        Refusal::AttemptsExhausted { attempts: self.decision.attempts().len() as u32 }
-    }
-
-    /// Asks the shared budget for another attempt, if there can be one.
-    fn seek_another(&mut self, now: Instant) {
-        let Some(allowed) = self.decision.record().sheet.attempts_allowed else {
-            // No policy speaks of retries.
-            return self.over = Some(self.exhausted());
-        };
-        self.extra = if self.decision.attempts().len() >= allowed as usize {
-            Extra::NotAsked
-        } else if self.withdraw(now) {
-            Extra::Granted
-        } else {
-            Extra::Denied
-        };
-    }
-
-    /// What timed out used up a backend's work, and would use up another's: while the fleet has too much to do, that
-    /// is not repeated. (The reserves of many routers' budgets together would be a multiple of what it can bear.)
-    fn withdraw(&self, now: Instant) -> bool {
-        let timed_out = self.last_error.as_ref().is_some_and(|error| error.kind() == FailureKind::Timeout);
-        !(timed_out && self.core.shared.court.pulse.is_overload()) && self.core.retry_budget.withdraw(now)
-    }
-
-    /// Whether another attempt would be paid for, if this one timed out now.
-    fn would_pay(&self, now: Instant) -> bool {
-        !self.core.shared.court.pulse.is_overload() && self.core.retry_budget.has_room(now)
-    }
-
-    /// An attempt that was paid for and is not made goes back.
-    fn refund(&mut self) {
-        if std::mem::take(&mut self.extra) == Extra::Granted
-            && let Some(last) = self.decision.attempts().last()
-        {
-            self.core.retry_budget.refund(last.ended);
-        }
     }
 
     /// Waits for nothing any more; what was freed for it goes to the next.
