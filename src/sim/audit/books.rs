@@ -153,7 +153,8 @@ impl Books {
 
     pub(super) fn sent(&mut self, router: usize, server: usize, request: &Request, number: u32, now: Instant) {
         let order = self.next_order();
-        let tokens = u64::from(request.prompt);
+        // What the facts say, which stay those of the whole request when it goes on.
+        let tokens = u64::from(request.prompt - request.from);
         self.last_sent[server] = now;
         self.hold_request(server, request, number, now);
         if request.bound && self.rules.outside[server] {
