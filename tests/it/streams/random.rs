@@ -1,7 +1,7 @@
 //! Random streams, readers and hooks: what must hold whatever comes.
 
 use crate::support::{
-    Act, Cue, Log, Script, Step, Token, Told, World, dropped_after, ms, scripted_panic, secs, within,
+    Act, Cue, Log, Script, Step, Token, Told, World, dropped_after, ms, scripted_panic, within,
 };
 use fallway::FailureKind;
 use fallway::Profile;
@@ -166,5 +166,4 @@ fn whatever_comes() {
     }
     println!("{} runs: {whole} whole, {broken} broken, {seams} seams, {refused} refused, {left} left", runs());
     assert!(whole > 100 && broken > 100 && seams > 100 && refused > 20 && left > 100, "the play is one-sided");
-    let _ = secs(0);
 }
