@@ -1,8 +1,6 @@
 //! Random streams, readers and hooks: what must hold whatever comes.
 
-use crate::support::{
-    Act, Cue, Log, Script, Step, Token, Told, World, dropped_after, ms, scripted_panic, within,
-};
+use crate::support::{Act, Cue, Log, Script, Step, Token, Told, World, dropped_after, ms, scripted_panic, within};
 use fallway::FailureKind;
 use fallway::Profile;
 use fallway::policy::{FailSafe, PolicyExt, power_of_two};
