@@ -418,8 +418,8 @@ fn a_stream_allocates_once_more_than_a_call() {
     allocations(200, &mut read);
     let made = allocations(1_000, &mut read);
     println!("a stream of three items: {:.3} allocations", made as f64 / 1_000.0);
-    // A boxed call by itself is one.
-    assert!((1..=3_000).contains(&made), "{made} allocations in 1,000 streams");
+    // The boxed call itself, and the tab and the attempts of every call; the queue of what came before the content.
+    assert!((1..=4_000).contains(&made), "{made} allocations in 1,000 streams");
 }
 
 #[test]
