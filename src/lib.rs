@@ -86,7 +86,7 @@ pub mod decision;
 pub mod event;
 pub mod facts;
 pub(crate) mod fleet;
-pub(crate) mod limit;
+pub mod limit;
 pub mod policy;
 pub(crate) mod prefix;
 pub mod recover;

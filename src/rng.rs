@@ -58,6 +58,13 @@ pub(crate) fn hash_str(text: &str) -> u64 {
     finish(hash)
 }
 
+/// A hash of a name for tables that callers fill: without the key nobody can tell who meets whom in it.
+pub(crate) fn hash_keyed(key: u64, text: &str) -> u64 {
+    let word = |bytes: &[u8]| bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    // The length tells apart what ends in zeros.
+    text.as_bytes().chunks(8).fold(mix(key, text.len() as u64), |hash, bytes| mix(hash, word(bytes)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

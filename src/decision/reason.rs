@@ -63,6 +63,20 @@ pub enum Reason {
         /// How many.
         in_flight: u32,
     },
+    /// The request's tenant has as many calls in flight as its share allows; the backend has nothing to do with it.
+    TenantFull {
+        /// How many.
+        in_flight: u32,
+        /// How many it may have now: its maximum, or less where what is not its own is used by others.
+        most: u32,
+    },
+    /// The route of the request, the model or alias that it asks for, has as many calls in flight as its share allows.
+    RouteFull {
+        /// How many.
+        in_flight: u32,
+        /// How many it may have now.
+        most: u32,
+    },
     /// Its region has no room for requests of this priority, and neither has another.
     RegionFull {
         /// Calls in flight there.
@@ -252,6 +266,8 @@ impl Reason {
             | Self::Unauthorized { .. }
             | Self::ModelUnavailable { .. }
             | Self::AtCapacity { .. }
+            | Self::TenantFull { .. }
+            | Self::RouteFull { .. }
             | Self::RegionFull { .. }
             | Self::QuotaInDoubt
             | Self::TooSlow { .. }
@@ -318,7 +334,10 @@ impl Reason {
 
     /// Whether nothing speaks against the backend but that it has no room.
     pub(crate) const fn is_busy(&self) -> bool {
-        matches!(self, Self::AtCapacity { .. } | Self::RegionFull { .. })
+        matches!(
+            self,
+            Self::AtCapacity { .. } | Self::TenantFull { .. } | Self::RouteFull { .. } | Self::RegionFull { .. }
+        )
     }
 
     /// Two or three words for counts: "3 at capacity".
@@ -337,6 +356,8 @@ impl Reason {
             Self::Unauthorized { .. } => "credential refused",
             Self::ModelUnavailable { .. } => "without the model",
             Self::AtCapacity { .. } => "at capacity",
+            Self::TenantFull { .. } => "beyond the tenant's share",
+            Self::RouteFull { .. } => "beyond the route's share",
             Self::RegionFull { .. } => "in a full region",
             Self::ProbeInFlight { .. } => "waiting for a probe",
             Self::Ejected { .. } => "ejected",

@@ -230,7 +230,11 @@ impl Candidate<'_> {
                         _ => write!(f, " ({region} is not in the set of the policy)"),
                     }
                 }
-                Reason::RegionFull { in_flight, room } => write!(f, " ({in_flight} of {room} in flight)"),
+                Reason::RegionFull { in_flight, room: most }
+                | Reason::TenantFull { in_flight, most }
+                | Reason::RouteFull { in_flight, most } => {
+                    write!(f, " ({in_flight} of {most} in flight)")
+                }
                 Reason::MissingCapabilities { missing } => write!(f, " ({missing})"),
                 Reason::ContextTooLong { tokens } => {
                     write!(f, " ({tokens} tokens, window {})", profile.context_window.unwrap_or(0))

@@ -36,7 +36,8 @@ impl Slate<'_> {
         loop {
             self.survey(live, pool, tier, round.by_ref().take(Window::SIZE));
             let looked = self.sheet.entries.len() - first;
-            if looked < Window::SIZE || self.sheet.entries[first..].iter().any(Entry::admitted) {
+            let no_use = live.share.is_some();
+            if looked < Window::SIZE || no_use || self.sheet.entries[first..].iter().any(Entry::admitted) {
                 return (passed, total);
             }
             // A full window and nobody usable: put it aside and look at the next, unless this was the last.

@@ -25,6 +25,8 @@ pub(crate) struct Live<'a> {
     pub(crate) alarm: &'a Alarm,
     /// Where the request has a slot in hand, which was freed for it: others find the backend full.
     pub(crate) in_hand: Option<BackendId>,
+    /// Why it may not start anywhere, where its tenant or its route has all that it may have.
+    pub(crate) share: Option<Reason>,
 }
 
 /// The signals that have nothing to say of any backend, by bit. Those that have no bit have something to say.
@@ -46,9 +48,12 @@ impl Live<'_> {
         (0..).zip(self.signals).filter(move |(index, _)| is_calm(*index) == calm).map(|(index, it)| (index, &**it))
     }
 
-    /// How many calls are in flight, where that is as many as may be.
+    /// Why there is no room for another call: in the shares of the request, or at the backend.
     #[inline]
     fn full(&self, berth: &Berth) -> Option<Reason> {
+        if self.share.is_some() {
+            return self.share;
+        }
         let in_flight = berth.member.gauge.in_flight();
         let own = self.in_hand == Some(berth.member.id) && in_flight <= berth.limit;
         (in_flight >= berth.limit && !own).then_some(Reason::AtCapacity { in_flight })

@@ -2,12 +2,12 @@
 
 use super::core::{Core, Seeds, Shared, Slots, Ticks};
 use super::{Router, SharedBackend, Update};
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendId};
 use crate::budget::RetryBudget;
 use crate::event::Observer;
 use crate::facts::{InvalidName, Profile};
 use crate::fleet::Crowd;
-use crate::limit::Waiters;
+use crate::limit::{Bulkheads, InvalidBulkheads, Shares, Waiters};
 use crate::policy::{PolicyError, RoutingPolicy};
 use crate::recover::{Court, Ejection, InvalidEjection};
 use crate::signal::{HealthSignal, LoadReports};
@@ -37,6 +37,8 @@ pub struct Builder<Req: ?Sized, Res> {
     queue: usize,
     longest_wait: Duration,
     weights: HashMap<Arc<str>, u32>,
+    tenants: Option<Bulkheads>,
+    routes: Option<Bulkheads>,
     seed: Option<u64>,
 }
 
@@ -120,6 +122,12 @@ pub enum BuildError {
         /// The weight.
         weight: u32,
     },
+    /// The shares of tenants make no sense.
+    #[error("tenants: {0}")]
+    TenantBulkheads(InvalidBulkheads),
+    /// The shares of routes make no sense.
+    #[error("routes: {0}")]
+    RouteBulkheads(InvalidBulkheads),
     /// A change of the fleet began another.
     #[error("a change of the fleet must not begin another")]
     NestedUpdate,
@@ -145,6 +153,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             queue: Router::<Req, Res>::DEFAULT_QUEUE,
             longest_wait: Router::<Req, Res>::DEFAULT_LONGEST_WAIT,
             weights: HashMap::new(),
+            tenants: None,
+            routes: None,
             seed: None,
         }
     }
@@ -273,6 +283,22 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         self
     }
 
+    /// Divides the calls in flight among tenants ([`Facts::tenant`](crate::Facts::tenant)); requests without one are one
+    /// tenant, `""`. Default not divided.
+    #[must_use]
+    pub fn tenant_bulkheads(mut self, bulkheads: Bulkheads) -> Self {
+        self.tenants = Some(bulkheads);
+        self
+    }
+
+    /// Divides the calls in flight among routes: by the model or alias that requests ask for
+    /// ([`Facts::model`](crate::Facts::model)). Requests for any model are one route, `""`. Default not divided.
+    #[must_use]
+    pub fn route_bulkheads(mut self, bulkheads: Bulkheads) -> Self {
+        self.routes = Some(bulkheads);
+        self
+    }
+
     /// Fixes the random choices: the same seed and the same events give the same decisions.
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
@@ -304,7 +330,14 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         let names = self.signals.iter().map(HealthSignal::name).collect();
         let mut slots = Slots::default();
         let generation = self.fleet.first(names, &*self.policy, &mut slots, &self.ejection)?;
+        let limit = |seat: &(BackendId, Arc<Profile>)| seat.1.concurrency.map(u64::from);
+        let room: Option<u64> = generation.fleet.roster.seats.iter().map(limit).sum();
+        let check = |bulkheads: &Option<Bulkheads>| bulkheads.iter().try_for_each(|it| it.check(room));
+        check(&self.tenants).map_err(BuildError::TenantBulkheads)?;
+        check(&self.routes).map_err(BuildError::RouteBulkheads)?;
+        let salt = self.seed.unwrap_or_else(rand::random);
         let shared = Shared {
+            shares: Shares::new(self.tenants, self.routes, salt),
             timer: self.timer,
             signals: self.signals,
             observers: self.observers,

@@ -9,7 +9,7 @@ use crate::decision::record::{Extra, Record, Roster};
 use crate::decision::{Decision, Reason};
 use crate::event::{Event, Observer};
 use crate::fleet::{Crowd, Fleet, Member};
-use crate::limit::Waiters;
+use crate::limit::{Cells, Shares, Waiters};
 use crate::policy::engine;
 use crate::policy::{RoutingPolicy, Window};
 use crate::recover::{Alarm, Court, Credential, Domain, RegionGate};
@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     pub(super) court: Court,
     pub(super) crowd: Crowd,
     pub(super) waiters: Waiters<Slot>,
+    pub(super) shares: Shares,
 }
 
 /// A fleet with the objects behind it, by seat.
@@ -233,7 +234,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         decision: &mut Decision,
         now: Instant,
         extra: Extra,
-        in_hand: Option<BackendId>,
+        cells: Cells,
+        in_hand: Option<&Slot>,
     ) {
         let record = decision.record_mut();
         (record.now, record.extra, record.planned_after) = (now, extra, record.attempts.len());
@@ -247,7 +249,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
             calm: engine::calm_ones(signals, now),
             crowd: &self.shared.crowd,
             alarm: &self.alarm,
-            in_hand,
+            in_hand: in_hand.and_then(Slot::backend),
+            share: self.shared.shares.full(cells).filter(|_| !in_hand.is_some_and(Slot::has_stake)),
         };
         engine::decide(&*self.policy, self.window, live, record);
         if !record.sheet.regions.is_empty() && !record.dry_run {
@@ -275,7 +278,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         let now = self.shared.timer.now();
         let mut decision = self.open(options.clone(), now);
         decision.record_mut().dry_run = true;
-        self.plan(&self.current.load(), &mut decision, now, Extra::NotAsked, None);
+        let cells = self.shared.shares.cells(decision.facts());
+        self.plan(&self.current.load(), &mut decision, now, Extra::NotAsked, cells, None);
         decision
     }
 
@@ -285,7 +289,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         record.arrival = now;
         (record.seed, record.dry_run, record.verdict) = (seed, true, None);
         record.attempts.clear();
-        self.plan(&self.current.load(), decision, now, Extra::NotAsked, None);
+        let cells = self.shared.shares.cells(decision.facts());
+        self.plan(&self.current.load(), decision, now, Extra::NotAsked, cells, None);
     }
 
     pub(super) fn replay(&self, decision: &Decision) -> Decision {

@@ -8,13 +8,14 @@ use crate::decision::Reason;
 use crate::event::{Event, Outcome};
 use crate::facts::{Facts, Profile};
 use crate::fleet::{Berth, Member};
-use crate::limit::{Passed, Ticket, WaitTurn};
+use crate::limit::{Cells, Given, Handed, Passed, Stake, Ticket, WaitTurn};
 use crate::recover::{Evidence, Kin, Permits, Ties, Verdict};
 use crate::time::{Instant, nanos};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The claim of one attempt on its backend: a slot, prefill work on the books, the permit of a probe.
+/// The claim of one attempt on its backend: a slot, prefill work on the books, a call of the shares of its tenant and its
+/// route, the permit of a probe.
 ///
 /// However the attempt ends, dropping the lease returns all of it and tells those who learn from the outcome.
 #[derive(Debug)]
@@ -23,8 +24,9 @@ pub(crate) struct Lease {
     member: Arc<Member>,
     ties: Arc<Ties>,
     profile: Arc<Profile>,
-    // Both `None` only after the end.
+    // All `None` only after the end.
     held: Option<(Ticket, Permits)>,
+    stake: Option<Stake>,
     canary: bool,
     started: Instant,
     /// Prefill work before this when it was sent, its own and that of others included.
@@ -42,17 +44,20 @@ pub(crate) struct Lease {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prompt<'a> {
     pub(super) facts: &'a Facts,
+    pub(super) cells: Cells,
     /// What of it the backend probably has, as the decision counted it.
     pub(super) cached: u64,
 }
 
-/// A slot of a backend that was freed for a request which waited for it. Dropped without a call, it goes to the next
-/// that waits, or is free.
+/// A slot of a backend that was freed for a request which waited for it, with its call of the shares; or that alone, where
+/// that is what it waited for. Dropped without a call, both go to the next that waits, or are free.
 #[derive(Debug)]
 pub(super) struct Slot {
     shared: Arc<Shared>,
-    // `None` only after the end.
+    // `None` where there is none, and after the end.
     member: Option<Arc<Member>>,
+    // `None` only after the end.
+    stake: Option<Stake>,
     /// When it was freed.
     freed: Instant,
     /// Who had it and could not use it: it goes to each but once, and is free when all have passed it on.
@@ -69,6 +74,11 @@ impl Slot {
         self.member.as_ref().map(|member| member.id)
     }
 
+    /// Whether it brings a call of the shares.
+    pub(super) const fn has_stake(&self) -> bool {
+        self.stake.is_some()
+    }
+
     fn is_of(&self, member: &Arc<Member>) -> bool {
         self.member.as_ref().is_some_and(|own| Arc::ptr_eq(own, member))
     }
@@ -82,23 +92,39 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(member) = self.member.take()
-            && !bug::SLOT_NOT_HANDED_BACK
-        {
-            member.gauge.release();
-            self.shared.hand_over(&member, std::mem::take(&mut self.passed), self.freed);
+        let (member, stake) = (self.member.take(), self.stake.take());
+        if bug::SLOT_NOT_HANDED_BACK || (member.is_none() && stake.is_none()) {
+            return;
         }
+        if let Some(member) = &member {
+            member.gauge.release();
+        }
+        if let Some(stake) = stake {
+            self.shared.shares.give_back(stake);
+        }
+        self.shared.hand_over(member.as_ref(), &self.passed, self.freed);
     }
 }
 
 impl Shared {
-    /// A slot of this backend was freed: the first that waits for it, and has not passed it on, gets it.
-    pub(super) fn hand_over(self: &Arc<Self>, member: &Arc<Member>, passed: Passed, freed: Instant) {
-        if member.gauge.is_wanted() {
-            self.waiters.call_one(member.id, passed, freed, |passed| {
-                let slot = || Slot { shared: self.clone(), member: Some(member.clone()), freed, passed };
-                member.gauge.hold(member.gauge.limit()).then(slot)
+    /// A slot of this backend was freed, or a call of some share, or both: who can start with that, and has not passed it
+    /// on, gets it.
+    pub(super) fn hand_over(self: &Arc<Self>, member: Option<&Arc<Member>>, passed: &Passed, freed: Instant) {
+        let mut member = member.filter(|member| member.gauge.is_wanted());
+        while member.is_some() || self.shares.are_wanted() {
+            let id = member.map(|member| member.id);
+            let handed = self.waiters.call_one(id, &self.shares, passed, freed, |Given { slot, stake, passed }| {
+                let member = member.filter(|_| slot).cloned();
+                if member.as_ref().is_some_and(|member| !member.gauge.hold(member.gauge.limit())) {
+                    return Err(stake);
+                }
+                Ok(Slot { shared: self.clone(), member, stake: Some(stake), freed, passed })
             });
+            match handed {
+                Handed::Nobody => break,
+                Handed::Slot | Handed::Gone => member = None,
+                Handed::Share => {}
+            }
         }
     }
 }
@@ -112,6 +138,44 @@ const TYPICAL_TIMES: u32 = 3;
 impl Lease {
     /// Takes everything that an attempt needs, or nothing: `None` when another request was faster.
     pub(super) fn take(
+        shared: &Arc<Shared>,
+        berth: &Berth,
+        profile: &Arc<Profile>,
+        note: Option<Reason>,
+        in_hand: &mut Option<Slot>,
+        prompt: Prompt<'_>,
+        now: Instant,
+    ) -> Option<Self> {
+        // What it brings of the shares, or takes now.
+        let brought = in_hand.as_mut().and_then(|slot| slot.stake.take());
+        let is_brought = brought.is_some();
+        let stake = brought.or_else(|| {
+            let taken = shared.shares.take(prompt.cells);
+            if taken.disturbed {
+                shared.hand_over(None, &Passed::default(), now);
+            }
+            taken.stake
+        })?;
+        let lease = Self::enter(shared, berth, profile, note, in_hand, prompt, now);
+        match (lease, in_hand) {
+            (Some(mut lease), _) => {
+                lease.stake = Some(stake);
+                Some(lease)
+            }
+            (None, Some(slot)) if is_brought => {
+                slot.stake = Some(stake);
+                None
+            }
+            (None, _) => {
+                shared.shares.give_back(stake);
+                shared.hand_over(None, &Passed::default(), now);
+                None
+            }
+        }
+    }
+
+    /// Takes what the backend gives.
+    fn enter(
         shared: &Arc<Shared>,
         berth: &Berth,
         profile: &Arc<Profile>,
@@ -160,6 +224,7 @@ impl Lease {
             ties: berth.ties.clone(),
             profile: profile.clone(),
             held,
+            stake: None,
             canary,
             started: now,
             work,
@@ -278,6 +343,11 @@ impl Lease {
         if !(bug::PERMIT_LEAKED_ON_CANCEL && matches!(outcome, Outcome::Cancelled)) {
             self.member.gauge.leave(ticket);
         }
+        if let Some(stake) = self.stake.take()
+            && !(bug::SHARE_NOT_RETURNED && matches!(outcome, Outcome::Cancelled))
+        {
+            self.shared.shares.give_back(stake);
+        }
         if std::mem::take(&mut self.canary) {
             self.member.return_canary();
             if self.waiting {
@@ -292,7 +362,7 @@ impl Lease {
             // Somebody is back, or gone: whoever waits decides again.
             self.shared.waiters.call_all();
         } else if !bug::SLOT_NOT_HANDED_OVER {
-            self.shared.hand_over(&self.member, Passed::default(), now);
+            self.shared.hand_over(Some(&self.member), &Passed::default(), now);
         }
         if self.shared.is_watched() {
             let (backend, profile) = (self.member.id, &*self.profile);

@@ -9,7 +9,7 @@ use crate::bug;
 use crate::decision::record::AttemptRecord;
 use crate::decision::{Decision, Extra, Next, Reason, Refusal};
 use crate::event::Event;
-use crate::limit::Wished;
+use crate::limit::{Cells, Wished};
 use crate::time::{Instant, nanos};
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ use std::time::Duration;
 pub struct Trip<'r, Req: ?Sized, Res> {
     core: &'r Core<Req, Res>,
     decision: Decision,
+    /// Of whose shares its calls are.
+    cells: Cells,
     arrival: Instant,
     deadline: Instant,
     idle_limit: Duration,
@@ -88,6 +90,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         core.retry_budget.deposit(now);
         Self {
             core,
+            cells: core.shared.shares.cells(decision.facts()),
             decision,
             arrival: now,
             deadline,
@@ -242,8 +245,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     }
 
     fn plan(&mut self, generation: &Generation<Req, Res>, now: Instant) -> Next {
-        let in_hand = self.in_hand.as_ref().and_then(Slot::backend);
-        self.core.plan(generation, &mut self.decision, now, self.extra, in_hand);
+        let in_hand = self.in_hand.as_ref();
+        self.core.plan(generation, &mut self.decision, now, self.extra, self.cells, in_hand);
         if self.core.shared.is_watched() {
             self.core.shared.tell(&Event::Decided(&self.decision), now);
         }
@@ -261,7 +264,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             let (shared, note, in_hand) = (&self.core.shared, entry.note, &mut self.in_hand);
             let cached = record.sheet.readings[best]
                 .cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
-            let prompt = Prompt { facts, cached: cached.unwrap_or(0) };
+            let prompt = Prompt { facts, cells: self.cells, cached: cached.unwrap_or(0) };
             let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, prompt, now) else {
                 entry.rejected = Some(Reason::LostRace);
                 continue;
@@ -287,7 +290,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     /// more before.
     fn queue_up(&mut self, generation: &Generation<Req, Res>, now: Instant) -> Result<Option<Instant>, Refusal> {
         let (shared, longest) = (&self.core.shared, self.core.longest_wait);
-        let wants = wants(&self.decision);
+        let wants = wants(&self.decision, self.cells);
         let waiting = match &mut self.waiting {
             Some(waiting) => {
                 if let Some(slot) = self.in_hand.take() {
@@ -295,7 +298,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                 }
                 waiting
             }
-            none => none.insert(Waiting::join(shared, &generation.fleet, &self.decision, &wants, now)?),
+            none => none.insert(Waiting::join(shared, &generation.fleet, &self.decision, self.cells, &wants, now)?),
         };
         let until = waiting.until(longest);
         if now >= until {

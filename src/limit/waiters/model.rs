@@ -4,6 +4,8 @@ use super::order::{PRIORITIES, Passed, Standing};
 use super::{Call, Lack, WaitTurn, Waiters, Want};
 use crate::backend::BackendId;
 use crate::facts::Priority;
+use super::tests::call_one;
+use crate::limit::shares::Cells;
 use crate::rng::Rng;
 use crate::time::Instant;
 use std::collections::BTreeMap;
@@ -145,7 +147,13 @@ fn compare(seed: u64, events: usize) -> usize {
                 let priority = PRIORITIES[rng.below(bands)];
                 let deadline = at(arrival + [20, 20, 5, 90][rng.below(4)]);
                 let standing =
-                    Standing { priority, tenant: Some(tenant.as_str().into()), arrival: at(arrival), deadline };
+                    Standing {
+                    priority,
+                    tenant: Some(tenant.as_str().into()),
+                    arrival: at(arrival),
+                    deadline,
+                    cells: Cells::default(),
+                };
                 let row = Row { id: next, standing: standing.clone(), wants: wants(&mut rng), sleeps: true };
                 let goes = (turns.len() >= bound).then(|| plain.surplus(&row));
                 let mut turn = waiters.join(standing);
@@ -169,7 +177,7 @@ fn compare(seed: u64, events: usize) -> usize {
                 loop {
                     let expected = plain.next(backend, &rows, &alike);
                     let mut given = false;
-                    waiters.call_one(backend, passed.clone(), at(clock), |_| {
+                    call_one(&waiters, backend, passed.clone(), at(clock), |_| {
                         given = true;
                         Some(())
                     });

@@ -161,7 +161,7 @@ fn earliest_promise(cx: &PlanContext<'_>, slate: &Slate<'_>, deadline: Instant) 
     let promises = slate.sheet.entries.iter().filter_map(|entry| match entry.rejected? {
         Reason::RateLimited { until } | Reason::AskedToWait { until } => (until < deadline).then_some(until),
         Reason::ProbeInFlight { until } => Some(until.min(deadline)),
-        Reason::AtCapacity { .. } => Some(deadline),
+        Reason::AtCapacity { .. } | Reason::TenantFull { .. } | Reason::RouteFull { .. } => Some(deadline),
         // What can be shed does not stand in the way of others.
         Reason::RegionFull { .. } => (cx.facts().request_priority() >= Priority::Standard).then_some(deadline),
         _ => None,

@@ -248,7 +248,7 @@ impl Standing {
         };
         match candidate.rejected() {
             None => Some(note(candidate.note())),
-            Some(Reason::AtCapacity { .. } | Reason::LostRace | Reason::RegionFull { .. }) => Some(Self::WELL),
+            Some(reason) if reason.is_busy() || reason == Reason::LostRace => Some(Self::WELL),
             Some(Reason::FailedHere { .. } | Reason::Custom { .. }) => Some(Self::CLOSED),
             Some(reason) => match reason.class() {
                 Class::Hard => None,
