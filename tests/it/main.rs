@@ -15,6 +15,7 @@ mod docs;
 mod events;
 mod fail_safe;
 mod fleet;
+mod isolation;
 mod prefixes;
 mod queue;
 mod reasons;
