@@ -16,6 +16,12 @@ pub enum Reason {
     OutsideResidency,
     /// It does not serve this tenant.
     TenantForbidden,
+    /// It is not among the backends that serve this tenant
+    /// ([`shuffle_shards`](crate::policy::PolicyExt::shuffle_shards)).
+    OutsideShard {
+        /// How many do.
+        size: u32,
+    },
     /// Its model lacks what the request needs.
     MissingCapabilities {
         /// What is missing.
@@ -254,6 +260,7 @@ impl Reason {
             Self::Drained
             | Self::OutsideResidency
             | Self::TenantForbidden
+            | Self::OutsideShard { .. }
             | Self::MissingCapabilities { .. }
             | Self::ContextTooLong { .. }
             | Self::OverPriceCap { .. }
@@ -346,6 +353,7 @@ impl Reason {
             Self::Drained => "drained",
             Self::OutsideResidency => "outside residency",
             Self::TenantForbidden => "closed to the tenant",
+            Self::OutsideShard { .. } => "outside the tenant's shard",
             Self::MissingCapabilities { .. } => "lacking a capability",
             Self::ContextTooLong { .. } => "context too small",
             Self::OverPriceCap { .. } => "over the price cap",

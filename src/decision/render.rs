@@ -235,6 +235,7 @@ impl Candidate<'_> {
                 | Reason::RouteFull { in_flight, most } => {
                     write!(f, " ({in_flight} of {most} in flight)")
                 }
+                Reason::OutsideShard { size } => write!(f, " (of {size})"),
                 Reason::MissingCapabilities { missing } => write!(f, " ({missing})"),
                 Reason::ContextTooLong { tokens } => {
                     write!(f, " ({tokens} tokens, window {})", profile.context_window.unwrap_or(0))

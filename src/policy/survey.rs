@@ -48,12 +48,9 @@ impl Live<'_> {
         (0..).zip(self.signals).filter(move |(index, _)| is_calm(*index) == calm).map(|(index, it)| (index, &**it))
     }
 
-    /// Why there is no room for another call: in the shares of the request, or at the backend.
+    /// How many calls are in flight, where that is as many as may be.
     #[inline]
     fn full(&self, berth: &Berth) -> Option<Reason> {
-        if self.share.is_some() {
-            return self.share;
-        }
         let in_flight = berth.member.gauge.in_flight();
         let own = self.in_hand == Some(berth.member.id) && in_flight <= berth.limit;
         (in_flight >= berth.limit && !own).then_some(Reason::AtCapacity { in_flight })
@@ -87,7 +84,7 @@ impl Asked<'_> {
     #[inline(always)]
     pub(crate) fn survey(&self, live: &Live<'_>, berth: &Berth, seat: u32, plain: bool) -> Option<Finding> {
         if plain {
-            return live.full(berth).map(Finding::rejected);
+            return live.share.or_else(|| live.full(berth)).map(Finding::rejected);
         }
         self.look_closely(live, berth, seat)
     }
@@ -97,6 +94,8 @@ impl Asked<'_> {
         let mut finding = Finding { index: 0, level: LEVEL_NORMAL, rejected: None, note: None, unproven: false };
         finding.rejected = self
             .hard_line(live, berth, seat)
+            // No doubt about a backend matters while the request may not start anywhere.
+            .or(live.share)
             .or_else(|| self.soft_line(live, berth, &mut finding))
             .or_else(|| self.listen(live, berth, &mut finding));
         let regular = finding.rejected.is_none() && finding.note.is_none() && finding.level == LEVEL_NORMAL;

@@ -243,6 +243,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
             record.roster = generation.fleet.roster.clone();
         }
         let signals = &self.shared.signals;
+        let share = self.shared.shares.full(cells).filter(|_| !in_hand.is_some_and(Slot::has_stake));
         let live = engine::Live {
             fleet: &generation.fleet,
             signals,
@@ -250,10 +251,11 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
             crowd: &self.shared.crowd,
             alarm: &self.alarm,
             in_hand: in_hand.and_then(Slot::backend),
-            share: self.shared.shares.full(cells).filter(|_| !in_hand.is_some_and(Slot::has_stake)),
+            share,
         };
         engine::decide(&*self.policy, self.window, live, record);
-        if !record.sheet.regions.is_empty() && !record.dry_run {
+        // Who may not start anywhere has not looked at how backends are.
+        if !record.sheet.regions.is_empty() && !record.dry_run && share.is_none() {
             self.remember_regions(generation, record, now);
         }
     }
