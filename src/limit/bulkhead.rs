@@ -206,7 +206,10 @@ mod tests {
         let all = InvalidBulkheads::GuaranteedToAll { least: 1 };
         assert_eq!(check(Bulkheads::of(10, Share::at_least(1))), Err(all));
         let six = Share::at_least(6);
-        assert_eq!(check(ten().share("a", six).share("b", six)), Err(InvalidBulkheads::AboveTotal { sum: 12, total: 10 }));
+        assert_eq!(
+            check(ten().share("a", six).share("b", six)),
+            Err(InvalidBulkheads::AboveTotal { sum: 12, total: 10 })
+        );
         let large = Bulkheads::of(11, Share::at_most(3));
         assert_eq!(large.check(Some(10)), Err(InvalidBulkheads::AboveFleet { total: 11, fleet: 10 }));
         assert_eq!((large.check(None), check(ten().share("a", six))), (Ok(()), Ok(())));

@@ -100,9 +100,9 @@ impl Shares {
     pub(crate) fn full(&self, cells: Cells) -> Option<Reason> {
         let full = |ledger: &Option<Ledger>, cell| ledger.as_ref().and_then(|ledger| ledger.full(cell));
         let tenant = full(&self.tenants, cells.tenant);
-        tenant.map(|(in_flight, most)| Reason::TenantFull { in_flight, most }).or_else(|| {
-            full(&self.routes, cells.route).map(|(in_flight, most)| Reason::RouteFull { in_flight, most })
-        })
+        tenant
+            .map(|(in_flight, most)| Reason::TenantFull { in_flight, most })
+            .or_else(|| full(&self.routes, cells.route).map(|(in_flight, most)| Reason::RouteFull { in_flight, most }))
     }
 
     /// The right by which a request may start now; `None` where it may not.
@@ -289,7 +289,10 @@ mod tests {
         assert_eq!(full("b"), Some(Reason::TenantFull { in_flight: 1, most: 1 }));
         shares.give_back(flood.pop().unwrap());
         let right = |tenant| shares.right(cells(&shares, tenant));
-        assert_eq!([right("a"), right("b"), right("anybody")], [Some(Right::Open), Some(Right::Own), Some(Right::Open)]);
+        assert_eq!(
+            [right("a"), right("b"), right("anybody")],
+            [Some(Right::Open), Some(Right::Own), Some(Right::Open)]
+        );
     }
 
     #[test]
@@ -360,10 +363,15 @@ mod tests {
                         let Some(stake) = take(&shares, ["a", "b", "c", "x"][who]) else {
                             if threads == 1 {
                                 let used = |who: usize| each[who].load(Ordering::SeqCst);
-                                let kept = |who: usize| limits[who].0.saturating_sub(if who < 2 { used(who) } else { 0 });
+                                let kept =
+                                    |who: usize| limits[who].0.saturating_sub(if who < 2 { used(who) } else { 0 });
                                 let taken = all.load(Ordering::SeqCst);
                                 let free = 16 - taken - (0..2).filter(|other| *other != who).map(kept).sum::<u32>();
-                                assert!(used(who) == limits[who].1 || free == 0, "{who} of {used:?} was refused", used = each);
+                                assert!(
+                                    used(who) == limits[who].1 || free == 0,
+                                    "{who} of {used:?} was refused",
+                                    used = each
+                                );
                             }
                             continue;
                         };

@@ -353,6 +353,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
                 window: self.policy.window(),
                 policy: self.policy,
                 retry_budget: self.retry_budget,
+                salt,
                 last_resort: self.last_resort,
                 default_deadline: self.default_deadline,
                 idle_limit: self.idle_limit,

@@ -32,6 +32,8 @@ pub(super) struct Core<Req: ?Sized, Res> {
     pub(super) policy: Box<dyn RoutingPolicy>,
     pub(super) window: Window,
     pub(super) retry_budget: RetryBudget,
+    /// Hides from callers where their names are counted.
+    pub(super) salt: u64,
     pub(super) last_resort: Option<SharedBackend<Req, Res>>,
     pub(super) default_deadline: Duration,
     pub(super) idle_limit: Duration,

@@ -5,6 +5,7 @@ use super::lease::{Lease, Prompt, Slot};
 use super::waiting::{Waiting, wants};
 use super::{CallOptions, RouteError, Routed};
 use crate::backend::{Attempt, BackendError, BackendId, Delivers, FailureKind};
+use crate::budget::{Grant, Payer};
 use crate::bug;
 use crate::decision::record::AttemptRecord;
 use crate::decision::{Decision, Extra, Next, Reason, Refusal};
@@ -48,6 +49,9 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     in_hand: Option<Slot>,
     /// Whether the retry budget paid for the attempt that is planned next.
     extra: Extra,
+    payer: Payer,
+    /// What the budget paid for and is not used yet.
+    grant: Option<Grant>,
     lost: u32,
     last_error: Option<BackendError>,
     /// Why there is no other attempt.
@@ -87,7 +91,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         let idle_limit = options.idle_limit.unwrap_or(core.idle_limit);
         let decision = core.open(options, now);
         let deadline = if bug::NO_DEADLINE { Instant::from_nanos(u64::MAX) } else { decision.deadline() };
-        core.retry_budget.deposit(now);
+        let payer = Payer::of(decision.facts().request_tenant(), core.salt);
+        core.retry_budget.deposit_of(payer, now);
         Self {
             core,
             cells: core.shared.shares.cells(decision.facts()),
@@ -102,6 +107,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             waiting: None,
             in_hand: None,
             extra: Extra::NotAsked,
+            payer,
+            grant: None,
             lost: 0,
             last_error: None,
             over: None,
@@ -272,7 +279,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             // Another than the one that was freed for it: that goes to the next.
             (self.waiting, self.in_hand) = (None, None);
             // Spent: what is made is not given back, also where a broken answer is asked what is next.
-            self.extra = Extra::NotAsked;
+            (self.extra, self.grant) = (Extra::NotAsked, None);
             let attempt = self.describe(&lease);
             self.cut_short = attempt.cut_short;
             if shared.is_watched() {
@@ -355,22 +362,24 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
 
     /// What timed out used up a backend's work, and would use up another's: while the fleet has too much to do, that
     /// is not repeated. (The reserves of many routers' budgets together would be a multiple of what it can bear.)
-    fn withdraw(&self, now: Instant) -> bool {
+    fn withdraw(&mut self, now: Instant) -> bool {
         let timed_out = self.last_error.as_ref().is_some_and(|error| error.kind() == FailureKind::Timeout);
-        !(timed_out && self.core.shared.court.pulse.is_overload()) && self.core.retry_budget.withdraw(now)
+        if !(timed_out && self.core.shared.court.pulse.is_overload()) {
+            self.grant = self.core.retry_budget.withdraw_for(self.payer, now);
+        }
+        self.grant.is_some()
     }
 
     /// Whether another attempt would be paid for, if this one timed out now.
     fn would_pay(&self, now: Instant) -> bool {
-        !self.core.shared.court.pulse.is_overload() && self.core.retry_budget.has_room(now)
+        !self.core.shared.court.pulse.is_overload() && self.core.retry_budget.has_room(self.payer, now)
     }
 
     /// An attempt that was paid for and is not made goes back.
     fn refund(&mut self) {
-        if std::mem::take(&mut self.extra) == Extra::Granted
-            && let Some(last) = self.decision.attempts().last()
-        {
-            self.core.retry_budget.refund(last.ended);
+        self.extra = Extra::NotAsked;
+        if let Some(grant) = self.grant.take() {
+            self.core.retry_budget.return_grant(&grant);
         }
     }
 

@@ -1,6 +1,8 @@
 //! What one tenant can do to another: shares of the calls in flight, subsets of the backends, parts of the retry budget.
 
 mod bulkheads;
+mod retries;
+mod shards;
 mod threads;
 
 use crate::support::{Answer, Task, TestRouter, World, plain, secs};

@@ -134,7 +134,9 @@ impl Lanes {
             };
             let Some(right) = right else { continue };
             for (priority, band) in PRIORITIES.into_iter().zip(&mut lane.bands).rev() {
-                if best.is_some_and(|Rank(before, Reverse(best), ..)| (before, Reverse(best)) < (right, Reverse(priority))) {
+                if best
+                    .is_some_and(|Rank(before, Reverse(best), ..)| (before, Reverse(best)) < (right, Reverse(priority)))
+                {
                     break;
                 }
                 if band.lines.is_empty() || passed.classes.contains(&(*id, priority)) {

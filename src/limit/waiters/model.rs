@@ -1,10 +1,10 @@
 //! The queue against a plain list that is searched from end to end.
 
 use super::order::{PRIORITIES, Passed, Standing};
+use super::tests::call_one;
 use super::{Call, Lack, WaitTurn, Waiters, Want};
 use crate::backend::BackendId;
 use crate::facts::Priority;
-use super::tests::call_one;
 use crate::limit::shares::Cells;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -146,8 +146,7 @@ fn compare(seed: u64, events: usize) -> usize {
                 let arrival = clock - if rng.below(4) == 0 { rng.below(50) as u64 } else { 0 };
                 let priority = PRIORITIES[rng.below(bands)];
                 let deadline = at(arrival + [20, 20, 5, 90][rng.below(4)]);
-                let standing =
-                    Standing {
+                let standing = Standing {
                     priority,
                     tenant: Some(tenant.as_str().into()),
                     arrival: at(arrival),

@@ -41,7 +41,10 @@ fn what_is_guaranteed_starts_at_once_while_another_floods() {
     // The fifth waited for the first that ended, its own or another.
     assert!(took[..4].iter().all(|took| *took == ms(20)) && took[4] == ms(30), "{took:?}");
     assert!(all_ok(floods));
-    assert_eq!((router.tenant_in_flight("flood"), router.tenant_in_flight("search"), peak(&backends)), (Some(0), Some(0), 10));
+    assert_eq!(
+        (router.tenant_in_flight("flood"), router.tenant_in_flight("search"), peak(&backends)),
+        (Some(0), Some(0), 10)
+    );
 }
 
 #[test]
@@ -169,7 +172,8 @@ fn whatever_ends_a_call_gives_its_share_back() {
 fn routes_are_divided_by_what_is_asked_for() {
     let world = World::new();
     let policy = ordered().fail_safe(FailSafe::default().tiers("chat", ["m"]).tiers("batch", ["m"]));
-    let routes = Bulkheads::of(10, Share::at_most(10)).share("chat", Share::at_least(6)).share("batch", Share::at_most(2));
+    let routes =
+        Bulkheads::of(10, Share::at_most(10)).share("chat", Share::at_least(6)).share("batch", Share::at_most(2));
     let builder = world.router(policy).route_bulkheads(routes);
     let (router, _) = world.fleet(builder, [(Profile::new("a").model("m").concurrency(10), always(ANSWER))]);
     let ask = |route: &str| world.ask(&router, CallOptions::within(secs(5)).facts(Facts::model(route)));

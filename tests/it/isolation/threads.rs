@@ -27,7 +27,8 @@ async fn answer() -> Result<(), BackendError> {
 
 #[test]
 fn no_wake_up_is_lost() {
-    let tenants = Bulkheads::of(5, Share::at_most(2)).share("a", Share::at_least(2).lends(1)).share("b", Share::at_least(1));
+    let tenants =
+        Bulkheads::of(5, Share::at_most(2)).share("a", Share::at_least(2).lends(1)).share("b", Share::at_least(1));
     let mut builder = Router::builder(least_loaded().fail_safe(FailSafe::default())).tenant_bulkheads(tenants);
     builder = builder.longest_wait(Duration::from_secs(20));
     for (id, model) in [("x1", "x"), ("x2", "x"), ("y", "y")] {
@@ -41,7 +42,8 @@ fn no_wake_up_is_lost() {
             scope.spawn(move || {
                 for n in 0..1_500 {
                     let (tenant, model) = (["a", "b", "c", "d"][(thread + n) % 4], ["x", "y"][(thread + n / 3) % 2]);
-                    let options = CallOptions::within(Duration::from_secs(30)).facts(Facts::model(model).tenant(tenant));
+                    let options =
+                        CallOptions::within(Duration::from_secs(30)).facts(Facts::model(model).tenant(tenant));
                     // Whom nobody wakes is refused after its longest wait.
                     block_on(router.call("", options)).unwrap();
                 }
