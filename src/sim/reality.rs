@@ -253,6 +253,8 @@ pub(super) struct Setting {
     pub(super) diary: Diary,
     /// Whether a router is told the servers' limits.
     knows_limits: Vec<bool>,
+    /// Whether it is told whose requests are, and how much they matter.
+    tells: Vec<bool>,
     /// What routers hear that hear load reports: all the same.
     reports: Arc<LoadReports>,
     heard: bool,
@@ -274,6 +276,7 @@ impl Setting {
             audit: audit.cloned(),
             diary: Diary::default(),
             knows_limits: Vec::new(),
+            tells: Vec::new(),
             reports: Arc::default(),
             heard: false,
         };
@@ -287,6 +290,15 @@ impl Setting {
                 regions: world.nearest(world.home(index)),
                 seed,
                 slo: world.slo,
+                deadline: world.deadline,
+                tenants: world
+                    .tenants
+                    .iter()
+                    .map(|(name, _)| name)
+                    .chain(world.guest.iter().map(|it| &it.name))
+                    .cloned()
+                    .collect(),
+                room: world.servers.iter().map(|server| server.limit).sum(),
                 reports: Reports(reality.clone()),
             };
             let mut stack = make(&desk);
@@ -298,6 +310,7 @@ impl Setting {
             }
             stack = stack.observer(setting.diary.of(index));
             setting.knows_limits.push(stack.knows_limits);
+            setting.tells.push(stack.tells);
             setting.heard |= stack.reports;
             if let Some(audit) = audit {
                 stack = stack.observer(audit.witness(index));
@@ -357,6 +370,11 @@ impl Setting {
             profile = profile.attempt_limit(limit);
         }
         profile
+    }
+
+    /// Whether a router is told whose requests are, and how much they matter.
+    pub(super) fn tells(&self, router: usize) -> bool {
+        self.tells[router]
     }
 
     /// Tells who looks over the routers' shoulders, if somebody does.

@@ -36,7 +36,7 @@ impl Plan {
     fn judge(&self) -> Outcome {
         let world = self.world();
         let audit = Audit::new(self.rules(&world));
-        let run = match world.play(&|_| self.stack.stack(), Some(&audit)) {
+        let run = match world.play(&|_| self.stack.stack(self.tenants), Some(&audit)) {
             Ok(run) => run,
             // Not a violation of the router's: the plan itself makes no sense, and says so.
             Err(error) => {
@@ -56,7 +56,7 @@ impl Plan {
         }
         let world = self.world();
         let audit = Audit::new(self.rules(&world));
-        let other = match world.play_with_futures(&|_| self.stack.stack(), Some(&audit)) {
+        let other = match world.play_with_futures(&|_| self.stack.stack(self.tenants), Some(&audit)) {
             Ok(other) => other,
             Err(error) => return Some(Finding { code: "plan", what: error.to_string() }),
         };
