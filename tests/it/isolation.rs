@@ -1,6 +1,7 @@
 //! What one tenant can do to another: shares of the calls in flight, subsets of the backends, parts of the retry budget.
 
 mod bulkheads;
+mod noise;
 mod retries;
 mod shards;
 mod threads;

@@ -8,6 +8,8 @@ mod order;
 mod pace;
 mod ranked;
 #[cfg(test)]
+mod rights;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use order::{Lack, Passed, PlaceId, Standing, Want};
