@@ -9,9 +9,10 @@
 #![allow(unsafe_code)]
 
 use fallway::backend::{BackendError, backend_fn};
+use fallway::facts::Adaptive;
 use fallway::policy::{
-    FailSafe, PolicyExt, Regions, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft,
-    round_robin, sticky, weighted,
+    Capacity, FailSafe, PolicyExt, Regions, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two,
+    predicted_ttft, round_robin, sticky, weighted,
 };
 use fallway::signal::{LoadReport, LoadReports, Manual, Probes, Probing, SuccessRate};
 use fallway::time::Clock;
@@ -50,8 +51,9 @@ static ALLOCATOR: Counting = Counting;
 
 const SIZES: [usize; 4] = [8, 64, 1_000, 10_000];
 
-/// With `signals`, everything that can say something of a backend is connected and has said that all is well.
-fn router(policy: impl RoutingPolicy + 'static, signals: bool, backends: usize) -> Router<str, ()> {
+/// With `signals`, everything that can say something of a backend is connected and has said that all is well. With
+/// `learned`, the backends' limits are.
+fn router(policy: impl RoutingPolicy + 'static, signals: bool, learned: bool, backends: usize) -> Router<str, ()> {
     let mut builder = Router::<str, ()>::builder(policy);
     let probes = Arc::new(Probes::new(Probing::default()).expect("the default is valid"));
     let reports = Arc::new(LoadReports::default());
@@ -65,6 +67,7 @@ fn router(policy: impl RoutingPolicy + 'static, signals: bool, backends: usize) 
             .region(["eu", "us", "ap"][index % 3])
             .concurrency(64)
             .weight(1.0 + (index % 3) as f64);
+        let profile = if learned { profile.adaptive_concurrency(Adaptive::Aimd) } else { profile };
         builder = builder.backend(profile, backend_fn(|_: &str, _: &_| async { Ok::<_, BackendError>(()) }));
     }
     let router = builder.build().expect("the bench's fleet is valid");
@@ -225,7 +228,8 @@ fn main() {
     type Make = fn() -> Box<dyn RoutingPolicy>;
     const WITHOUT: &str = "full stack";
     const WITH: &str = "full stack, regions, signals";
-    let policies: [(&str, Make); 12] = [
+    const CAPACITY: &str = "full stack, capacity";
+    let policies: [(&str, Make); 13] = [
         ("ordered", || ordered().boxed()),
         ("round_robin", || round_robin().boxed()),
         ("weighted", || weighted().boxed()),
@@ -241,6 +245,7 @@ fn main() {
         (WITH, || {
             predicted_ttft().region_failover(Regions::new("eu").then("us")).fail_safe(FailSafe::default()).boxed()
         }),
+        (CAPACITY, || predicted_ttft().capacity_aware(Capacity::default()).fail_safe(FailSafe::default()).boxed()),
         ("full stack, boxed twice", || predicted_ttft().boxed().fail_safe(FailSafe::default()).boxed()),
     ];
     let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
@@ -253,7 +258,7 @@ fn main() {
         let mut allocated = 0f64;
         let mut scaling = 0.0;
         for size in SIZES {
-            let router = router(make(), name == WITH, size);
+            let router = router(make(), name == WITH || name == CAPACITY, name == CAPACITY, size);
             let mut decisions = Decisions::new(&router, &options);
             costs.push(nanos(|| decisions.next()));
             allocated = allocated.max(allocations(|| decisions.next()));
@@ -270,8 +275,8 @@ fn main() {
         );
         match name {
             WITHOUT => without = costs[0],
-            WITH if costs[0] > without * 1.4 => {
-                missed.push(format!("{name}: {:.2} x the stack without them, promised 1.4", costs[0] / without));
+            WITH | CAPACITY if costs[0] > without * 1.4 => {
+                missed.push(format!("{name}: {:.2} x the stack without, promised 1.4", costs[0] / without));
             }
             _ => {}
         }

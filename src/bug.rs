@@ -49,6 +49,8 @@ planted! {
     DOMAIN_CROSSED = "domain_crossed";
     /// A comparison with its peers takes out a backend although enough of them are out.
     CAP_IGNORED = "cap_ignored";
+    /// The slots that are kept for higher priorities go to whoever comes.
+    RESERVE_GIVEN_AWAY = "reserve_given_away";
     /// A replay sees attempts that came after the decision.
     REPLAY_SEES_LATER = "replay_sees_later";
 }

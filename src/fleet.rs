@@ -13,9 +13,9 @@ use crate::decision::record::{Place, Region, RegionIndex, Roster};
 use crate::facts::{Capabilities, Facts, Profile};
 use crate::limit::Gauge;
 use crate::prefix::PrefixIndex;
-use crate::recover::{Alarm, Ejection, Recovery, RegionGate, Ties};
+use crate::recover::{Alarm, Ejection, Recovery, RegionGate, Throttle, Ties};
 use crate::rng::hash_str;
-use crate::signal::{LatencyModel, LoadReports, Queue};
+use crate::signal::{LatencyModel, LoadReports, Reported};
 use crate::time::Instant;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
@@ -30,9 +30,11 @@ pub(crate) struct Member {
     pub(crate) gauge: Gauge,
     pub(crate) recovery: Arc<Recovery>,
     pub(crate) latency: LatencyModel,
-    /// Its queue, where it reports that.
-    reported: OnceLock<Arc<Queue>>,
+    /// Its queue and how full it is, where it reports that.
+    reported: OnceLock<Arc<Reported>>,
     pub(crate) prefixes: PrefixIndex,
+    /// Kept where the policy asks for it.
+    pub(crate) throttle: Throttle,
     /// When the lease of the canary that is out expires.
     canary_until: AtomicU64,
     /// How long it is left alone without calls before a canary looks after it, in nanoseconds.
@@ -61,9 +63,9 @@ impl Crowd {
     pub(crate) fn follow(&self, fleet: &Fleet) {
         let Some(reports) = &self.reports else { return };
         for Berth { member, .. } in &fleet.berths {
-            if let Some(queue) = reports.queue(member.id) {
+            if let Some(reported) = reports.reported(member.id) {
                 // Stays with the backend.
-                let _ = member.reported.set(queue);
+                let _ = member.reported.set(reported);
             }
         }
     }
@@ -83,7 +85,7 @@ impl Crowd {
     #[inline]
     pub(crate) fn waiting(&self, member: &Member, now: Instant) -> u64 {
         let Some(reported) = member.reported.get() else { return 0 };
-        let waiting = reported.waiting(now, LoadReports::STALE_AFTER);
+        let (waiting, _) = reported.waiting.read(now, LoadReports::STALE_AFTER);
         waiting.saturating_sub(member.gauge.waiting_calls().into()).saturating_mul(self.usual.load(Ordering::Relaxed))
     }
 }
@@ -101,8 +103,10 @@ const GAP_SHIFT: u32 = 3;
 pub(crate) struct Berth {
     pub(crate) member: Arc<Member>,
     pub(crate) ties: Arc<Ties>,
-    /// `u32::MAX` for no limit.
-    pub(crate) limit: u32,
+    /// What the profile says; `u32::MAX` for no limit.
+    limit: u32,
+    /// What is learned of the limit counts as well.
+    adaptive: bool,
     /// `None` where the profile does not say.
     pub(crate) capabilities: Option<Capabilities>,
     pub(crate) context_window: u64,
@@ -114,6 +118,19 @@ pub(crate) struct Berth {
     pub(crate) barred: bool,
     /// The profile restricts tenants; look there.
     pub(crate) picky: bool,
+}
+
+impl Berth {
+    /// The most calls that may be in flight now; `u32::MAX` for no limit.
+    #[inline]
+    pub(crate) fn limit(&self) -> u32 {
+        if self.adaptive { self.limit.min(self.member.gauge.learned().read()) } else { self.limit }
+    }
+
+    /// The part of that which was learned.
+    pub(crate) fn learned(&self) -> Option<u32> {
+        self.adaptive.then(|| self.member.gauge.learned().read()).filter(|limit| *limit != u32::MAX)
+    }
 }
 
 /// One immutable generation.
@@ -146,10 +163,19 @@ impl Member {
             latency: LatencyModel::default(),
             reported: OnceLock::new(),
             prefixes: PrefixIndex::default(),
+            throttle: Throttle::default(),
             canary_until: AtomicU64::new(0),
             patience: AtomicU64::new(CANARY_INTERVAL.0),
             gap: AtomicU64::new(0),
         }
+    }
+
+    /// How full it says that it is, in thousandths, and when it said so. A stale report says nothing.
+    #[inline]
+    pub(crate) fn reported_full(&self, now: Instant) -> (u32, Instant) {
+        let Some(reported) = self.reported.get() else { return (0, Instant::default()) };
+        let (full, at) = reported.full.read(now, LoadReports::STALE_AFTER);
+        (full as u32, at)
     }
 
     /// Its load now.
@@ -219,12 +245,14 @@ impl Fleet {
             let region = RegionIndex::try_from(region).unwrap_or(RegionIndex::MAX);
             places.push(Place { region, limit: profile.concurrency.unwrap_or(u32::MAX), capacity: 0 });
             let limit = profile.concurrency.unwrap_or(u32::MAX).saturating_add(u32::from(bug::LIMIT_PLUS_ONE));
-            member.gauge.set_limit(limit);
+            let adaptive = profile.adaptive.is_some();
+            member.gauge.set_limit(limit, adaptive);
             seats.push((member.id, profile.clone()));
             berths.push(Berth {
                 member,
                 ties,
                 limit,
+                adaptive,
                 capabilities: profile.capabilities,
                 context_window: profile.context_window.unwrap_or(u64::MAX),
                 prefix_cache: profile.prefix_cache.unwrap_or(u64::MAX),
@@ -308,6 +336,12 @@ impl Fleet {
         let index = self.roster.regions.iter().position(|known| *known.name == *region);
         let index = index.and_then(|index| RegionIndex::try_from(index).ok());
         self.pools.iter().chain([&self.everything]).filter_map(move |pool| pool.gate(index?))
+    }
+
+    /// Whether a backend stands in a region or a zone of this name.
+    pub(crate) fn has_place(&self, name: &str) -> bool {
+        let zone = |(_, profile): &(BackendId, Arc<Profile>)| profile.zone_name() == Some(name);
+        self.has_region(name) || self.roster.seats.iter().any(zone)
     }
 
     pub(crate) fn has_region(&self, name: &str) -> bool {

@@ -94,6 +94,7 @@ pub mod recover;
 pub mod registry;
 pub mod rng;
 pub mod router;
+pub mod shape;
 pub mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -125,10 +126,12 @@ mod prose {
         Contributing: "../docs/contributing.md",
         Defaults: "../docs/defaults.md",
         Failures: "../docs/failures.md",
+        Capacity: "../docs/guide/capacity.md",
         Prefix: "../docs/guide/prefix.md",
         Queue: "../docs/guide/queue.md",
         Regions: "../docs/guide/regions.md",
         Recovery: "../docs/guide/recovery.md",
+        Shaping: "../docs/guide/shaping.md",
     }
 
     // Its HTTP check needs the feature.

@@ -58,11 +58,17 @@ pub(crate) fn hash_str(text: &str) -> u64 {
     finish(hash)
 }
 
-/// A hash of a name for tables that callers fill: without the key nobody can tell who meets whom in it.
-pub(crate) fn hash_keyed(key: u64, text: &str) -> u64 {
-    let word = |bytes: &[u8]| bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
-    // The length tells apart what ends in zeros.
-    text.as_bytes().chunks(8).fold(mix(key, text.len() as u64), |hash, bytes| mix(hash, word(bytes)))
+/// A hash of a name that strangers choose, or of none, under a key that they do not know: they can not tell which names
+/// collide. Chained, it hashes several.
+pub(crate) fn hash_keyed(key: u64, text: Option<&str>) -> u64 {
+    let Some(text) = text else { return finish(!key) };
+    let mut hash = mix(key, text.len() as u64);
+    for chunk in text.as_bytes().chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = mix(hash, u64::from_le_bytes(word));
+    }
+    hash
 }
 
 #[cfg(test)]

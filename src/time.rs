@@ -4,6 +4,10 @@
 //! at the start of a decision and once at the end of an attempt, so a test, a simulator and production differ in
 //! one object only.
 
+mod dated;
+
+pub(crate) use dated::Dated;
+
 use std::fmt;
 use std::future::Future;
 use std::ops::{Add, Sub};

@@ -11,10 +11,11 @@ use fallway::policy::{
     FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft, round_robin,
     sticky, weighted,
 };
+use fallway::shape::{RateLimit, Split};
 use fallway::signal::{
     HealthSignal, HealthSignalExt, LoadReport, LoadReports, Manual, Probes, Probing, Quorum, Score, SuccessRate,
 };
-use fallway::time::Instant;
+use fallway::time::{Clock, Instant};
 use fallway::{CallOptions, Decision, Facts, Profile, Router};
 use futures::executor::block_on;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -180,6 +181,53 @@ fn no_leaf_allocates() {
         allocations(100, &mut explain);
         assert_eq!(allocations(1_000, &mut explain), 0, "{name}");
     }
+}
+
+#[test]
+fn a_split_costs_no_allocation_either() {
+    let ramp = |split: Split| split.ramp("m@1", "m", 4_000, Duration::from_secs(60), Clock.now());
+    let config = FailSafe::default()
+        .split(ramp(Split::new("inner", [("m@1", 5_000), ("m", 5_000)])))
+        .split(Split::new("chat", [("inner", 9_000), ("m", 1_000)]).sticky_by_label("user"));
+    let router = router(predicted_ttft().fail_safe(config), 64);
+    let options = CallOptions::within(Duration::from_secs(8)).facts(facts().label("user", "ada"));
+    let mut decision = router.explain(&options);
+    let (start, mut seed) = (decision.time().as_nanos(), 0u64);
+    let mut decide = || {
+        seed += 1;
+        router.decide(&mut decision, Instant::from_nanos(start + seed), seed);
+        assert!(!black_box(decision.splits()).is_empty());
+    };
+    allocations(100, &mut decide);
+    assert_eq!(allocations(1_000, &mut decide), 0);
+    let mut explain = || drop(black_box(router.explain(&options)));
+    allocations(100, &mut explain);
+    assert_eq!(allocations(1_000, &mut explain), 0);
+}
+
+#[test]
+fn a_rate_limit_costs_no_allocation_whoever_asks() {
+    let limit = RateLimit::new("tenant", 60, Duration::from_secs(60)).by_tenant().by_label("route").burst(2);
+    let limit = limit.key(["t1", "chat"], 600, 10);
+    let build = |limit: Option<RateLimit>| {
+        let backend: Box<dyn Backend<str, Response = ()>> = Box::new(Nothing(None));
+        let builder = Router::<str, ()>::builder(ordered()).backend(Profile::new("a"), backend);
+        limit.into_iter().fold(builder, fallway::router::Builder::rate_limit).build().unwrap()
+    };
+    let facts = |n: usize| Arc::new(Facts::any().tenant(format!("t{n}")).label("route", "chat"));
+    let facts: Vec<_> = (0..1_000).map(facts).collect();
+    let cost = |router: &Router<str, ()>| {
+        let mut n = 0;
+        let mut trip = || {
+            n += 1;
+            let at = Instant::from_nanos(1_000_000_000_000 + n as u64);
+            let _ = black_box(router.trip(CallOptions::new(facts[n % 1_000].clone()), at));
+        };
+        allocations(100, &mut trip);
+        allocations(10_000, &mut trip)
+    };
+    // Most of them are refused: a thousand tenants with two tokens each.
+    assert_eq!(cost(&build(Some(limit))), cost(&build(None)));
 }
 
 #[test]

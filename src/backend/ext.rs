@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use futures::stream::{Stream, StreamExt};
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 /// Combinators on every [`Backend`].
@@ -24,6 +24,12 @@ pub trait BackendExt<Req: ?Sized + Sync>: Backend<Req> + Sized {
     /// router can repeat elsewhere. Let the stream carry content only, or a role chunk would count as commit.
     fn commit_on_first_item(self) -> CommitOnFirstItem<Self> {
         CommitOnFirstItem { backend: self }
+    }
+
+    /// Reads a streamed answer to its end and throws it away: a call ends with the last item, or fails with the item that
+    /// is an error. For the backend of a [mirror](crate::shape::Mirror), whose answers nobody reads.
+    fn drained(self) -> Drained<Self> {
+        Drained { backend: self }
     }
 
     /// Declares that what a call returns is the head of a stream: the time to first token is measured at the first
@@ -122,6 +128,30 @@ impl<Req: ?Sized + Sync, B: Backend<Req>> Backend<Req> for Streaming<B> {
     }
     fn delivers(&self) -> Delivers {
         Delivers::Head
+    }
+}
+
+/// See [`BackendExt::drained`].
+#[derive(Debug)]
+pub struct Drained<B> {
+    backend: B,
+}
+
+#[async_trait]
+impl<Req, B, S, T> Backend<Req> for Drained<B>
+where
+    Req: ?Sized + Sync,
+    B: Backend<Req, Response = S>,
+    S: Stream<Item = Result<T, BackendError>> + Send,
+    T: Send,
+{
+    type Response = ();
+    async fn call(&self, request: &Req, attempt: &Attempt) -> Result<(), BackendError> {
+        let mut items = pin!(self.backend.call(request, attempt).await?);
+        while let Some(item) = items.next().await {
+            item?;
+        }
+        Ok(())
     }
 }
 

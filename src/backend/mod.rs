@@ -8,7 +8,7 @@ mod kind;
 
 pub use attempt::{Attempt, BackendId};
 pub use error::BackendError;
-pub use ext::{BackendExt, CommitOnFirstItem, Committed, FnBackend, MapResponse, Streaming, backend_fn};
+pub use ext::{BackendExt, CommitOnFirstItem, Committed, Drained, FnBackend, MapResponse, Streaming, backend_fn};
 pub(crate) use http::retry_after;
 pub use kind::{Billed, Conduct, Cools, FailureKind, Fault, Replay, Retry};
 

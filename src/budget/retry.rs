@@ -63,7 +63,7 @@ pub(crate) struct Grant {
 impl Payer {
     /// `salt`: what callers can not know, so that they can not choose their cell.
     pub(crate) fn of(tenant: Option<&str>, salt: u64) -> Self {
-        let cell = hash_keyed(salt, tenant.unwrap_or_default()) % RetryBudget::CELLS as u64;
+        let cell = hash_keyed(salt, tenant) % RetryBudget::CELLS as u64;
         Self { cell: cell as u16, named: tenant.is_some() }
     }
 }

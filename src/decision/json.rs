@@ -2,12 +2,13 @@
 
 use super::{AttemptRecord, Candidate, Decision, RegionView};
 use crate::facts::Facts;
+use crate::shape::Drawn;
 use crate::time::Instant;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 impl Serialize for Decision {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Decision", 14)?;
+        let mut out = serializer.serialize_struct("Decision", 15)?;
         out.serialize_field("summary", &format!("{self:#}"))?;
         out.serialize_field("next", &self.next())?;
         out.serialize_field("chosen", &self.chosen().map(|candidate| candidate.name()))?;
@@ -23,9 +24,21 @@ impl Serialize for Decision {
         out.serialize_field("attempts", self.attempts())?;
         let time = self.time();
         out.serialize_field("regions", &self.regions().map(|region| At(region, time)).collect::<Vec<_>>())?;
+        out.serialize_field("splits", self.splits())?;
         let mut candidates = self.ranked();
         candidates.extend(self.candidates().filter(|candidate| candidate.rejected().is_some()));
         out.serialize_field("candidates", &candidates)?;
+        out.end()
+    }
+}
+
+impl Serialize for Drawn {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Drawn", 4)?;
+        out.serialize_field("name", self.split().name())?;
+        out.serialize_field("bucket", &self.bucket())?;
+        out.serialize_field("arm", self.arm())?;
+        out.serialize_field("share", &self.share())?;
         out.end()
     }
 }

@@ -2,19 +2,22 @@
 
 #[cfg(feature = "serde")]
 mod json;
+mod next;
 mod reason;
 pub(crate) mod record;
 mod recycle;
 mod region;
 mod render;
 
-pub use reason::{Class, Next, Reason, Refusal};
+pub use next::{Next, Refusal};
+pub use reason::{Class, Reason};
 pub use record::{AttemptRecord, Extra, Latency, Load};
 pub(crate) use region::{CLEAN, RegionRow, RegionRules, RegionState};
 pub use region::{RegionPhase, RegionView};
 
 use crate::backend::BackendId;
 use crate::facts::{Facts, Profile};
+use crate::shape::Drawn;
 use crate::time::Instant;
 use record::{Entry, Readings, Record, Tier, UNRANKED};
 use std::fmt;
@@ -169,6 +172,12 @@ impl Decision {
             tier: &record.sheet.tiers[usize::from(row.tier)],
             rules: record.sheet.region_rules,
         })
+    }
+
+    /// The names that [split](crate::shape::Split) on the way of the request, and the arm of each to which it fell. The
+    /// candidates of that arm come first; those of the tiers behind it follow.
+    pub fn splits(&self) -> &[Drawn] {
+        self.record().sheet.draws()
     }
 
     /// The models that were considered, in order; `None` for "any model".

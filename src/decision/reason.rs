@@ -68,6 +68,8 @@ pub enum Reason {
     AtCapacity {
         /// How many.
         in_flight: u32,
+        /// How many there may be: by its profile, or as was learned.
+        limit: u32,
     },
     /// The request's tenant has as many calls in flight as its share allows; the backend has nothing to do with it.
     TenantFull {
@@ -89,6 +91,20 @@ pub enum Reason {
         in_flight: u32,
         /// How many there may be.
         room: u32,
+    },
+    /// What is left of it is kept for requests of higher priority.
+    Reserved {
+        /// How full it is, of 1000: by calls in flight, or by its own report.
+        full: u32,
+        /// How full it may be for requests of this priority, of 1000.
+        ceiling: u32,
+        /// When the report that says so is stale; `None` where calls in flight fill it.
+        until: Option<Instant>,
+    },
+    /// It refuses so many requests that this one was not even sent: a draw by the decision's seed.
+    Throttled {
+        /// The share of requests that is held back, of 1000.
+        share: u32,
     },
     /// Its quota may be back; a request that finds out is on the way.
     ProbeInFlight {
@@ -223,6 +239,13 @@ pub enum Reason {
         /// When.
         at: Instant,
     },
+    /// Note: fuller than its headroom allows; it stands behind those that are not.
+    Busy {
+        /// How full it is, of 1000: by calls in flight, or by its own report.
+        full: u32,
+        /// How full it may be before, of 1000.
+        headroom: u32,
+    },
     /// Note: more load than its bound of affinity allows; the session spills.
     OverBound {
         /// Calls in flight.
@@ -276,6 +299,8 @@ impl Reason {
             | Self::TenantFull { .. }
             | Self::RouteFull { .. }
             | Self::RegionFull { .. }
+            | Self::Reserved { .. }
+            | Self::Throttled { .. }
             | Self::QuotaInDoubt
             | Self::TooSlow { .. }
             | Self::ProbeInFlight { .. }
@@ -301,6 +326,7 @@ impl Reason {
             | Self::PartlyUnproven { .. }
             | Self::Readmitted
             | Self::RetriedHere { .. }
+            | Self::Busy { .. }
             | Self::OverBound { .. } => Class::Note,
         }
     }
@@ -343,7 +369,11 @@ impl Reason {
     pub(crate) const fn is_busy(&self) -> bool {
         matches!(
             self,
-            Self::AtCapacity { .. } | Self::TenantFull { .. } | Self::RouteFull { .. } | Self::RegionFull { .. }
+            Self::AtCapacity { .. }
+                | Self::TenantFull { .. }
+                | Self::RouteFull { .. }
+                | Self::RegionFull { .. }
+                | Self::Reserved { .. }
         )
     }
 
@@ -367,6 +397,8 @@ impl Reason {
             Self::TenantFull { .. } => "beyond the tenant's share",
             Self::RouteFull { .. } => "beyond the route's share",
             Self::RegionFull { .. } => "in a full region",
+            Self::Reserved { .. } => "kept for higher priorities",
+            Self::Throttled { .. } => "throttled",
             Self::ProbeInFlight { .. } => "waiting for a probe",
             Self::Ejected { .. } => "ejected",
             Self::FailsOften { .. } => "failing too often",
@@ -392,80 +424,9 @@ impl Reason {
             Self::PartlyUnproven { .. } => "partly unproven",
             Self::Readmitted => "readmitted",
             Self::RetriedHere { .. } => "retried",
+            Self::Busy { .. } => "busy",
             Self::OverBound { .. } => "over the affinity bound",
             Self::Forbidden { text } | Self::Custom { text } => text,
         }
     }
-}
-
-/// Why a request got no backend.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(tag = "code", rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Refusal {
-    /// Candidates there are, but none that may be used; the decision counts the reasons.
-    NothingUsable,
-    /// No backend serves the requested model, and no policy knows it as an alias.
-    UnknownModel,
-    /// Every attempt that the request may make was made.
-    AttemptsExhausted {
-        /// How many.
-        attempts: u32,
-    },
-    /// The shared retry budget is spent: too many requests are being retried already.
-    RetryBudgetEmpty,
-    /// The failure would repeat everywhere, or a repetition could do harm.
-    NotRetryable {
-        /// The failure.
-        kind: FailureKind,
-    },
-    /// The deadline was zero, so there was no time for anything.
-    ZeroDeadline,
-    /// The deadline passed.
-    DeadlineExceeded,
-    /// Too many requests wait for capacity already, and none of them is to give way to this one.
-    QueueFull,
-    /// It waited, and its place was needed for a request that goes before it: of all that waited it was the newest of the
-    /// lowest priority, of the tenant that had most waiting.
-    Shed,
-    /// At the pace at which those before it were served lately, it would have started after its deadline, or with less time
-    /// left than any of the backends takes to its first item.
-    TooLate {
-        /// How many of its tenant were before it.
-        ahead: u32,
-        /// When it would have started.
-        start: Instant,
-    },
-    /// It waited for as long as the router lets anybody wait.
-    WaitedTooLong {
-        /// How long, in nanoseconds.
-        waited: u64,
-    },
-}
-
-/// What the driver does with a decision.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(tag = "do", rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Next {
-    /// Call the best candidate, and no earlier than this: later than the decision's time only for a back-off.
-    Call {
-        /// When.
-        at: Instant,
-    },
-    /// Decide again when a slot or a backend returns, at this time at the latest.
-    Wait {
-        /// When.
-        until: Instant,
-    },
-    /// Ask the last resort.
-    LastResort {
-        /// Why nothing better is left.
-        why: Refusal,
-    },
-    /// Answer with an error.
-    Refuse {
-        /// Why.
-        why: Refusal,
-    },
 }

@@ -8,6 +8,7 @@ use super::{Next, Reason};
 use crate::backend::{BackendId, FailureKind};
 use crate::facts::{Facts, Profile};
 use crate::rng::mix;
+use crate::shape::{Drawn, Split};
 use crate::time::Instant;
 use std::cmp::Ordering;
 use std::hint::select_unpredictable;
@@ -53,6 +54,8 @@ pub(crate) struct Region {
 pub struct Load {
     /// Calls in flight.
     pub in_flight: u32,
+    /// The most that may be, as far as that was [learned](crate::facts::Adaptive); `None` where nothing was.
+    pub learned_limit: Option<u32>,
     /// Prompt tokens of calls that wait for their first item.
     pub waiting_tokens: u64,
     /// Prompt tokens of others that wait there as well: what the backend's own
@@ -139,6 +142,10 @@ pub(crate) struct Readings {
     pub(crate) latency: Latency,
     /// Leading tokens of the prompt that it probably has in its cache.
     pub(crate) cached: u64,
+    /// How full it said that it was, in thousandths, and when.
+    pub(crate) reported_full: (u32, Instant),
+    /// The share of requests to it that is not sent, in thousandths.
+    pub(crate) throttled: u32,
 }
 
 impl Readings {
@@ -175,6 +182,8 @@ pub(crate) const UNRANKED: u64 = u64::MAX;
 pub(crate) const KNOWS_LOAD: u8 = 1;
 pub(crate) const KNOWS_LATENCY: u8 = 2;
 pub(crate) const KNOWS_CACHED: u8 = 4;
+pub(crate) const KNOWS_FULL: u8 = 8;
+pub(crate) const KNOWS_THROTTLED: u8 = 16;
 
 impl Entry {
     pub(crate) const fn new(seat: u32, tier: u8) -> Self {
@@ -307,6 +316,10 @@ pub(crate) struct Sheet {
     /// What a policy that judges regions found, and did.
     pub(crate) regions: Vec<RegionRow>,
     pub(crate) region_rules: Option<RegionRules>,
+    /// Which arms of which splits were drawn: the first so many. What follows is left-over, kept because the counts of
+    /// references to splits are shared by all threads, and the next request mostly draws from the same.
+    draws: Vec<Drawn>,
+    drawn: usize,
     pub(crate) next: Option<Next>,
     /// The index of the best candidate when the policies were done.
     pub(crate) best: Option<usize>,
@@ -316,6 +329,8 @@ pub(crate) struct Sheet {
     pub(crate) attempt_limit: Option<(Instant, bool)>,
     /// When a canary is given up, if another attempt would be paid for.
     pub(crate) canary_limit: Option<Instant>,
+    /// A policy holds requests back by what backends accept of them, so that is counted.
+    pub(crate) throttles: bool,
     /// A policy panicked; the order is the built-in one.
     pub(crate) policy_panicked: bool,
 }
@@ -327,12 +342,32 @@ impl Sheet {
         self.tiers.clear();
         self.regions.clear();
         self.region_rules = None;
+        self.drawn = 0;
         self.next = None;
         self.best = None;
         self.attempts_allowed = None;
         self.attempt_limit = None;
         self.canary_limit = None;
+        self.throttles = false;
         self.policy_panicked = false;
+    }
+
+    /// Notes which arm of `split` was drawn.
+    pub(crate) fn note_draw(&mut self, split: &Arc<Split>, drawn: (u32, usize), at: Instant) {
+        if self.draws().iter().any(|noted| noted.is_of(split)) {
+            return;
+        }
+        match self.draws.get_mut(self.drawn) {
+            Some(old) if old.is_of(split) => old.renew(drawn, at),
+            Some(old) => *old = Drawn::new(split.clone(), drawn, at),
+            None => self.draws.push(Drawn::new(split.clone(), drawn, at)),
+        }
+        self.drawn += 1;
+    }
+
+    /// Which arms of which splits were drawn.
+    pub(crate) fn draws(&self) -> &[Drawn] {
+        &self.draws[..self.drawn]
     }
 
     /// Appends a candidate. [`cover`](Self::cover) makes room for its readings.

@@ -232,8 +232,9 @@ impl<'a> RegionView<'a> {
         self.row.in_flight
     }
 
-    /// How many calls its open backends may take; `None` where a profile gives no limit.
+    /// How many calls its open backends may take; `None` where one has no limit, or the decision did not depend on it.
     pub fn room(&self) -> Option<u64> {
+        self.row.in_flight?;
         (self.row.room != u64::MAX).then_some(self.row.room / 1000)
     }
 

@@ -20,6 +20,10 @@ impl fmt::Display for Decision {
                 None => write!(f, "answered after {}", Span(attempt.elapsed()))?,
             }
         }
+        for drawn in self.splits() {
+            let (name, bucket, share) = (drawn.split().name(), drawn.bucket(), f64::from(drawn.share()) / 100.0);
+            write!(f, "\n  split {name}: bucket {bucket} of 10000 falls to {} ({share} %)", drawn.arm())?;
+        }
         for tier in self.tiers() {
             if tier.panic {
                 write!(f, "\n  panic: too few of {} look healthy", self.tier_name(tier).unwrap_or("all models"))?;
@@ -93,6 +97,9 @@ impl Decision {
                 Refusal::NotRetryable { kind } => write!(f, "{kind} is not retried")?,
                 Refusal::ZeroDeadline => return write!(f, "a deadline of zero leaves no time"),
                 Refusal::DeadlineExceeded => write!(f, "the deadline passed")?,
+                Refusal::OverRate { limit, until } => {
+                    return write!(f, "over rate limit {limit:?}, there is room in {}", Span(until - self.spoken_at()));
+                }
                 Refusal::QueueFull => write!(f, "too many requests wait already")?,
                 Refusal::Shed => write!(f, "its place in the queue was needed for another")?,
                 Refusal::TooLate { ahead, start } => {
@@ -131,9 +138,9 @@ impl RegionView<'_> {
             if self.row.capacity == 0 {
                 return write!(f, ": no backend that may serve");
             }
-            write!(f, ": {} healthy, gets {}", Percent(self.health()), Percent(self.granted()))?;
+            write!(f, ": {} healthy, gets {}", Percent(self.health().into()), Percent(self.granted().into()))?;
             if self.wish() != self.granted() {
-                write!(f, " of the traffic where {} fall to it", Percent(self.wish()))?;
+                write!(f, " of the traffic where {} fall to it", Percent(self.wish().into()))?;
             }
             match (self.in_flight(), self.room()) {
                 (Some(in_flight), Some(room)) => write!(f, ", {in_flight} of {room} in flight")?,
@@ -144,7 +151,7 @@ impl RegionView<'_> {
                 RegionPhase::Up => {}
                 RegionPhase::Down { since } => write!(f, ", down for {}", Span(now - since))?,
                 RegionPhase::Held { until } => write!(f, ", held for {} more", Span(until - now))?,
-                RegionPhase::Ramping { .. } => write!(f, ", ramping up ({})", Percent(self.ramp(now)))?,
+                RegionPhase::Ramping { .. } => write!(f, ", ramping up ({})", Percent(self.ramp(now).into()))?,
             }
             match self.flaps() {
                 0 => {}
@@ -164,7 +171,7 @@ impl RegionView<'_> {
 }
 
 /// Thousandths as people write them.
-struct Percent(u16);
+struct Percent(u32);
 
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -192,6 +199,9 @@ impl Candidate<'_> {
             }
             if let Some(load) = self.load() {
                 write!(f, ", {} in flight", load.in_flight)?;
+                if let Some(limit) = load.learned_limit {
+                    write!(f, " of {limit} as was learned")?;
+                }
                 match (load.waiting_tokens, load.others_tokens) {
                     (0, 0) => {}
                     (own, 0) => write!(f, " ({own} prompt tokens waiting)")?,
@@ -230,6 +240,14 @@ impl Candidate<'_> {
                         _ => write!(f, " ({region} is not in the set of the policy)"),
                     }
                 }
+                Reason::Reserved { full, ceiling, until } => {
+                    let says = if until.is_some() { ", as it says" } else { "" };
+                    write!(f, " ({} full{says}, {} for this priority)", Percent(full), Percent(ceiling))
+                }
+                Reason::Throttled { share } => write!(f, " ({} of the requests to it are held back)", Percent(share)),
+                Reason::Busy { full, headroom } => {
+                    write!(f, " ({} full, headroom from {})", Percent(full), Percent(headroom))
+                }
                 Reason::RegionFull { in_flight, room: most }
                 | Reason::TenantFull { in_flight, most }
                 | Reason::RouteFull { in_flight, most } => {
@@ -244,8 +262,9 @@ impl Candidate<'_> {
                     let cap = self.record.facts().max_cost.unwrap_or(0);
                     write!(f, " (${:.6} over ${:.6})", cost as f64 / 1e12, cap as f64 / 1e12)
                 }
-                Reason::AtCapacity { in_flight } => {
-                    write!(f, " ({in_flight} of {} in flight)", profile.concurrency.unwrap_or(u32::MAX))
+                Reason::AtCapacity { in_flight, limit } => {
+                    let learned = if profile.concurrency == Some(limit) { "" } else { ", as was learned" };
+                    write!(f, " ({in_flight} of {limit} in flight{learned})")
                 }
                 Reason::Ejected { failures, .. } | Reason::CoolingDown { failures, .. } => {
                     write!(f, " ({failures} failures in a row)")

@@ -6,7 +6,7 @@ pub use cause::Cause;
 
 use crate::backend::{BackendError, BackendId};
 use crate::decision::{Decision, Reason, Refusal, RegionPhase};
-use crate::facts::Profile;
+use crate::facts::{Facts, Profile};
 use crate::time::Instant;
 use std::fmt;
 use std::sync::Arc;
@@ -93,6 +93,18 @@ pub enum Event<'a> {
         /// How many times in a row it went out, or stayed out.
         trips: u32,
     },
+    /// The limit that is [learned](crate::facts::Adaptive) of a backend moved by a fifth since this was told last, and by
+    /// one call at least.
+    Limit {
+        /// Which.
+        backend: BackendId,
+        /// Its profile.
+        profile: &'a Profile,
+        /// Calls that might be in flight when this was told last; `None` for no limit.
+        from: Option<u32>,
+        /// Calls that may be in flight now.
+        to: u32,
+    },
     /// A region of a model left or came back, by itself, as a policy judges regions.
     Region {
         /// Its name; empty for backends without a region.
@@ -112,6 +124,17 @@ pub enum Event<'a> {
         decision: &'a Decision,
         /// Why.
         why: Refusal,
+    },
+    /// A copy of a request ended at a [mirror](crate::shape::Mirror). No caller knows of it, and nothing is learned from it.
+    Mirrored {
+        /// The profile of the mirror's backend.
+        profile: &'a Profile,
+        /// What was known of the request.
+        facts: &'a Facts,
+        /// Since the call.
+        elapsed: Duration,
+        /// How.
+        outcome: Outcome<'a>,
     },
     /// A policy, signal or observer panicked; the panic was contained.
     Panicked {

@@ -1,5 +1,6 @@
 //! What is known: [`Facts`] of a request, [`Profile`] of a backend.
 
+mod adaptive;
 mod capabilities;
 mod name;
 mod prefix;
@@ -7,6 +8,7 @@ mod price;
 mod profile;
 mod request;
 
+pub use adaptive::Adaptive;
 pub use capabilities::Capabilities;
 pub use name::InvalidName;
 pub use prefix::Prefix;

@@ -1,6 +1,6 @@
 //! The static facts of a backend.
 
-use super::{Capabilities, InvalidName, Price};
+use super::{Adaptive, Capabilities, InvalidName, Price};
 use std::time::Duration;
 
 /// The static facts of a backend: what it is, where it stands, what it can take.
@@ -25,6 +25,7 @@ pub struct Profile {
     pub(crate) credential: Option<String>,
     pub(crate) failure_domain: Option<String>,
     pub(crate) concurrency: Option<u32>,
+    pub(crate) adaptive: Option<Adaptive>,
     pub(crate) context_window: Option<u64>,
     pub(crate) prefix_cache: Option<u64>,
     pub(crate) price: Option<Price>,
@@ -50,6 +51,7 @@ impl Profile {
             credential: None,
             failure_domain: None,
             concurrency: None,
+            adaptive: None,
             context_window: None,
             prefix_cache: None,
             price: None,
@@ -110,6 +112,14 @@ impl Profile {
     #[must_use]
     pub const fn concurrency(mut self, limit: u32) -> Self {
         self.concurrency = Some(limit);
+        self
+    }
+
+    /// Learns the most calls that may be in flight to it, from how it takes them; default off. Where a
+    /// [limit](Self::concurrency) is given as well, the lower of the two holds.
+    #[must_use]
+    pub const fn adaptive_concurrency(mut self, how: Adaptive) -> Self {
+        self.adaptive = Some(how);
         self
     }
 
@@ -232,6 +242,11 @@ impl Profile {
         self.concurrency
     }
 
+    /// How its limit of calls in flight is learned, if it is.
+    pub const fn adaptive_limit(&self) -> Option<Adaptive> {
+        self.adaptive
+    }
+
     /// The tokens of prompts that it keeps at most, where known.
     pub const fn prefix_cache_limit(&self) -> Option<u64> {
         self.prefix_cache
@@ -342,6 +357,8 @@ mod tests {
         assert_eq!((full.known_capabilities(), full.is_drained()), (Some(Capabilities::TOOLS), true));
         assert_eq!((full.allowed_tenants(), full.attempt_time_limit()), (Some(&["x".to_owned()][..]), Some(window)));
         assert_eq!((full.prefix_cache_limit(), a().prefix_cache_limit()), (Some(7), None));
+        let learns = a().adaptive_concurrency(Adaptive::Gradient);
+        assert_eq!((learns.adaptive_limit(), a().adaptive_limit()), (Some(Adaptive::Gradient), None));
         assert_eq!((full.credential_name(), full.domain()), (Some("key"), Some("rack")));
         let bare = a();
         assert_eq!((bare.zone_name(), bare.provider_name(), bare.context_limit()), (None, None, None));

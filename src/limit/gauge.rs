@@ -1,10 +1,11 @@
 //! Calls in flight and their work, per backend.
 
+use super::learned::Learned;
 use crate::bug;
 use crate::decision::Load;
 use crate::time::Instant;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Counts what is in flight to one backend. Decisions read it without a lock.
 ///
@@ -16,6 +17,9 @@ pub(crate) struct Gauge {
     wanted: AtomicU32,
     /// The limit of the current generation, for those who hand a slot on. Decisions read it in their generation.
     limit: AtomicU32,
+    /// What is learned of the limit counts.
+    adaptive: AtomicBool,
+    learned: Learned,
     waiting_tokens: AtomicU64,
     /// Calls that wait for their first item.
     waiting_calls: AtomicU32,
@@ -29,6 +33,8 @@ pub(crate) struct Gauge {
 #[derive(Debug)]
 #[must_use = "a ticket that is not given back stays in flight for ever"]
 pub(crate) struct Ticket {
+    /// Calls in flight when it came, itself included.
+    pub(crate) among: u32,
     tokens: u64,
     place: Option<usize>,
 }
@@ -58,6 +64,8 @@ impl Default for Gauge {
             in_flight: AtomicU32::new(0),
             wanted: AtomicU32::new(0),
             limit: AtomicU32::new(u32::MAX),
+            adaptive: AtomicBool::new(false),
+            learned: Learned::default(),
             waiting_tokens: AtomicU64::new(0),
             waiting_calls: AtomicU32::new(0),
             oldest_wait: AtomicU64::new(0),
@@ -70,7 +78,9 @@ impl Default for Gauge {
 impl Gauge {
     /// Takes a slot and puts `tokens` of prefill work on the books, unless `limit` calls are in flight.
     pub(crate) fn enter(&self, limit: u32, tokens: u64, now: Instant) -> Option<Ticket> {
-        self.hold(limit).then(|| self.enter_held(tokens, now))
+        let free = |count: u32| (count < limit).then(|| count + 1);
+        let before = self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, free).ok()?;
+        Some(self.book(tokens, before + 1, now))
     }
 
     /// Takes a slot for somebody who may enter with it later; `false` when there is none.
@@ -86,14 +96,19 @@ impl Gauge {
 
     /// Puts `tokens` of prefill work on the books of a slot that is held.
     pub(crate) fn enter_held(&self, tokens: u64, now: Instant) -> Ticket {
+        self.book(tokens, self.in_flight(), now)
+    }
+
+    fn book(&self, tokens: u64, among: u32, now: Instant) -> Ticket {
         // The books must balance whatever a host claims: the sum can not wrap below the sum of its parts.
         let tokens = tokens.min(MAX_TOKENS);
         let mut waiting = self.waiting.lock();
-        self.waiting_tokens.fetch_add(tokens, Ordering::Relaxed);
+        // Under the lock nobody else writes these, and plain stores cost a fraction of a locked addition.
+        self.waiting_tokens.store(self.waiting_tokens.load(Ordering::Relaxed) + tokens, Ordering::Relaxed);
         let place = waiting.push(now);
         self.publish(&waiting);
-        self.last_called.fetch_max(now.as_nanos(), Ordering::Relaxed);
-        Ticket { tokens, place: Some(place) }
+        self.last_called.store(self.last_called.load(Ordering::Relaxed).max(now.as_nanos()), Ordering::Relaxed);
+        Ticket { among, tokens, place: Some(place) }
     }
 
     /// The first item arrived: the prefill work is done, the slot stays taken.
@@ -101,7 +116,8 @@ impl Gauge {
         if let Some(place) = ticket.place.take() {
             let mut waiting = self.waiting.lock();
             let lost = if bug::CHARGE_NOT_REFUND { ticket.tokens / 8 } else { 0 };
-            self.waiting_tokens.fetch_sub(ticket.tokens - lost, Ordering::Relaxed);
+            let tokens = self.waiting_tokens.load(Ordering::Relaxed) - (ticket.tokens - lost);
+            self.waiting_tokens.store(tokens, Ordering::Relaxed);
             waiting.remove(place);
             self.publish(&waiting);
         }
@@ -128,13 +144,22 @@ impl Gauge {
         self.wanted.load(Ordering::SeqCst) > 0
     }
 
-    /// The limit of the newest generation.
+    /// The limit of the newest generation, or what was learned if that is less.
     pub(crate) fn limit(&self) -> u32 {
-        self.limit.load(Ordering::Relaxed)
+        let learned = if self.adaptive.load(Ordering::Relaxed) { self.learned.read() } else { u32::MAX };
+        self.limit.load(Ordering::Relaxed).min(learned)
     }
 
-    pub(crate) fn set_limit(&self, limit: u32) {
+    pub(crate) fn set_limit(&self, limit: u32, adaptive: bool) {
         self.limit.store(limit, Ordering::Relaxed);
+        if self.adaptive.swap(adaptive, Ordering::Relaxed) && !adaptive {
+            self.learned.forget();
+        }
+    }
+
+    /// What is learned of how many calls it takes.
+    pub(crate) const fn learned(&self) -> &Learned {
+        &self.learned
     }
 
     /// Calls in flight.
@@ -159,6 +184,7 @@ impl Gauge {
             oldest_wait: Instant::from_nanos(self.oldest_wait.load(Ordering::Relaxed)),
             last_called: Instant::from_nanos(self.last_called.load(Ordering::Relaxed)),
             others_tokens: 0,
+            learned_limit: None,
             canary_out: false,
             stale: false,
         }

@@ -1,12 +1,14 @@
-//! What backends can take, and who of it: the gauge of calls in flight, the shares of tenants and routes, and the queue for
-//! when there is no room.
+//! What backends can take, and who of it: the gauge of calls in flight, the limit that is learned, the shares of tenants and
+//! routes, and the queue for when there is no room.
 
 mod bulkhead;
 mod gauge;
+mod learned;
 mod shares;
 mod waiters;
 
 pub use bulkhead::{Bulkheads, InvalidBulkheads, Share};
 pub(crate) use gauge::{Gauge, Ticket};
+pub(crate) use learned::{Moved, Sent};
 pub(crate) use shares::{Cells, Shares, Stake};
 pub(crate) use waiters::{Call, Given, Handed, Lack, Passed, Standing, WaitTurn, Waiters, Want, Wished};

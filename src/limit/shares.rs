@@ -179,7 +179,7 @@ impl Ledger {
     }
 
     fn cell(&self, name: &str) -> u32 {
-        let hashed = || hash_keyed(self.salt, name) % self.others.len() as u64 + self.shares.len() as u64;
+        let hashed = || hash_keyed(self.salt, Some(name)) % self.others.len() as u64 + self.shares.len() as u64;
         self.named.get(name).copied().unwrap_or_else(|| hashed() as u32)
     }
 

@@ -1,5 +1,6 @@
 //! What `build` and `update` ask of a policy.
 
+use super::RoutingPolicy;
 use crate::fleet::Fleet;
 
 /// A mistake in a policy's configuration.
@@ -27,6 +28,17 @@ pub struct Check<'a> {
 }
 
 impl Check<'_> {
+    /// `fail_safe` opens tiers and decides about waiting and retries, where the `wrapper` around `inner` must have spoken.
+    pub(super) fn has_no_fail_safe(&mut self, wrapper: &'static str, inner: &dyn RoutingPolicy) {
+        let mut inside = Some(inner);
+        while let Some(policy) = inside {
+            if policy.name() == "fail_safe" {
+                self.error(wrapper, "fail_safe stands inside of it; it belongs around it");
+            }
+            inside = policy.inner();
+        }
+    }
+
     /// Reports a mistake; name the offender in `problem`.
     pub fn error(&mut self, policy: &'static str, problem: impl Into<String>) {
         self.errors.push(PolicyError { policy, problem: problem.into() });
@@ -41,5 +53,10 @@ impl Check<'_> {
     /// Whether a backend stands in this region. Always `true` in an update, for a region may be scaled down to nothing.
     pub fn has_region(&self, region: &str) -> bool {
         self.again || self.fleet.has_region(region)
+    }
+
+    /// Whether a backend stands in a region or zone of this name; in an update as [`has_region`](Self::has_region).
+    pub fn has_place(&self, name: &str) -> bool {
+        self.again || self.fleet.has_place(name)
     }
 }

@@ -2,7 +2,9 @@
 
 use super::slate::Source;
 use crate::backend::BackendId;
-use crate::decision::record::{Entry, KNOWS_LATENCY, KNOWS_LOAD, LEVEL_NORMAL, LEVEL_PROBE, Readings, Roster};
+use crate::decision::record::{
+    Entry, KNOWS_FULL, KNOWS_LATENCY, KNOWS_LOAD, KNOWS_THROTTLED, LEVEL_NORMAL, LEVEL_PROBE, Readings, Roster,
+};
 use crate::decision::{Class, Latency, Load, Reason};
 use crate::facts::{Facts, Profile};
 use crate::time::Instant;
@@ -39,8 +41,10 @@ impl Contender<'_> {
         if self.entry.known & KNOWS_LOAD == 0
             && let Source::Live { live, .. } = self.source
         {
-            let member = &live.fleet.berths[self.entry.seat as usize].member;
+            let berth = &live.fleet.berths[self.entry.seat as usize];
+            let member = &berth.member;
             self.readings.load = member.load(self.now);
+            self.readings.load.learned_limit = berth.learned();
             self.readings.load.others_tokens = live.crowd.waiting(member, self.now);
             // The slot that was freed for this request is counted, and is no call of another.
             if live.in_hand == Some(member.id) {
@@ -49,6 +53,39 @@ impl Contender<'_> {
             self.entry.known |= KNOWS_LOAD;
         }
         &self.readings.load
+    }
+
+    /// The most calls that may be in flight to it now: what its profile says, or what was
+    /// [learned](crate::facts::Adaptive) if that is less; `None` for no limit.
+    #[inline]
+    pub fn limit(&mut self) -> Option<u32> {
+        let learned = self.load().learned_limit;
+        let given = self.roster.places[self.entry.seat as usize].limit;
+        let limit = given.min(learned.unwrap_or(u32::MAX));
+        (limit != u32::MAX).then_some(limit)
+    }
+
+    /// How full it says that it is, in thousandths, and when it said so; 0 where it says nothing.
+    #[inline]
+    pub(super) fn reported_full(&mut self) -> (u32, Instant) {
+        if self.entry.known & KNOWS_FULL == 0
+            && let Source::Live { live, .. } = self.source
+        {
+            self.readings.reported_full = live.fleet.berths[self.entry.seat as usize].member.reported_full(self.now);
+            self.entry.known |= KNOWS_FULL;
+        }
+        self.readings.reported_full
+    }
+
+    /// The share of requests to it that is not to be sent, in thousandths.
+    pub(super) fn throttled(&mut self) -> u32 {
+        if self.entry.known & KNOWS_THROTTLED == 0
+            && let Source::Live { live, .. } = self.source
+        {
+            self.readings.throttled = live.fleet.berths[self.entry.seat as usize].member.throttle.share(self.now);
+            self.entry.known |= KNOWS_THROTTLED;
+        }
+        self.readings.throttled
     }
 
     /// What was learned of its latency. With no samples, nothing is known: never take it for fast.
@@ -196,14 +233,14 @@ impl Contender<'_> {
     /// Lets a candidate back whatever the class of its rejection, unless it is full. The caller answers for hard
     /// lines.
     pub(super) fn try_anyway(&mut self, note: Reason) -> bool {
-        let limit = self.profile().concurrency_limit().unwrap_or(u32::MAX);
+        let limit = self.limit().unwrap_or(u32::MAX);
         let in_flight = self.load().in_flight;
         let room = in_flight < limit;
         if room {
             self.entry.rejected = None;
             self.entry.note = Some(note);
         } else {
-            self.entry.rejected = Some(Reason::AtCapacity { in_flight });
+            self.entry.rejected = Some(Reason::AtCapacity { in_flight, limit });
         }
         room
     }

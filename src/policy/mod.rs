@@ -1,5 +1,6 @@
 //! Policies: pure functions that annotate a [`Slate`].
 
+mod capacity_aware;
 mod cheapest;
 mod check;
 mod contender;
@@ -20,6 +21,7 @@ mod sticky;
 mod survey;
 mod weighted;
 
+pub use capacity_aware::{Capacity, CapacityAware};
 pub use cheapest::{Cheapest, cheapest};
 pub use check::{Check, PolicyError};
 pub use contender::Contender;
@@ -138,6 +140,11 @@ pub trait PolicyExt: RoutingPolicy + Sized {
     /// Wraps this policy in [`FailSafe`]: fallback tiers, retries, panic mode, last resort.
     fn fail_safe(self, config: FailSafe) -> FailSafePolicy<Self> {
         config.around(self)
+    }
+
+    /// Wraps this policy in [`CapacityAware`]: headroom, and reserves for higher priorities.
+    fn capacity_aware(self, capacity: Capacity) -> CapacityAware<Self> {
+        capacity.around(self)
     }
 
     /// Wraps this policy in [`RegionFailover`]: regions in an order, spill, residency, a slow return.

@@ -51,9 +51,9 @@ impl Live<'_> {
     /// How many calls are in flight, where that is as many as may be.
     #[inline]
     fn full(&self, berth: &Berth) -> Option<Reason> {
-        let in_flight = berth.member.gauge.in_flight();
-        let own = self.in_hand == Some(berth.member.id) && in_flight <= berth.limit;
-        (in_flight >= berth.limit && !own).then_some(Reason::AtCapacity { in_flight })
+        let (in_flight, limit) = (berth.member.gauge.in_flight(), berth.limit());
+        let own = self.in_hand == Some(berth.member.id) && in_flight <= limit;
+        (in_flight >= limit && !own).then_some(Reason::AtCapacity { in_flight, limit })
     }
 }
 

@@ -12,6 +12,7 @@ mod recovery;
 #[cfg(test)]
 mod reference;
 mod region;
+mod throttle;
 mod ties;
 mod window;
 
@@ -21,4 +22,5 @@ pub(crate) use gate::Alarm;
 pub(crate) use learn::{Evidence, Verdict};
 pub(crate) use recovery::{Court, Permits, Recovery, Standing};
 pub(crate) use region::RegionGate;
+pub(crate) use throttle::Throttle;
 pub(crate) use ties::{Credential, Kin, Ties};

@@ -3,13 +3,13 @@
 use crate::time::{Instant, nanos};
 use std::time::Duration;
 
-/// Exact counts of how attempts ended in the last half minute: numbers, and no average that never forgets.
+/// Exact counts of how attempts ended in the last `SECONDS`, half a minute by default: numbers, and no average that never forgets.
 ///
 /// Everything is counted when an attempt *ends*, failures and successes alike. Where calls take so long that the window
 /// would see quick failures and miss the successes that began with them, the window grows: to twice the longest call in
 /// it. What is old leaves by its age, whether or not anything happens meanwhile, and reading changes nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Window {
+pub(crate) struct Window<const SECONDS: u64 = { super::Ejection::WINDOW.as_secs() }> {
     buckets: [Bucket; BUCKETS],
     /// How often the width of a bucket was doubled.
     widened: u32,
@@ -36,14 +36,8 @@ struct Bucket {
 }
 
 const BUCKETS: usize = 10;
-/// The width of a bucket, in nanoseconds.
-const WIDTH: u64 = nanos_of(super::Ejection::WINDOW) / BUCKETS as u64;
-/// The window doubles so often at most: to eight minutes.
+/// The window doubles so often at most: from half a minute to eight.
 const WIDEST: u32 = 4;
-
-const fn nanos_of(duration: Duration) -> u64 {
-    duration.as_nanos() as u64
-}
 
 impl Tally {
     /// What the failure rate is a rate of: a refusal neither shows an illness nor hides one.
@@ -64,7 +58,10 @@ impl Tally {
     }
 }
 
-impl Window {
+impl<const SECONDS: u64> Window<SECONDS> {
+    /// The width of a bucket at first, in nanoseconds.
+    const WIDTH: u64 = SECONDS * 1_000_000_000 / BUCKETS as u64;
+
     /// An attempt that took `elapsed` ended so.
     pub(crate) fn count(&mut self, ended: Tally, elapsed: Duration, now: Instant) {
         if self.number(now) < self.newest || self.tally(now) == Tally::default() {
@@ -92,7 +89,7 @@ impl Window {
     }
 
     const fn width(&self) -> u64 {
-        WIDTH << self.widened
+        Self::WIDTH << self.widened
     }
 
     const fn number(&self, now: Instant) -> u64 {
@@ -129,7 +126,7 @@ mod tests {
 
     #[test]
     fn what_is_old_leaves_by_itself_and_reading_changes_nothing() {
-        let mut window = Window::default();
+        let mut window = <Window>::default();
         (0..5).for_each(|n| window.count(FAILED, QUICK, at(60_000 + n)));
         for ms in [60_004, 80_000, 86_999] {
             assert_eq!(window.tally(at(ms)), Tally { failed: 5, ..Tally::default() }, "{ms}");
@@ -144,7 +141,7 @@ mod tests {
     #[test]
     fn it_counts_what_a_list_would() {
         let mut rng = Rng::new(5);
-        let (mut window, mut list, mut now) = (Window::default(), Vec::new(), 1_000_000u64);
+        let (mut window, mut list, mut now) = (<Window>::default(), Vec::new(), 1_000_000u64);
         for _ in 0..20_000 {
             let most = if rng.below(50) == 0 { 40_000 } else { 900 };
             now += rng.below(most) as u64;
@@ -164,7 +161,7 @@ mod tests {
     #[test]
     fn it_outlasts_the_calls() {
         // One call in five fails at once, the others take a minute: in half a minute only failures would be seen.
-        let mut window = Window::default();
+        let mut window = <Window>::default();
         window.count(GOOD, Duration::from_secs(60), at(600_000));
         for n in 0..4 {
             window.count(FAILED, QUICK, at(600_000 + n * 20_000));
@@ -178,7 +175,7 @@ mod tests {
 
     #[test]
     fn numbers_at_their_edges_saturate() {
-        let mut window = Window::default();
+        let mut window = <Window>::default();
         let most = Tally { good: u64::MAX, failed: u64::MAX, refused: u64::MAX };
         for now in [0, u64::MAX, 1, u64::MAX - 1] {
             (0..2).for_each(|_| window.count(most, Duration::MAX, Instant::from_nanos(now)));

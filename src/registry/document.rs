@@ -4,12 +4,13 @@
 //! only, where the canonical form has its keys in order and no white space. Reading is strict; what nobody knows is
 //! an error, for it is more likely a misspelt field than one to ignore.
 
-use super::catalog::{Alias, Catalog, Model, ModelVersion, Placement, State, Sticky};
+use super::catalog::{Alias, Catalog, Model, ModelVersion, Placement, State};
 use super::fields::{Fields, entries, integer, items, text};
 use super::json::{self, Json};
 use super::violation::{Code, Nack, Path, Violation};
 use super::{Digest, Pricing};
 use crate::facts::{Capabilities, Price};
+use crate::shape::Sticky;
 use std::collections::BTreeMap;
 
 impl Catalog {

@@ -41,7 +41,7 @@ mod view;
 mod violation;
 mod warming;
 
-pub use catalog::{Alias, Catalog, Model, ModelVersion, Placement, State, Sticky};
+pub use catalog::{Alias, Catalog, Model, ModelVersion, Placement, State};
 pub use diff::Diff;
 pub use digest::{Digest, InvalidDigest};
 pub use envelope::{Envelope, Verify};

@@ -1,11 +1,12 @@
 //! What is being served: one snapshot with what operators and time have laid over it, compiled for look-ups.
 
-use super::catalog::{Alias, Catalog, ModelVersion, Placement, State, Sticky};
+use super::catalog::{Alias, Catalog, ModelVersion, Placement, State};
 use super::ledger::Ledger;
 use super::snapshot::Snapshot;
 use super::{Digest, Pricing};
 use crate::facts::Facts;
-use crate::rng::{hash_str, mix};
+use crate::rng::hash_str;
+use crate::shape::{Sticky, bucket};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -125,12 +126,7 @@ impl<'k> Keys<'k> {
     }
 
     fn hash(&self, sticky: Sticky) -> u64 {
-        let key = match sticky {
-            Sticky::Session => self.session.or(self.tenant),
-            Sticky::Tenant => self.tenant,
-            Sticky::Request => None,
-        };
-        key.map_or(self.seed, hash_str)
+        sticky.key(self.session, self.tenant, self.seed)
     }
 }
 
@@ -273,7 +269,7 @@ impl View {
                 [] => return Err(ResolveError::Unknown),
                 [(_, only)] => *only,
                 cuts => {
-                    let drawn = below(mix(keys.hash(alias.sticky), alias.salt), Alias::WHOLE);
+                    let drawn = self::bucket(keys.hash(alias.sticky), alias.salt);
                     bucket = bucket.or(Some(drawn as u16));
                     let whole = cuts[cuts.len() - 1].0;
                     let at = drawn * whole / Alias::WHOLE;
@@ -396,11 +392,6 @@ impl fmt::Debug for Resolved {
             .field("bucket", &self.bucket)
             .finish_non_exhaustive()
     }
-}
-
-/// A number below `bound`, spread evenly by the upper half of `hash`.
-const fn below(hash: u64, bound: u32) -> u32 {
-    (((hash >> 32) * bound as u64) >> 32) as u32
 }
 
 /// The placements of each version, by priority.

@@ -1,6 +1,9 @@
 //! [`Builder`].
 
+mod shaping;
+
 use super::core::{Core, Seeds, Shared, Slots, Ticks};
+use super::shadow::Fed;
 use super::{Router, SharedBackend, Update};
 use crate::backend::{Backend, BackendId};
 use crate::budget::RetryBudget;
@@ -10,6 +13,7 @@ use crate::fleet::Crowd;
 use crate::limit::{Bulkheads, InvalidBulkheads, Shares, Waiters};
 use crate::policy::{PolicyError, RoutingPolicy};
 use crate::recover::{Court, Ejection, InvalidEjection};
+use crate::shape::{InvalidMirror, InvalidRateLimit, RateLimit, Rates};
 use crate::signal::{HealthSignal, LoadReports};
 use crate::time::{SystemTimer, Timer};
 use arc_swap::ArcSwap;
@@ -32,6 +36,9 @@ pub struct Builder<Req: ?Sized, Res> {
     retry_budget: RetryBudget,
     ejection: Ejection,
     last_resort: Option<SharedBackend<Req, Res>>,
+    mirrors: Vec<Fed<Req>>,
+    mirror_errors: Vec<BuildError>,
+    rates: Vec<RateLimit>,
     default_deadline: Duration,
     idle_limit: Duration,
     queue: usize,
@@ -105,6 +112,12 @@ pub enum BuildError {
     /// The ejection makes no sense.
     #[error(transparent)]
     Ejection(#[from] InvalidEjection),
+    /// A rate limit makes no sense.
+    #[error(transparent)]
+    RateLimit(#[from] InvalidRateLimit),
+    /// A mirror makes no sense.
+    #[error(transparent)]
+    Mirror(#[from] InvalidMirror),
     /// The default deadline is zero.
     #[error("a default deadline of zero would refuse every request")]
     ZeroDeadline,
@@ -148,6 +161,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             retry_budget: RetryBudget::default(),
             ejection: Ejection::default(),
             last_resort: None,
+            mirrors: Vec::new(),
+            mirror_errors: Vec::new(),
+            rates: Vec::new(),
             default_deadline: Router::<Req, Res>::DEFAULT_DEADLINE,
             idle_limit: Router::<Req, Res>::DEFAULT_IDLE_LIMIT,
             queue: Router::<Req, Res>::DEFAULT_QUEUE,
@@ -313,6 +329,10 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
     /// [`BuildError`] names the offender.
     pub fn build(self) -> Result<Router<Req, Res>, BuildError> {
         self.ejection.check()?;
+        self.rates.iter().try_for_each(RateLimit::check)?;
+        if let Some(error) = self.mirror_errors.into_iter().next() {
+            return Err(error);
+        }
         if self.default_deadline.is_zero() {
             return Err(BuildError::ZeroDeadline);
         }
@@ -327,6 +347,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         }
         // The first read calibrates the clock; not on the first request's time.
         self.timer.now();
+        let seed = self.seed.unwrap_or_else(rand::random);
         let names = self.signals.iter().map(HealthSignal::name).collect();
         let mut slots = Slots::default();
         let generation = self.fleet.first(names, &*self.policy, &mut slots, &self.ejection)?;
@@ -341,7 +362,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             timer: self.timer,
             signals: self.signals,
             observers: self.observers,
-            court: Court::new(self.ejection, self.seed.unwrap_or_else(rand::random)),
+            court: Court::new(self.ejection, seed),
             crowd: Crowd::new(self.reports),
             waiters: Waiters::new(self.queue, self.weights),
         };
@@ -355,6 +376,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
                 retry_budget: self.retry_budget,
                 salt,
                 last_resort: self.last_resort,
+                mirrors: self.mirrors,
+                rates: Rates::new(self.rates, seed),
                 default_deadline: self.default_deadline,
                 idle_limit: self.idle_limit,
                 longest_wait: self.longest_wait,

@@ -1,12 +1,13 @@
 //! What all clones of a router share.
 
 use super::lease::Slot;
+use super::shadow::Fed;
 use super::{BuildError, CallOptions, SharedBackend, Update};
 use crate::backend::BackendId;
 use crate::budget::RetryBudget;
 use crate::bug;
 use crate::decision::record::{Extra, Record, Roster};
-use crate::decision::{Decision, Reason};
+use crate::decision::{Decision, Next, Reason};
 use crate::event::{Event, Observer};
 use crate::fleet::{Crowd, Fleet, Member};
 use crate::limit::{Cells, Shares, Waiters};
@@ -14,6 +15,7 @@ use crate::policy::engine;
 use crate::policy::{RoutingPolicy, Window};
 use crate::recover::{Alarm, Court, Credential, Domain, RegionGate};
 use crate::rng::mix;
+use crate::shape::Rates;
 use crate::signal::HealthSignal;
 use crate::time::{Instant, Timer};
 use arc_swap::ArcSwap;
@@ -35,6 +37,8 @@ pub(super) struct Core<Req: ?Sized, Res> {
     /// Hides from callers where their names are counted.
     pub(super) salt: u64,
     pub(super) last_resort: Option<SharedBackend<Req, Res>>,
+    pub(super) mirrors: Vec<Fed<Req>>,
+    pub(super) rates: Rates,
     pub(super) default_deadline: Duration,
     pub(super) idle_limit: Duration,
     pub(super) longest_wait: Duration,
@@ -278,13 +282,29 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         }
     }
 
+    /// Has a request copied that is being sent to its first backend.
+    pub(super) fn reflect(&self, request: &Req, decision: &Decision, now: Instant) {
+        for Fed(mirror) in &self.mirrors {
+            mirror.reflect(request, decision, self.shared.court.pulse.is_overload(), now);
+        }
+    }
+
     pub(super) fn explain(&self, options: &CallOptions) -> Decision {
         let now = self.shared.timer.now();
         let mut decision = self.open(options.clone(), now);
         decision.record_mut().dry_run = true;
         let cells = self.shared.shares.cells(decision.facts());
         self.plan(&self.current.load(), &mut decision, now, Extra::NotAsked, cells, None);
+        self.meter(&mut decision, now);
         decision
+    }
+
+    /// Notes of a dry run that the request would be refused at entry.
+    fn meter(&self, decision: &mut Decision, now: Instant) {
+        if let Err(why) = self.rates.peek(decision.facts(), now) {
+            let record = decision.record_mut();
+            (record.verdict, record.verdict_at) = (Some(Next::Refuse { why }), now);
+        }
     }
 
     pub(super) fn decide(&self, decision: &mut Decision, now: Instant, seed: u64) {
@@ -295,6 +315,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         record.attempts.clear();
         let cells = self.shared.shares.cells(decision.facts());
         self.plan(&self.current.load(), decision, now, Extra::NotAsked, cells, None);
+        self.meter(decision, now);
     }
 
     pub(super) fn replay(&self, decision: &Decision) -> Decision {

@@ -25,6 +25,9 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
             Step::Call(attempt) => {
                 let (generation, seat) = trip.target().expect("a call has a target");
                 let backend = &generation.backends[seat];
+                if attempt.number() == 1 {
+                    core.reflect(request, trip.decision(), now);
+                }
                 let result = run(|| backend.call(request, &attempt), attempt.limit, timer).await;
                 now = timer.now();
                 match result {
@@ -68,14 +71,14 @@ async fn last_resort<Req: ?Sized + Sync + 'static, Res: Send + 'static>(
 }
 
 /// A call that did not answer.
-struct Failed {
-    error: BackendError,
+pub(super) struct Failed {
+    pub(super) error: BackendError,
     /// The router gave it up; the backend had not said anything.
     gave_up: bool,
 }
 
 /// Runs a call for as long as it may take, and contains its panics.
-async fn run<'c, T>(
+pub(super) async fn run<'c, T>(
     call: impl FnOnce() -> BoxFuture<'c, Result<T, BackendError>>,
     limit: Instant,
     timer: &dyn Timer,

@@ -1,7 +1,7 @@
 //! [`RouteError`].
 
 use crate::backend::{BackendError, FailureKind};
-use crate::decision::{AttemptRecord, Decision, Refusal};
+use crate::decision::{AttemptRecord, Decision, Next, Refusal};
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub enum RouteErrorKind {
     NotRetryable,
     /// The deadline passed.
     DeadlineExceeded,
+    /// It came too soon after others of its key: [`RouteError::retry_after`] says when to come back.
+    OverRate,
     /// Too many requests wait already.
     QueueFull,
     /// It waited, and its place was needed for another.
@@ -54,6 +56,7 @@ impl RouteError {
             Refusal::NotRetryable { .. } => RouteErrorKind::NotRetryable,
             Refusal::ZeroDeadline => RouteErrorKind::ZeroDeadline,
             Refusal::DeadlineExceeded => RouteErrorKind::DeadlineExceeded,
+            Refusal::OverRate { .. } => RouteErrorKind::OverRate,
             Refusal::QueueFull => RouteErrorKind::QueueFull,
             Refusal::Shed => RouteErrorKind::Shed,
             Refusal::TooLate { .. } => RouteErrorKind::TooLate,
@@ -87,9 +90,13 @@ impl RouteError {
         self.0.source.as_ref()
     }
 
-    /// After what time the first backend is expected back, where that is known: what to tell one's own caller.
+    /// After what time the first backend is expected back, or a rate limit has a token, where that is known: what to tell
+    /// one's own caller.
     pub fn retry_after(&self) -> Option<Duration> {
         let decision = &self.0.decision;
+        if let Next::Refuse { why: Refusal::OverRate { until, .. } } = decision.next() {
+            return Some(until - decision.spoken_at());
+        }
         decision.earliest_return().map(|at| at - decision.spoken_at())
     }
 }

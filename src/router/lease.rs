@@ -8,7 +8,7 @@ use crate::decision::Reason;
 use crate::event::{Event, Outcome};
 use crate::facts::{Facts, Profile};
 use crate::fleet::{Berth, Member};
-use crate::limit::{Cells, Given, Handed, Passed, Stake, Ticket, WaitTurn};
+use crate::limit::{Cells, Given, Handed, Moved, Passed, Sent, Stake, Ticket, WaitTurn};
 use crate::recover::{Evidence, Kin, Permits, Ties, Verdict};
 use crate::time::{Instant, nanos};
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub(crate) struct Lease {
     answered: bool,
     /// Its failure says nothing about the backend.
     excused: bool,
+    /// Whether it counts for the throttle.
+    throttles: bool,
 }
 
 /// The prompt of an attempt.
@@ -47,6 +49,8 @@ pub(super) struct Prompt<'a> {
     pub(super) cells: Cells,
     /// What of it the backend probably has, as the decision counted it.
     pub(super) cached: u64,
+    /// The decision asks what the backend accepts.
+    pub(super) throttles: bool,
 }
 
 /// A slot of a backend that was freed for a request which waited for it, with its call of the shares; or that alone, where
@@ -197,7 +201,7 @@ impl Lease {
         let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {
             let ticket = match in_hand.take_if(|slot| slot.is_of(member)) {
                 Some(slot) => Some(slot.enter(tokens, now)),
-                None => member.gauge.enter(berth.limit, tokens, now),
+                None => member.gauge.enter(berth.limit(), tokens, now),
             };
             match ticket {
                 Some(ticket) => Some((ticket, permits)),
@@ -232,6 +236,7 @@ impl Lease {
             waiting: true,
             answered: false,
             excused: false,
+            throttles: prompt.throttles,
         })
     }
 
@@ -273,6 +278,13 @@ impl Lease {
         self.member.recovery.first_token(nanos(elapsed), now);
         if let Some(imprint) = self.imprint.take() {
             self.work = imprint.answered(&self.member, self.work, nanos(elapsed));
+        }
+        if self.throttles {
+            self.member.throttle.accepted(elapsed, now);
+        }
+        if let (Some(how), Some(sent)) = (self.profile.adaptive, self.sent()) {
+            let moved = self.member.gauge.learned().answered(how, sent, nanos(elapsed));
+            self.limit_moved(moved, now);
         }
         if self.canary {
             let better = self.member.latency.record_canary(self.work, nanos(elapsed));
@@ -316,8 +328,46 @@ impl Lease {
         }
     }
 
+    /// What the backend's limit learns from.
+    fn sent(&self) -> Option<Sent> {
+        self.held.as_ref().map(|(ticket, _)| Sent { at: self.started, among: ticket.among })
+    }
+
+    /// Whether this failure says that fewer calls should have been in flight. Where the peers time out as well, the fleet
+    /// has too much to do, and one backend's limit is not what is wrong.
+    fn is_refusal(&self, kind: FailureKind) -> bool {
+        match kind {
+            FailureKind::RateLimited | FailureKind::Overloaded => true,
+            FailureKind::Timeout => {
+                let slot = self.member.id.slot();
+                !self.excused && self.shared.court.pulse.is_strange(|other| other == slot, 1)
+            }
+            _ => false,
+        }
+    }
+
+    /// Somebody who waits may start where there is more room now; observers hear of what is far from what they know.
+    fn limit_moved(&self, moved: Option<Moved>, now: Instant) {
+        let Some(Moved { from, to }) = moved else { return };
+        for _ in from..to {
+            self.shared.hand_over(Some(&self.member), &Passed::default(), now);
+        }
+        if self.shared.is_watched()
+            && let Some(Moved { from, to }) = self.member.gauge.learned().news()
+        {
+            let (backend, profile, from) = (self.member.id, &*self.profile, (from != u32::MAX).then_some(from));
+            self.tell(&Event::Limit { backend, profile, from, to }, now);
+        }
+    }
+
     /// Returns everything, once, and learns.
     fn end(&mut self, outcome: Outcome<'_>, now: Instant) {
+        if let (Outcome::Failure(error), Some(_), Some(sent)) = (outcome, self.profile.adaptive, self.sent())
+            && self.is_refusal(error.kind())
+        {
+            let moved = self.member.gauge.learned().refused(sent, now);
+            self.limit_moved(moved, now);
+        }
         let Some((ticket, permits)) = self.held.take() else { return };
         let elapsed = now - self.started;
         let evidence = match outcome {
@@ -335,6 +385,9 @@ impl Lease {
                 }
                 Outcome::Failure(_) => {}
             }
+        }
+        if let (Outcome::Failure(error), true, true) = (outcome, self.throttles, self.waiting) {
+            self.member.throttle.failed(error.kind(), elapsed, now);
         }
         if let Some(imprint) = self.imprint.take() {
             imprint.unanswered(&self.member);

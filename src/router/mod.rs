@@ -9,6 +9,7 @@ mod lease;
 mod options;
 mod prober;
 mod routed;
+mod shadow;
 mod trip;
 mod update;
 mod waiting;
@@ -25,6 +26,7 @@ use self::core::Core;
 use crate::backend::{Backend, BackendId};
 use crate::decision::Decision;
 use crate::policy::RoutingPolicy;
+use crate::shape::Mirror;
 use crate::signal::Probes;
 use crate::time::Instant;
 use std::fmt;
@@ -154,6 +156,32 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
         probe: P,
     ) -> impl Future<Output = ()> + Send + 'static + use<Req, Res, P> {
         prober::drive(Arc::downgrade(&self.core.shared), probes, Arc::new(probe))
+    }
+
+    /// Sends the copies of `mirror`, which should be one of the [mirrors](Builder::mirror) of this router, to `backend`. The
+    /// host drives the future: it spawns it, best on threads that serve no caller.
+    ///
+    /// A copy is one attempt, within the limits of the mirror's profile, on the router's [`Timer`](crate::time::Timer). Its
+    /// answer is dropped when the call returns; a backend that streams is read to the end if it is
+    /// [`drained`](crate::backend::BackendExt::drained).
+    ///
+    /// The future ends when the last clone of the router is gone and all copies have ended; it does not keep the router
+    /// alive. While one future sends the copies of a mirror, another ends at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future abandons the copies in flight and drops those that wait. Another may be started at any time.
+    pub fn shadow<B>(
+        &self,
+        mirror: Arc<Mirror<Req>>,
+        backend: B,
+    ) -> impl Future<Output = ()> + Send + 'static + use<Req, Res, B>
+    where
+        Req: ToOwned,
+        Req::Owned: Send,
+        B: Backend<Req>,
+    {
+        shadow::drive(self.core.shared.clone(), mirror, Arc::new(backend))
     }
 
     /// Changes the fleet in one step. Requests in flight finish where they are; later decisions see all of the

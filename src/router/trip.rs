@@ -92,7 +92,11 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         let decision = core.open(options, now);
         let deadline = if bug::NO_DEADLINE { Instant::from_nanos(u64::MAX) } else { decision.deadline() };
         let payer = Payer::of(decision.facts().request_tenant(), core.salt);
-        core.retry_budget.deposit_of(payer, now);
+        let refused = core.rates.take(decision.facts(), now).err();
+        if refused.is_none() {
+            // Requests that reach nobody must not pay for the retries of others.
+            core.retry_budget.deposit_of(payer, now);
+        }
         Self {
             core,
             cells: core.shared.shares.cells(decision.facts()),
@@ -111,7 +115,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             grant: None,
             lost: 0,
             last_error: None,
-            over: None,
+            over: refused,
             told: false,
         }
     }
@@ -122,8 +126,14 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     ///
     /// Nothing is left to try; the trip is over. Asked again, it fails again, without the decision.
     pub fn next(&mut self, now: Instant) -> Result<Step, RouteError> {
-        if let Some(why) = self.over {
-            return self.give_up(why, now);
+        match self.over {
+            // Nobody looked at the fleet, and the last resort is for those who may ask.
+            Some(why @ Refusal::OverRate { .. }) => {
+                self.decision.record_mut().roster = self.core.current.load().fleet.roster.clone();
+                return Err(self.refuse(why, now));
+            }
+            Some(why) => return self.give_up(why, now),
+            None => {}
         }
         if now >= self.deadline {
             let zero = self.arrival >= self.deadline;
@@ -163,8 +173,14 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                     Ok(Some(latest)) => return Ok(Step::Wait { until: until.min(latest).min(self.deadline) }),
                     Err(why) => return self.give_up(why, now),
                 },
-                Next::LastResort { why } => return self.give_up(why, now),
-                Next::Refuse { why } => return Err(self.refuse(why, now)),
+                Next::LastResort { why } => {
+                    self.count_held_back(&generation, now);
+                    return self.give_up(why, now);
+                }
+                Next::Refuse { why } => {
+                    self.count_held_back(&generation, now);
+                    return Err(self.refuse(why, now));
+                }
             }
         }
     }
@@ -271,7 +287,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             let (shared, note, in_hand) = (&self.core.shared, entry.note, &mut self.in_hand);
             let cached = record.sheet.readings[best]
                 .cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
-            let prompt = Prompt { facts, cells: self.cells, cached: cached.unwrap_or(0) };
+            let (cells, throttles) = (self.cells, record.sheet.throttles);
+            let prompt = Prompt { facts, cells, cached: cached.unwrap_or(0), throttles };
             let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, prompt, now) else {
                 entry.rejected = Some(Reason::LostRace);
                 continue;
@@ -287,10 +304,20 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                 shared.tell(&Event::Started { backend, profile, attempt }, now);
             }
             self.lease = Some(lease);
+            self.count_held_back(&generation, now);
             self.target = Some((generation, seat));
             return Some(attempt);
         }
         None
+    }
+
+    /// What was held back from a backend that it would have been sent to counts as a request to it.
+    fn count_held_back(&self, generation: &Generation<Req, Res>, now: Instant) {
+        let sheet = &self.decision.record().sheet;
+        let throttled = |reason| matches!(reason, Some(Reason::Throttled { .. }));
+        for entry in sheet.entries.iter().filter(|entry| sheet.throttles && throttled(entry.rejected)) {
+            generation.fleet.berths[entry.seat as usize].member.throttle.held_back(now);
+        }
     }
 
     /// Takes a place in the queue, or keeps it. Returns how long it may wait there, or `None` where it is to look once

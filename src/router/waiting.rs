@@ -117,7 +117,7 @@ pub(super) fn wants(decision: &Decision, cells: Cells) -> Vec<Want> {
     }
     let lack = |reason: Reason| match reason {
         Reason::AtCapacity { .. } | Reason::LostRace => Some(Lack::Slot),
-        Reason::RegionFull { .. } => Some(Lack::Room),
+        Reason::RegionFull { .. } | Reason::Reserved { .. } => Some(Lack::Room),
         Reason::ProbeInFlight { .. } | Reason::OnProbation { .. } => Some(Lack::Probe),
         _ => None,
     };

@@ -2,11 +2,12 @@
 
 use fallway::backend::{BackendError, FailureKind};
 use fallway::budget::{Backoff, RetryBudget};
-use fallway::facts::Prefix;
-use fallway::policy::{FailSafe, Regions, Window};
+use fallway::facts::{Adaptive, Prefix};
+use fallway::policy::{Capacity, FailSafe, Regions, Window};
 use fallway::recover::Ejection;
 use fallway::registry::store::Store;
 use fallway::registry::{Alias, Judge, Placement, Poller, Registry, Warming};
+use fallway::shape::{Mirror, RateLimit};
 use fallway::signal::{LoadReport, LoadReports, Probing, Quorum, QuotaReport, Score, SuccessRate};
 use fallway::sim::{EnvoyExact, Lengths, Request, Server, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,6 +163,7 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
     let growth = |base, most| doubling((Duration::from_millis(base), Duration::from_millis(most)));
     assert_eq!(Backoff::FAILURE, Backoff::new(Duration::from_millis(50), Duration::from_secs(8)));
     assert_eq!(Backoff::THROTTLED, Backoff::new(Duration::from_secs(1), Duration::from_secs(8)));
+    let [standard, sheddable, batch] = Capacity::CEILINGS;
     let in_code: BTreeMap<&str, String> = [
         ("Router::DEFAULT_DEADLINE", time(Router::DEFAULT_DEADLINE)),
         ("Router::DEFAULT_IDLE_LIMIT", time(Router::DEFAULT_IDLE_LIMIT)),
@@ -209,6 +211,11 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("Regions::RAMP", time(Regions::RAMP)),
         ("Regions::HOLD_SHARE", format!("{} of 1000", Regions::HOLD_SHARE)),
         ("Regions::CLEAN", time(Regions::CLEAN)),
+        ("Capacity::HEADROOM", format!("{} and {}", Capacity::HEADROOM.0, Capacity::HEADROOM.1)),
+        ("Capacity::CEILINGS", format!("{standard}, {sheddable} and {batch}")),
+        ("Adaptive::KEEPS", Adaptive::KEEPS.to_string()),
+        ("Adaptive::ANSWERS", Adaptive::ANSWERS.to_string()),
+        ("Adaptive::SLOWER", Adaptive::SLOWER.to_string()),
         ("BackendError::MIN_RETRY_AFTER", time(BackendError::MIN_RETRY_AFTER)),
         ("BackendError::MAX_RETRY_AFTER", time(BackendError::MAX_RETRY_AFTER)),
         ("Score::HEALTHY", format!("{} of 1000", Score::HEALTHY.permille())),
@@ -250,6 +257,10 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("Judge::SLOW_WINDOWS", Judge::SLOW_WINDOWS.to_string()),
         ("Judge::SHARED", Judge::SHARED.to_string()),
         ("Prefix::MAX_BLOCKS", Prefix::MAX_BLOCKS.to_string()),
+        ("Mirror::CONCURRENCY", Mirror::<str>::CONCURRENCY.to_string()),
+        ("Mirror::LIMIT", time(Mirror::<str>::LIMIT)),
+        ("RateLimit::BUCKETS", RateLimit::BUCKETS.to_string()),
+        ("RateLimit::BURST", RateLimit::BURST.to_string()),
         ("World::LASTING", time(World::LASTING)),
         ("World::SLO", time(World::SLO)),
         ("World::DEADLINE", time(World::DEADLINE)),

@@ -63,8 +63,8 @@ fn produced(source: &str, name: &str) -> BTreeSet<String> {
 #[test]
 fn none_is_missing() {
     let read = |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
-    let source = read("src/decision/reason.rs");
-    let (reasons, refusals) = (variants(&source, "Reason"), variants(&source, "Refusal"));
+    let reasons = variants(&read("src/decision/reason.rs"), "Reason");
+    let refusals = variants(&read("src/decision/next.rs"), "Refusal");
     assert!(reasons.len() >= 30 && refusals.len() >= 7, "{} and {}", reasons.len(), refusals.len());
     let mut tested = produced(&read("tests/it/reasons/rejections.rs"), "Reason");
     tested.extend(produced(&read("tests/it/reasons/notes.rs"), "Reason"));

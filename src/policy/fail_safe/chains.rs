@@ -1,5 +1,6 @@
 //! The walk through the tiers of a request.
 
+use super::config::Chains;
 use super::{FailSafe, failed_with};
 use crate::backend::FailureKind;
 use crate::policy::{PlanContext, Slate};
@@ -23,7 +24,7 @@ impl FailSafe {
         let chains = requested.and_then(|model| self.chains.get(model));
         if failed_with(cx, FailureKind::ContentRejected) {
             let tiers = chains.map_or(&[][..], |chains| &chains.rejected_content);
-            self.walk(tiers, slate, DEPTH, &mut |slate| plan(slate, false));
+            self.walk(tiers, cx, slate, DEPTH, &mut |slate| plan(slate, false));
             return;
         }
         let Some(requested) = requested else {
@@ -33,39 +34,65 @@ impl FailSafe {
             return;
         };
         let done = match chains {
-            Some(chains) if !chains.general.is_empty() => {
-                self.walk(&chains.general, slate, DEPTH, &mut |slate| plan(slate, false))
+            Some(chains) if chains.split.is_some() || !chains.general.is_empty() => {
+                self.follow(chains, cx, slate, DEPTH, &mut |slate| plan(slate, false))
             }
             _ => slate.visit(requested) && plan(slate, false),
         };
         let larger = chains.filter(|_| failed_with(cx, FailureKind::ContextTooLong));
         let larger = larger.map_or(&[][..], |chains| &chains.larger_window);
-        if !done && !self.walk(larger, slate, DEPTH, &mut |slate| plan(slate, true)) {
-            self.walk(&self.fallback, slate, DEPTH, &mut |slate| plan(slate, false));
+        if !done && !self.walk(larger, cx, slate, DEPTH, &mut |slate| plan(slate, true)) {
+            self.walk(&self.fallback, cx, slate, DEPTH, &mut |slate| plan(slate, false));
         }
     }
 
     /// How many tiers of the request were not opened yet.
     pub(super) fn tiers_behind(&self, cx: &PlanContext<'_>, slate: &Slate<'_>) -> u32 {
         let Some(requested) = cx.facts().requested_model() else { return 0 };
-        let own = self.chains.get(requested).map_or(&[][..], |chains| &chains.general);
-        own.iter().chain(&self.fallback).filter(|tier| slate.has_model(tier) && !slate.is_open(tier)).count() as u32
+        let own = self.chains.get(requested).into_iter().flat_map(Chains::tiers);
+        let tiers = own.chain(self.fallback.iter().map(String::as_str));
+        tiers.filter(|tier| slate.has_model(tier) && !slate.is_open(tier)).count() as u32
     }
 
-    fn walk(
+    /// The tiers of an alias: the arm that the request draws, if it splits, and those behind it.
+    fn follow(
         &self,
-        tiers: &[String],
+        chains: &Chains,
+        cx: &PlanContext<'_>,
         slate: &mut Slate<'_>,
         depth: u32,
         plan: &mut dyn FnMut(&mut Slate<'_>) -> bool,
     ) -> bool {
-        tiers.iter().any(|tier| {
+        let Some(split) = &chains.split else { return self.walk(&chains.general, cx, slate, depth, plan) };
+        // The time of the arrival: a ramp must not move a request between its attempts.
+        let at = cx.arrival();
+        let drawn = split.draw(cx.facts(), cx.seed, at);
+        slate.sheet.note_draw(split, drawn, at);
+        if self.walk(split.target(drawn.1), cx, slate, depth, plan) {
+            return true;
+        }
+        if !chains.general.is_empty() {
+            return self.walk(&chains.general, cx, slate, depth, plan);
+        }
+        let others = split.arms(at).filter(|(_, share)| *share > 0);
+        self.walk(others.map(|(arm, _)| arm), cx, slate, depth, plan)
+    }
+
+    fn walk<'t>(
+        &self,
+        tiers: impl IntoIterator<Item = &'t (impl AsRef<str> + ?Sized + 't)>,
+        cx: &PlanContext<'_>,
+        slate: &mut Slate<'_>,
+        depth: u32,
+        plan: &mut dyn FnMut(&mut Slate<'_>) -> bool,
+    ) -> bool {
+        tiers.into_iter().map(AsRef::as_ref).any(|tier| {
             if slate.has_model(tier) {
                 // Opened before means planned before, and found empty.
                 return slate.visit(tier) && plan(slate);
             }
             match self.chains.get(tier) {
-                Some(chains) if depth > 0 => self.walk(&chains.general, slate, depth - 1, plan),
+                Some(chains) if depth > 0 => self.follow(chains, cx, slate, depth - 1, plan),
                 _ => false,
             }
         })

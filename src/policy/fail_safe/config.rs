@@ -3,7 +3,9 @@
 use super::chains::DEPTH;
 use crate::budget::Backoff;
 use crate::policy::Check;
+use crate::shape::Split;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How requests degrade when the best backend is not available. Wrap a policy with
@@ -31,14 +33,24 @@ pub struct FailSafe {
 /// The tiers of one alias, by the failure that leads to them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Chains {
+    /// Draws the tier that comes before the general ones.
+    pub(super) split: Option<Arc<Split>>,
     pub(super) general: Vec<String>,
     pub(super) larger_window: Vec<String>,
     pub(super) rejected_content: Vec<String>,
 }
 
 impl Chains {
-    fn all(&self) -> impl Iterator<Item = &String> {
-        self.general.iter().chain(&self.larger_window).chain(&self.rejected_content)
+    /// The tiers behind the one that is drawn, if there is a split: where the host names none, all arms.
+    pub(super) fn tiers(&self) -> impl Iterator<Item = &str> {
+        let arms = self.split.iter().filter(|_| self.general.is_empty()).flat_map(|split| split.targets());
+        self.general.iter().map(String::as_str).chain(arms)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &str> {
+        let arms = self.split.iter().flat_map(|split| split.targets());
+        let others = self.general.iter().chain(&self.larger_window).chain(&self.rejected_content);
+        arms.chain(others.map(String::as_str))
     }
 }
 
@@ -60,6 +72,26 @@ impl FailSafe {
     #[must_use]
     pub fn tiers<S: Into<String>>(mut self, alias: impl Into<String>, models: impl IntoIterator<Item = S>) -> Self {
         self.chain(alias).general = models.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Has a name split: the arm that a request draws is its first tier. Behind it come the
+    /// [tiers](Self::tiers) of the name, in their order; where it has none, the other arms that have a share. So a
+    /// canary that may not serve the requests of others stands in no tier.
+    ///
+    /// ```
+    /// use fallway::policy::FailSafe;
+    /// use fallway::shape::Split;
+    ///
+    /// let config = FailSafe::default()
+    ///     .split(Split::new("chat", [("llama-70b@3", 9_500), ("llama-70b@4", 500)]))
+    ///     .tiers("chat", ["llama-70b@3", "llama-8b"]);
+    /// # let _ = config;
+    /// ```
+    #[must_use]
+    pub fn split(mut self, split: Split) -> Self {
+        let chain = self.chain(split.name());
+        chain.split = Some(Arc::new(split));
         self
     }
 
@@ -138,15 +170,21 @@ impl FailSafe {
             check.error(NAME, "an attempt limit of zero would time out every attempt");
         }
         for model in &self.fallback {
+            self.check_unsplit(model, check);
             if !check.has_model(model) && !self.chains.contains_key(model) {
                 check.error(NAME, format!("the fallback names {model:?}, which no backend serves"));
             }
         }
         for (alias, chains) in &self.chains {
-            if chains.general.is_empty() && !check.has_model(alias) {
-                check.error(NAME, format!("alias {alias:?} has no tiers"));
+            match &chains.split {
+                Some(split) => split.check(|problem| check.error(NAME, problem)),
+                None if chains.general.is_empty() && !check.has_model(alias) => {
+                    check.error(NAME, format!("alias {alias:?} has no tiers"));
+                }
+                None => {}
             }
             for tier in chains.all() {
+                self.check_unsplit(tier, check);
                 if !check.has_model(tier) && !self.chains.contains_key(tier) {
                     check.error(NAME, format!("alias {alias:?} names {tier:?}, which no backend serves"));
                 }
@@ -156,6 +194,14 @@ impl FailSafe {
             } else if !self.shallow(alias, check, DEPTH) {
                 check.error(NAME, format!("alias {alias:?} leads through more than {DEPTH} other aliases"));
             }
+        }
+    }
+
+    /// A tier that is a model is served as that, so a split of its name would be passed by without a word.
+    fn check_unsplit(&self, tier: &str, check: &mut Check<'_>) {
+        let splits = self.chains.get(tier).is_some_and(|chains| chains.split.is_some());
+        if splits && !check.again && check.has_model(tier) {
+            check.error("fail_safe", format!("tier {tier:?} is a model and a split: give the split a name of its own"));
         }
     }
 

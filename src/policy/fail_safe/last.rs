@@ -158,12 +158,15 @@ fn wait_for_another(cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Option<Next>
 /// deadline; a slot or a probe's result, which wake the waiting. A rest that this router chose itself promises
 /// nothing.
 fn earliest_promise(cx: &PlanContext<'_>, slate: &Slate<'_>, deadline: Instant) -> Option<Instant> {
+    let waits = cx.facts().request_priority() >= Priority::Standard;
     let promises = slate.sheet.entries.iter().filter_map(|entry| match entry.rejected? {
         Reason::RateLimited { until } | Reason::AskedToWait { until } => (until < deadline).then_some(until),
         Reason::ProbeInFlight { until } => Some(until.min(deadline)),
         Reason::AtCapacity { .. } | Reason::TenantFull { .. } | Reason::RouteFull { .. } => Some(deadline),
         // What can be shed does not stand in the way of others.
-        Reason::RegionFull { .. } => (cx.facts().request_priority() >= Priority::Standard).then_some(deadline),
+        Reason::RegionFull { .. } | Reason::Reserved { until: None, .. } => waits.then_some(deadline),
+        // Nobody tells when the next report says something else.
+        Reason::Reserved { until: Some(until), .. } => waits.then_some(until.min(deadline)),
         _ => None,
     });
     promises.min()

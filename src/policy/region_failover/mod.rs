@@ -93,14 +93,7 @@ impl<P: RoutingPolicy> RoutingPolicy for RegionFailover<P> {
 
     fn check(&self, check: &mut Check<'_>) {
         self.config.check(check);
-        let mut inside: Option<&dyn RoutingPolicy> = Some(&self.inner);
-        while let Some(policy) = inside {
-            if policy.name() == "fail_safe" {
-                // It opens tiers, and decides about waiting and retries, where this one must come after.
-                check.error(self.name(), "fail_safe stands inside of it; it belongs around it");
-            }
-            inside = policy.inner();
-        }
+        check.has_no_fail_safe(self.name(), &self.inner);
         self.inner.check(check);
     }
 }
@@ -132,10 +125,6 @@ impl<P: RoutingPolicy> RegionFailover<P> {
                 row.capacity += place.capacity;
                 row.healthy += place.capacity * u64::from(standing.health);
                 row.open += place.capacity * u64::from(standing.open);
-                row.room = row.room.saturating_add(match place.limit {
-                    u32::MAX if standing.open > 0 => u64::MAX,
-                    limit => u64::from(limit) * u64::from(standing.open),
-                });
             } else if candidate.rejected() != Some(Reason::Drained) {
                 row.unseen += place.capacity;
             }
@@ -262,6 +251,10 @@ impl Standing {
 /// Adds what is in flight at a backend to its region.
 fn look_at_load(row: &mut RegionRow, candidate: &mut Contender<'_>, regular: bool) {
     let Some(Standing { open, .. }) = Standing::of(candidate, regular) else { return };
+    row.room = row.room.saturating_add(match candidate.limit() {
+        None if open > 0 => u64::MAX,
+        limit => u64::from(limit.unwrap_or(0)) * u64::from(open),
+    });
     let load = candidate.load();
     row.called = row.called.max(load.last_called);
     row.in_flight = Some(row.in_flight.unwrap_or(0) + u64::from(load.in_flight) * u64::from(open > 0));

@@ -1,29 +1,6 @@
 //! The names that requests use.
 
-/// By what a request keeps its bucket, and so its version, of an alias that splits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Sticky {
-    /// The session; by tenant where there is none, and else by request.
-    #[default]
-    Session,
-    /// The tenant; by request where there is none.
-    Tenant,
-    /// Nothing: each request draws.
-    Request,
-}
-
-impl Sticky {
-    pub(in crate::registry) const ALL: [Self; 3] = [Self::Session, Self::Tenant, Self::Request];
-
-    /// As documents write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Session => "session",
-            Self::Tenant => "tenant",
-            Self::Request => "request",
-        }
-    }
-}
+use crate::shape::Sticky;
 
 /// A name that requests use: who serves it, in which shares, and who stands in.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,7 +12,7 @@ pub struct Alias {
 
 impl Alias {
     /// The whole of an alias, in the unit of its shares: basis points.
-    pub const WHOLE: u32 = 10_000;
+    pub const WHOLE: u32 = crate::shape::WHOLE;
     /// How many aliases may stand one behind the other.
     pub const MAX_DEPTH: usize = 4;
 

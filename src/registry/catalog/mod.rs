@@ -4,7 +4,7 @@ mod alias;
 mod placement;
 mod version;
 
-pub use alias::{Alias, Sticky};
+pub use alias::Alias;
 pub use placement::Placement;
 pub use version::{ModelVersion, State};
 

@@ -4,11 +4,11 @@ mod engines;
 mod json;
 mod orca;
 mod prometheus;
-mod queue;
+mod reported;
 mod reports;
 mod unreadable;
 
-pub(crate) use queue::Queue;
+pub(crate) use reported::Reported;
 pub use reports::{LoadCounts, LoadReports};
 pub use unreadable::Unreadable;
 
@@ -43,9 +43,14 @@ impl LoadReport {
     /// [`SATURATED`](Self::SATURATED), in proportion in between. `None` where it has neither: a number of requests
     /// says nothing without one to compare it with.
     pub fn score(&self) -> Option<Score> {
-        let full = self.kv_cache.max(self.utilization)?;
+        let full = self.fullness()?;
         let lost = (u64::from(full) * 500).div_ceil(u64::from(Self::SATURATED));
         Some(Score::from_permille(1000 - lost.min(1000) as u16))
+    }
+
+    /// How full its cache is, or how busy its compute if that is more; of 1000.
+    fn fullness(&self) -> Option<u32> {
+        self.kv_cache.max(self.utilization)
     }
 
     /// Nothing in it.

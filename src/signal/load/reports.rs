@@ -1,6 +1,6 @@
 //! [`LoadReports`]: the last report of each backend.
 
-use super::{LoadReport, Queue, Unreadable};
+use super::{LoadReport, Reported, Unreadable};
 use crate::backend::BackendId;
 use crate::event::Event;
 use crate::signal::calm::{Calm, EVER, NEVER};
@@ -58,8 +58,8 @@ struct Row {
     last: ArcSwapOption<Report>,
     /// The health that follows from it.
     verdict: Latch,
-    /// What waits there.
-    queue: Arc<Queue>,
+    /// What decisions read of it.
+    reported: Arc<Reported>,
     /// Held by who compares and replaces; readers do not need it.
     writing: Mutex<()>,
 }
@@ -101,7 +101,8 @@ impl LoadReports {
                     Some(score) => row.verdict.set(score, now),
                     None => row.verdict.clear(),
                 }
-                row.queue.set(said.ok().and_then(|report| report.waiting), now);
+                row.reported.waiting.set(said.ok().and_then(|report| report.waiting), now);
+                row.reported.full.set(said.ok().and_then(|report| report.fullness()).map(u64::from), now);
             }
             (in_order, before, row.verdict.ill_at())
         });
@@ -140,9 +141,9 @@ impl LoadReports {
         }
     }
 
-    /// What `backend` says is waiting, for as long as it is in the fleet.
-    pub(crate) fn queue(&self, backend: BackendId) -> Option<Arc<Queue>> {
-        self.rows.with(backend, |row| row.queue.clone())
+    /// What `backend` says of its load, for as long as it is in the fleet.
+    pub(crate) fn reported(&self, backend: BackendId) -> Option<Arc<Reported>> {
+        self.rows.with(backend, |row| row.reported.clone())
     }
 
     /// Why the last report of `backend` could not be read; `None` where it could, or where there was none.

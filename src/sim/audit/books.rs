@@ -178,6 +178,13 @@ impl Books {
         if let Some(limit) = self.rules.limits[server].filter(|limit| in_flight > *limit) {
             self.find("I2", || format!("router {router} has {in_flight} calls at server {server}, limit {limit}"));
         }
+        let ceiling = self.rules.ceiling;
+        let above = |limit: u32| in_flight > 1 && u64::from(in_flight - 1) * 1000 + 500 > u64::from(limit * ceiling);
+        if let Some(limit) = self.rules.limits[server].filter(|limit| !request.critical && above(*limit)) {
+            self.find("I2", || {
+                format!("router {router} has {in_flight} calls at server {server}, limit {limit}, ceiling {ceiling}")
+            });
+        }
         if let Some(until) = rests.filter(|until| now + GRAIN < *until && self.rules.rests) {
             self.find("I7", || format!("server {server} asked for no call until {until:?}; one was sent at {now:?}"));
         }

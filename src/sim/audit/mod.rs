@@ -46,6 +46,8 @@ pub(super) struct Rules {
     pub(super) rests: bool,
     /// A signal has a say. It wakes nobody when it changes its mind, and asking it is not without effect.
     pub(super) signals: bool,
+    /// What of a limit requests that are not critical may use, in thousandths.
+    pub(super) ceiling: u32,
     /// The servers where a bound request may not be served.
     pub(super) outside: Vec<bool>,
 }

@@ -59,6 +59,7 @@ impl Plan {
             attempt_limit: None,
             impatient: (patience > 0.0).then(|| (patience, seconds(dice.scale(0.02, 8.0)))),
             residency: None,
+            reserve: None,
             replay_safe: if dice.chance(0.4) { dice.unit() } else { 1.0 },
             sessions: if dice.chance(0.5) { dice.whole(1, 200) } else { 0 },
             tenants: None,
@@ -89,6 +90,8 @@ impl Plan {
         let own = |purpose: &str| Dice(Rng::new(mix(seed, hash_str(purpose))));
         plan.residency = draw_residency(&mut own("residency"), &plan);
         plan.tenants = draw_tenants(&mut own("tenants"), &plan);
+        let mut capacity = own("capacity");
+        plan.reserve = capacity.chance(0.3).then(|| capacity.unit());
         if !plan.stack.ejection.off {
             plan.stack.ejection = draw_detectors(&mut own("detectors"), plan.stack.ejection);
         }

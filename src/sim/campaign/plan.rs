@@ -6,8 +6,8 @@ use super::super::{Arrivals, Fault, Lengths, Server, Stack, World, secs};
 use crate::budget::RetryBudget;
 use crate::limit::{Bulkheads, Share};
 use crate::policy::{
-    FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft, round_robin,
-    sticky, weighted,
+    Capacity, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft,
+    round_robin, sticky, weighted,
 };
 use crate::recover::Ejection;
 use std::fmt;
@@ -34,6 +34,8 @@ pub struct Plan {
     pub(super) replay_safe: f64,
     /// How many of the requests are bound, and to which regions.
     pub(super) residency: Option<(f64, Vec<&'static str>)>,
+    /// How many of the requests are critical, where slots are kept for them.
+    pub(super) reserve: Option<f64>,
     pub(super) sessions: u64,
     pub(super) tenants: Option<Tenants>,
     pub(super) probes: Option<Duration>,
@@ -151,8 +153,9 @@ impl Leaf {
 }
 
 impl StackPlan {
-    pub(super) fn stack(&self, tenants: Option<Tenants>) -> Stack {
+    pub(super) fn stack(&self, reserve: bool, tenants: Option<Tenants>) -> Stack {
         let leaf = self.leaf.policy();
+        let leaf = if reserve { leaf.capacity_aware(Capacity::default()).boxed() } else { leaf };
         let policy = match self.safe {
             None => leaf,
             Some(safe) => {
@@ -253,6 +256,9 @@ impl Plan {
         if let Some((share, regions)) = &self.residency {
             world = world.residency(*share, regions.iter().copied());
         }
+        if let Some(share) = self.reserve {
+            world = world.critical_share(share);
+        }
         if let Some((share, after)) = self.impatient {
             world = world.impatient(share, after);
         }
@@ -285,6 +291,7 @@ impl Plan {
             budget: Some(budget),
             rests: !self.stack.ejection.off,
             signals: self.probes.is_some(),
+            ceiling: if self.reserve.is_some() { (Capacity::CEILINGS[0] * 1e3) as u32 } else { 1000 },
             outside: world.servers.iter().map(|server| !self.may_serve_bound(server)).collect(),
         }
     }
@@ -320,6 +327,7 @@ impl fmt::Display for Plan {
         if let Some((share, regions)) = &self.residency {
             write!(f, ", {share:.2} only in {}", regions.join(" or "))?;
         }
+        self.reserve.iter().try_for_each(|share| write!(f, ", reserve for the {share:.2} that are critical"))?;
         if let Some(Tenants { count, least, lent, most }) = self.tenants {
             write!(f, ", {count} tenants of {least} ({lent} lent) to {most}")?;
         }

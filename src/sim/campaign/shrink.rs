@@ -70,6 +70,9 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     if plan.tenants.is_some() {
         offer(&|plan| plan.tenants = None);
     }
+    if plan.reserve.is_some() {
+        offer(&|plan| plan.reserve = None);
+    }
     if plan.sessions > 0 {
         offer(&|plan| plan.sessions = 0);
     }

@@ -4,7 +4,7 @@ use super::{first, hint, pair};
 use crate::support::{ANSWER, Act, Log, Opinion, World, always, fail, in_turn, ms, plain, secs, within};
 use fallway::FailureKind::{Overloaded, RateLimited, ServerError};
 use fallway::decision::Reason;
-use fallway::policy::{FailSafe, PolicyExt, Regions, ordered, predicted_ttft, sticky};
+use fallway::policy::{Capacity, FailSafe, PolicyExt, Regions, ordered, predicted_ttft, sticky};
 use fallway::signal::{Reading, Score};
 use fallway::{CallOptions, Profile};
 
@@ -128,6 +128,20 @@ fn retried_here() {
     let note = routed.decision().chosen().unwrap().note();
     let at = backend.seen()[1].at;
     assert_eq!(note, Some(Reason::RetriedHere { at }));
+}
+
+#[test]
+fn busy() {
+    let world = World::new();
+    let policy = ordered().capacity_aware(Capacity::default().local("here"));
+    let members = [a().region("there").concurrency(5), Profile::new("b").region("here")];
+    let members = members.map(|profile| (profile, always(Act::Answer(secs(1)))));
+    let (router, _) = world.fleet(world.router(policy), members);
+    let calls = [(); 3].map(|()| world.spawn_call(&router, within(secs(5))));
+    world.settle();
+    assert_eq!(first(&router, plain()), (None, Some(Reason::Busy { full: 600, headroom: 600 })));
+    world.run();
+    drop(calls);
 }
 
 #[test]

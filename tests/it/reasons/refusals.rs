@@ -7,6 +7,7 @@ use fallway::decision::{Next, Refusal};
 use fallway::facts::Priority;
 use fallway::policy::{FailSafe, PolicyExt, ordered};
 use fallway::router::{Builder, RouteErrorKind};
+use fallway::shape::RateLimit;
 use fallway::{CallOptions, Facts, Profile};
 
 /// The refusal of one call, and its kind.
@@ -145,4 +146,17 @@ fn waited_too_long() {
     let router = busy(&world, |builder| builder.longest_wait(ms(200)));
     let expected = (Refusal::WaitedTooLong { waited: 200_000_000 }, RouteErrorKind::WaitedTooLong);
     assert_eq!(refused(&world, &router, within(secs(5))), expected);
+}
+
+#[test]
+fn over_rate() {
+    let world = World::new();
+    let limit = RateLimit::new("tenant", 1, secs(10)).by_tenant();
+    let router = trio(&world, &ANSWER, |builder| builder.rate_limit(limit));
+    let first = world.now();
+    assert!(world.call(&router, within(secs(5))).is_ok());
+    let (why, kind) = refused(&world, &router, within(secs(5)));
+    let Refusal::OverRate { limit: "tenant", until } = why else { panic!("{why:?}") };
+    assert!(until >= first + secs(10) && until <= first + secs(10) + ms(1), "{until:?}");
+    assert_eq!(kind, RouteErrorKind::OverRate);
 }

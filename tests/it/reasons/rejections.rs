@@ -7,7 +7,7 @@ use crate::support::{
 use fallway::FailureKind::{self, ContextTooLong, Overloaded, RateLimited, ServerError};
 use fallway::decision::Reason;
 use fallway::facts::{Capabilities, Price};
-use fallway::policy::{FailSafe, PolicyExt, Regions, ordered, policy_fn, round_robin};
+use fallway::policy::{Capacity, FailSafe, PolicyExt, Regions, ordered, policy_fn, round_robin};
 use fallway::recover::Ejection;
 use fallway::{CallOptions, Facts, Profile};
 
@@ -112,7 +112,7 @@ fn at_capacity() {
     let router = pair(&world, a().concurrency(2), always(Act::Answer(secs(1))));
     let calls = [(); 2].map(|()| world.spawn_call(&router, within(secs(5))));
     world.settle();
-    assert_eq!(rejected(&router, plain()), Some(Reason::AtCapacity { in_flight: 2 }));
+    assert_eq!(rejected(&router, plain()), Some(Reason::AtCapacity { in_flight: 2, limit: 2 }));
     world.run();
     drop(calls);
 }
@@ -128,6 +128,31 @@ fn region_full() {
     assert_eq!(rejected(&router, plain()), Some(Reason::RegionFull { in_flight: 2, room: 2 }));
     world.run();
     drop(calls);
+}
+
+#[test]
+fn reserved() {
+    let world = World::new();
+    let policy = ordered().capacity_aware(Capacity::default()).fail_safe(FailSafe::default());
+    let (router, _) = world.fleet(world.router(policy), [(a().concurrency(4), always(Act::Answer(secs(1))))]);
+    let calls = [(); 3].map(|()| world.spawn_call(&router, within(secs(5))));
+    world.settle();
+    let reserved = Reason::Reserved { full: 750, ceiling: 850, until: None };
+    assert_eq!(rejected(&router, plain()), Some(reserved));
+    world.run();
+    drop(calls);
+}
+
+#[test]
+fn throttled() {
+    let world = World::new();
+    let policy = ordered().capacity_aware(Capacity::default().throttle()).fail_safe(FailSafe::default());
+    let members = [(a(), always(fail(Overloaded))), (Profile::new("b"), always(ANSWER))];
+    let (router, _) = world.fleet(world.router(policy).ejection(Ejection::off()), members);
+    (0..40).for_each(|_| drop(world.call(&router, within(secs(5)))));
+    let reasons: Vec<_> = (0..40).filter_map(|_| rejected(&router, plain())).collect();
+    assert!(reasons.iter().all(|reason| matches!(reason, Reason::Throttled { share: 750..=900 })), "{reasons:?}");
+    assert!(reasons.len() > 20);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use super::fixtures::{at, catalog, codes, registry};
 use fallway::facts::{Capabilities, Price};
-use fallway::registry::{Alias, Catalog, Code, ModelVersion, Nack, Placement, Pricing, Publication, Sticky};
+use fallway::registry::{Alias, Catalog, Code, ModelVersion, Nack, Placement, Pricing, Publication};
+use fallway::shape::Sticky;
 
 /// What `registry` says to a document, after which everything must be as before.
 fn refused(document: &[u8]) -> Vec<(Code, String)> {

@@ -2,7 +2,8 @@
 
 use super::fixtures::{at, catalog, publish, registry};
 use fallway::Facts;
-use fallway::registry::{Alias, Catalog, Keys, Publication, Registry, ResolveError, State, Sticky};
+use fallway::registry::{Alias, Catalog, Keys, Publication, Registry, ResolveError, State};
+use fallway::shape::Sticky;
 
 /// How many of so many sessions get the newer version.
 fn canaries(registry: &Registry, sessions: u32) -> u32 {

@@ -52,6 +52,8 @@ pub(crate) struct Cue<'a> {
     pub(crate) call: u64,
     pub(crate) request: &'a str,
     pub(crate) attempt: &'a Attempt,
+    /// Calls in flight at the backend, this one included.
+    pub(crate) in_flight: u32,
 }
 
 pub(crate) type Script = Box<dyn Fn(&Cue<'_>) -> Act + Send + Sync>;
@@ -175,7 +177,7 @@ impl Backend<str> for Scripted {
             time_limit: attempt.time_limit(),
             deadline: attempt.deadline(),
         });
-        let act = (self.script)(&Cue { now, call, request, attempt });
+        let act = (self.script)(&Cue { now, call, request, attempt, in_flight: self.backstage.in_flight() });
         if matches!(act, Act::PanicInCall) {
             scripted_panic();
         }

@@ -1,0 +1,69 @@
+//! Who goes before whom.
+
+use super::{PRIORITIES, fleet, load, of, send, stack};
+use crate::support::{LEAVES, Task, World, leaf};
+use fallway::decision::Next;
+use fallway::facts::Priority;
+use fallway::policy::{Capacity, ordered};
+use fallway::rng::Rng;
+use fallway::router::Step;
+use fallway::time::Instant;
+
+/// A million decisions: at whatever load, a request finds room wherever one of lower priority does.
+#[test]
+fn no_priority_is_inverted_in_a_million_decisions() {
+    let world = World::new();
+    let mut rng = Rng::new(5);
+    let mut decided = 0u32;
+    for name in LEAVES {
+        let router =
+            fleet(&world, world.router(stack(leaf(name), Capacity::default())), [("a", 13), ("b", 5), ("c", 2)]);
+        let mut decisions = PRIORITIES.map(|priority| router.explain(&of(priority)));
+        let mut flying = Vec::new();
+        let mut now = world.now();
+        let states = 1_000_000 / (LEAVES.len() * PRIORITIES.len());
+        for state in 0..states {
+            now = Instant::from_nanos(now.as_nanos() + 1_000);
+            // Calls come and go, of all priorities.
+            let mut trip = router.trip(of(PRIORITIES[rng.below(4)]), now);
+            if matches!(trip.next(now), Ok(Step::Call(_))) {
+                flying.push(trip);
+            }
+            if flying.len() > rng.below(21) {
+                drop(flying.swap_remove(rng.below(flying.len())));
+            }
+            let mut found = [(false, 0); 4];
+            for (decision, found) in decisions.iter_mut().zip(&mut found) {
+                router.decide(decision, now, state as u64);
+                let usable = decision.candidates().filter(|it| it.rejected().is_none()).count();
+                *found = (matches!(decision.next(), Next::Call { .. }), usable);
+                decided += 1;
+            }
+            assert!(found.is_sorted(), "{name}: {found:?}\n{}", decisions[0]);
+        }
+    }
+    assert_eq!(decided, 1_000_000);
+}
+
+#[test]
+fn of_those_who_wait_the_highest_gets_the_slot() {
+    let world = World::new();
+    let router = fleet(&world, world.router(stack(ordered(), Capacity::default())), [("a", 20)]);
+    send(&world, &router, Priority::Critical, 20);
+    let call = |priority| {
+        let (router, options) = (router.clone(), of(priority));
+        world.spawn(async move { router.call("ask", options).await.map(drop).is_ok() })
+    };
+    let standard: Vec<_> = (0..20).map(|_| call(Priority::Standard)).collect();
+    let critical: Vec<_> = (0..20).map(|_| call(Priority::Critical)).collect();
+    world.run_for(std::time::Duration::from_secs(15));
+    // Twenty slots were freed at once: all went to the critical, and of these nobody waits.
+    assert_eq!(load(&router, ["a"]), [20]);
+    world.run_for(std::time::Duration::from_secs(6));
+    assert!(critical.iter().all(Task::is_done) && !standard.iter().any(Task::is_done));
+    // Without critical requests the standard ones have their 85 %.
+    assert_eq!(load(&router, ["a"]), [17]);
+    world.run();
+    assert!(standard.into_iter().all(Task::take));
+    assert_eq!(router.total_in_flight(), 0);
+}

@@ -1,0 +1,5 @@
+//! Shaping: splits and ramps, rates, mirrors.
+
+mod mirrors;
+mod rates;
+mod splits;
