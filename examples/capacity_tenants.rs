@@ -11,6 +11,7 @@ use fallway::adapt::tokio::TokioTimer;
 use fallway::backend::{Attempt, Backend, BackendError};
 use fallway::limit::{Bulkheads, Share};
 use fallway::policy::{FailSafe, PolicyExt, predicted_ttft};
+use fallway::router::Builder;
 use fallway::{CallOptions, Facts, Profile, Router};
 use std::error::Error;
 use std::process::ExitCode;
@@ -53,7 +54,7 @@ fn router(bulkheads: Option<Bulkheads>) -> Result<Router<str, ()>, Box<dyn Error
     for id in ["a", "b"] {
         builder = builder.backend(Profile::new(id).concurrency(ROOM), Model::default());
     }
-    Ok(bulkheads.into_iter().fold(builder, |builder, bulkheads| builder.tenant_bulkheads(bulkheads)).build()?)
+    Ok(bulkheads.into_iter().fold(builder, Builder::tenant_bulkheads).build()?)
 }
 
 /// Half of the room is kept for those who wait for their answer; whoever is not named has an eighth at most.

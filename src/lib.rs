@@ -127,6 +127,7 @@ mod prose {
         Defaults: "../docs/defaults.md",
         Failures: "../docs/failures.md",
         Capacity: "../docs/guide/capacity.md",
+        Isolation: "../docs/guide/isolation.md",
         Prefix: "../docs/guide/prefix.md",
         Queue: "../docs/guide/queue.md",
         Regions: "../docs/guide/regions.md",

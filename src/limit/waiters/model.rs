@@ -176,7 +176,7 @@ fn compare(seed: u64, events: usize) -> usize {
                 loop {
                     let expected = plain.next(backend, &rows, &alike);
                     let mut given = false;
-                    call_one(&waiters, backend, passed.clone(), at(clock), |_| {
+                    call_one(&waiters, backend, &passed, at(clock), |_| {
                         given = true;
                         Some(())
                     });

@@ -62,7 +62,7 @@ fn nobody_goes_before_one_with_a_better_right_or_of_a_higher_band() {
             shares.give_back(stake);
             let rank = |(who, priority, _): &(usize, Priority, _)| Some((!may(&used, *who)?, Reverse(*priority)));
             let best = waiting.iter().filter_map(rank).min();
-            let mut call =
+            let call =
                 || waiters.call_one(None, &shares, &Passed::default(), Instant::from_nanos(time), |it| Ok(it.stake));
             let Some(best) = best else {
                 assert_eq!(call(), Handed::Nobody);

@@ -1,7 +1,7 @@
 //! Plays a plan and judges what came of it.
 
-use super::super::audit::{Audit, Finding};
 use super::super::Stack;
+use super::super::audit::{Audit, Finding};
 use super::super::run::{Ended, Run};
 use super::plan::{CALM, Plan};
 use crate::decision::Reason;
