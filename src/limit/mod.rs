@@ -1,12 +1,16 @@
-//! What a backend can take: the gauge of its calls in flight, the limit that is learned, the mirrors of its quotas, and the queue
-//! for when nobody has room.
+//! What backends can take, and who of it: the gauge of calls in flight, the limit that is learned, the mirrors of quotas, the
+//! shares of tenants and routes, and the queue for when there is no room.
 
+mod bulkhead;
 mod gauge;
 mod learned;
 mod quota;
+mod shares;
 mod waiters;
 
+pub use bulkhead::{Bulkheads, InvalidBulkheads, Share};
 pub(crate) use gauge::{Gauge, Ticket};
 pub(crate) use learned::{Moved, Sent};
 pub(crate) use quota::{Claim, Need, Quotas, Spent};
-pub(crate) use waiters::{Call, Lack, Passed, Standing, WaitTurn, Waiters, Want, Wished};
+pub(crate) use shares::{Cells, Shares, Stake};
+pub(crate) use waiters::{Call, Given, Handed, Lack, Passed, Standing, WaitTurn, Waiters, Want, Wished};

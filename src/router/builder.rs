@@ -5,12 +5,12 @@ mod shaping;
 use super::core::{Core, Seeds, Shared, Slots, Ticks};
 use super::shadow::Fed;
 use super::{Router, SharedBackend, Update};
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendId};
 use crate::budget::RetryBudget;
 use crate::event::Observer;
 use crate::facts::{InvalidName, Profile};
 use crate::fleet::Crowd;
-use crate::limit::Waiters;
+use crate::limit::{Bulkheads, InvalidBulkheads, Shares, Waiters};
 use crate::policy::{PolicyError, RoutingPolicy};
 use crate::recover::{Court, Ejection, InvalidEjection};
 use crate::shape::{InvalidMirror, InvalidRateLimit, RateLimit, Rates};
@@ -45,6 +45,8 @@ pub struct Builder<Req: ?Sized, Res> {
     queue: usize,
     longest_wait: Duration,
     weights: HashMap<Arc<str>, u32>,
+    tenants: Option<Bulkheads>,
+    routes: Option<Bulkheads>,
     seed: Option<u64>,
 }
 
@@ -134,6 +136,12 @@ pub enum BuildError {
         /// The weight.
         weight: u32,
     },
+    /// The shares of tenants make no sense.
+    #[error("tenants: {0}")]
+    TenantBulkheads(InvalidBulkheads),
+    /// The shares of routes make no sense.
+    #[error("routes: {0}")]
+    RouteBulkheads(InvalidBulkheads),
     /// A change of the fleet began another.
     #[error("a change of the fleet must not begin another")]
     NestedUpdate,
@@ -162,6 +170,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             queue: Router::<Req, Res>::DEFAULT_QUEUE,
             longest_wait: Router::<Req, Res>::DEFAULT_LONGEST_WAIT,
             weights: HashMap::new(),
+            tenants: None,
+            routes: None,
             seed: None,
         }
     }
@@ -290,6 +300,22 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         self
     }
 
+    /// Divides the calls in flight among tenants ([`Facts::tenant`](crate::Facts::tenant)); requests without one are one
+    /// tenant, `""`. Default not divided.
+    #[must_use]
+    pub fn tenant_bulkheads(mut self, bulkheads: Bulkheads) -> Self {
+        self.tenants = Some(bulkheads);
+        self
+    }
+
+    /// Divides the calls in flight among routes: by the model or alias that requests ask for
+    /// ([`Facts::model`](crate::Facts::model)). Requests for any model are one route, `""`. Default not divided.
+    #[must_use]
+    pub fn route_bulkheads(mut self, bulkheads: Bulkheads) -> Self {
+        self.routes = Some(bulkheads);
+        self
+    }
+
     /// Fixes the random choices: the same seed and the same events give the same decisions.
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
@@ -326,7 +352,14 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         let names = self.signals.iter().map(HealthSignal::name).collect();
         let mut slots = Slots::default();
         let generation = self.fleet.first(names, &*self.policy, &mut slots, &self.ejection)?;
+        let limit = |seat: &(BackendId, Arc<Profile>)| seat.1.concurrency.map(u64::from);
+        let room: Option<u64> = generation.fleet.roster.seats.iter().map(limit).sum();
+        let check = |bulkheads: &Option<Bulkheads>| bulkheads.iter().try_for_each(|it| it.check(room));
+        check(&self.tenants).map_err(BuildError::TenantBulkheads)?;
+        check(&self.routes).map_err(BuildError::RouteBulkheads)?;
+        let salt = self.seed.unwrap_or_else(rand::random);
         let shared = Shared {
+            shares: Shares::new(self.tenants, self.routes, salt),
             timer: self.timer,
             signals: self.signals,
             observers: self.observers,
@@ -343,6 +376,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
                 window: self.policy.window(),
                 policy: self.policy,
                 retry_budget: self.retry_budget,
+                salt,
                 last_resort: self.last_resort,
                 mirrors: self.mirrors,
                 rates: Rates::new(self.rates, seed),

@@ -10,6 +10,7 @@ mod options;
 mod prober;
 mod routed;
 mod shadow;
+mod slot;
 mod tab;
 mod trip;
 mod update;
@@ -242,6 +243,18 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
     /// Calls in flight to all backends, those that were removed meanwhile included.
     pub fn total_in_flight(&self) -> u64 {
         self.core.total_in_flight()
+    }
+
+    /// Calls in flight of a tenant, where [bulkheads](Builder::tenant_bulkheads) count them; with those of others in its
+    /// cell, if it is not named there.
+    pub fn tenant_in_flight(&self, tenant: &str) -> Option<u32> {
+        self.core.shared.shares.of_tenant(tenant)
+    }
+
+    /// Calls in flight of a route, where [bulkheads](Builder::route_bulkheads) count them; as
+    /// [`tenant_in_flight`](Self::tenant_in_flight).
+    pub fn route_in_flight(&self, route: &str) -> Option<u32> {
+        self.core.shared.shares.of_route(route)
     }
 
     /// Requests that wait in the queue.

@@ -1,15 +1,19 @@
 //! [`Trip`]: one request on its way, without the waiting.
 
+mod extra;
+
 use super::core::{Core, Generation};
-use super::lease::{Lease, Prompt, Slot};
+use super::lease::{Lease, Prompt};
+use super::slot::Slot;
 use super::waiting::{Waiting, wants};
 use super::{CallOptions, RouteError, Routed};
 use crate::backend::{Attempt, BackendError, BackendId, Delivers, FailureKind};
+use crate::budget::{Grant, Payer};
 use crate::bug;
 use crate::decision::record::AttemptRecord;
 use crate::decision::{Decision, Extra, Next, Reason, Refusal};
 use crate::event::Event;
-use crate::limit::Wished;
+use crate::limit::{Cells, Wished};
 use crate::time::{Instant, nanos};
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +34,8 @@ use std::time::Duration;
 pub struct Trip<'r, Req: ?Sized, Res> {
     core: &'r Core<Req, Res>,
     decision: Decision,
+    /// Of whose shares its calls are.
+    cells: Cells,
     arrival: Instant,
     deadline: Instant,
     idle_limit: Duration,
@@ -46,6 +52,9 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     in_hand: Option<Slot>,
     /// Whether the retry budget paid for the attempt that is planned next.
     extra: Extra,
+    payer: Payer,
+    /// What the budget paid for and is not used yet.
+    grant: Option<Grant>,
     lost: u32,
     last_error: Option<BackendError>,
     /// Why there is no other attempt.
@@ -85,13 +94,15 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         let idle_limit = options.idle_limit.unwrap_or(core.idle_limit);
         let decision = core.open(options, now);
         let deadline = if bug::NO_DEADLINE { Instant::from_nanos(u64::MAX) } else { decision.deadline() };
+        let payer = Payer::of(decision.facts().request_tenant(), core.salt);
         let refused = core.rates.take(decision.facts(), now).err();
         if refused.is_none() {
             // Requests that reach nobody must not pay for the retries of others.
-            core.retry_budget.deposit(now);
+            core.retry_budget.deposit_of(payer, now);
         }
         Self {
             core,
+            cells: core.shared.shares.cells(decision.facts()),
             decision,
             arrival: now,
             deadline,
@@ -103,6 +114,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             waiting: None,
             in_hand: None,
             extra: Extra::NotAsked,
+            payer,
+            grant: None,
             lost: 0,
             last_error: None,
             over: refused,
@@ -259,8 +272,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     }
 
     fn plan(&mut self, generation: &Generation<Req, Res>, now: Instant) -> Next {
-        let in_hand = self.in_hand.as_ref().and_then(Slot::backend);
-        self.core.plan(generation, &mut self.decision, now, self.extra, in_hand);
+        let in_hand = self.in_hand.as_ref();
+        self.core.plan(generation, &mut self.decision, now, self.extra, self.cells, in_hand);
         if self.core.shared.is_watched() {
             self.core.shared.tell(&Event::Decided(&self.decision), now);
         }
@@ -278,7 +291,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             let (shared, note, in_hand) = (&self.core.shared, entry.note, &mut self.in_hand);
             let cached = record.sheet.readings[best]
                 .cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
-            let prompt = Prompt { facts, cached: cached.unwrap_or(0), throttles: record.sheet.throttles };
+            let (cells, throttles) = (self.cells, record.sheet.throttles);
+            let prompt = Prompt { facts, cells, cached: cached.unwrap_or(0), throttles };
             let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, prompt, now) else {
                 entry.rejected = Some(Reason::LostRace);
                 continue;
@@ -286,7 +300,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             // Another than the one that was freed for it: that goes to the next.
             (self.waiting, self.in_hand) = (None, None);
             // Spent: what is made is not given back, also where a broken answer is asked what is next.
-            self.extra = Extra::NotAsked;
+            (self.extra, self.grant) = (Extra::NotAsked, None);
             let attempt = self.describe(&lease);
             self.cut_short = attempt.cut_short;
             if shared.is_watched() {
@@ -314,7 +328,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     /// more before.
     fn queue_up(&mut self, generation: &Generation<Req, Res>, now: Instant) -> Result<Option<Instant>, Refusal> {
         let (shared, longest) = (&self.core.shared, self.core.longest_wait);
-        let wants = wants(&self.decision);
+        let wants = wants(&self.decision, self.cells);
         let waiting = match &mut self.waiting {
             Some(waiting) => {
                 if let Some(slot) = self.in_hand.take() {
@@ -322,7 +336,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                 }
                 waiting
             }
-            none => none.insert(Waiting::join(shared, &generation.fleet, &self.decision, &wants, now)?),
+            none => none.insert(Waiting::join(shared, &generation.fleet, &self.decision, self.cells, &wants, now)?),
         };
         let until = waiting.until(longest);
         if now >= until {
@@ -365,38 +379,6 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         let Some(lease) = &self.lease else { return };
         let (backend, profile, started) = (lease.member().id, lease.profile().clone(), lease.started());
         self.decision.record_mut().attempts.push(AttemptRecord { backend, profile, started, ended, failure });
-    }
-
-    /// Asks the shared budget for another attempt, if there can be one.
-    fn pay_for_another(&mut self, allowed: u32, now: Instant) {
-        self.extra = if self.decision.attempts().len() >= allowed as usize {
-            Extra::NotAsked
-        } else if self.withdraw(now) {
-            Extra::Granted
-        } else {
-            Extra::Denied
-        };
-    }
-
-    /// What timed out used up a backend's work, and would use up another's: while the fleet has too much to do, that
-    /// is not repeated. (The reserves of many routers' budgets together would be a multiple of what it can bear.)
-    fn withdraw(&self, now: Instant) -> bool {
-        let timed_out = self.last_error.as_ref().is_some_and(|error| error.kind() == FailureKind::Timeout);
-        !(timed_out && self.core.shared.court.pulse.is_overload()) && self.core.retry_budget.withdraw(now)
-    }
-
-    /// Whether another attempt would be paid for, if this one timed out now.
-    fn would_pay(&self, now: Instant) -> bool {
-        !self.core.shared.court.pulse.is_overload() && self.core.retry_budget.has_room(now)
-    }
-
-    /// An attempt that was paid for and is not made goes back.
-    fn refund(&mut self) {
-        if std::mem::take(&mut self.extra) == Extra::Granted
-            && let Some(last) = self.decision.attempts().last()
-        {
-            self.core.retry_budget.refund(last.ended);
-        }
     }
 
     /// Waits for nothing any more; what was freed for it goes to the next.
