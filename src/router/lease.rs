@@ -8,7 +8,7 @@ use crate::decision::Reason;
 use crate::event::{Event, Outcome};
 use crate::facts::{Facts, Profile};
 use crate::fleet::{Berth, Member};
-use crate::limit::{Moved, Passed, Sent, Ticket, WaitTurn};
+use crate::limit::{Moved, Passed, Sent, Ticket, WaitTurn, slots};
 use crate::recover::{Evidence, Kin, Permits, Ties, Verdict};
 use crate::time::{Instant, nanos};
 use std::sync::Arc;
@@ -40,12 +40,14 @@ pub(crate) struct Lease {
     throttles: bool,
 }
 
-/// The prompt of an attempt.
+/// What an attempt is to take, as its decision said.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Prompt<'a> {
+pub(super) struct Needs<'a> {
     pub(super) facts: &'a Facts,
     /// What of it the backend probably has, as the decision counted it.
     pub(super) cached: u64,
+    /// What of the limit is for others, in thousandths.
+    pub(super) kept: u32,
     /// The decision asks what the backend accepts.
     pub(super) throttles: bool,
 }
@@ -121,12 +123,12 @@ impl Lease {
         profile: &Arc<Profile>,
         note: Option<Reason>,
         in_hand: &mut Option<Slot>,
-        prompt: Prompt<'_>,
+        needs: Needs<'_>,
         now: Instant,
     ) -> Option<Self> {
         let member = &berth.member;
         // One number for the books, their release and the latency model: what the decision counted.
-        let tokens = prompt.facts.input_tokens().saturating_sub(prompt.cached);
+        let tokens = needs.facts.input_tokens().saturating_sub(needs.cached);
         let canary = matches!(note, Some(Reason::Canary));
         if canary && !member.claim_canary(now) {
             return None;
@@ -137,7 +139,7 @@ impl Lease {
         let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {
             let ticket = match in_hand.take_if(|slot| slot.is_of(member)) {
                 Some(slot) => Some(slot.enter(tokens, now)),
-                None => member.gauge.enter(berth.limit(), tokens, now),
+                None => member.gauge.enter(slots(berth.limit(), 1000 - needs.kept), tokens, now),
             };
             match ticket {
                 Some(ticket) => Some((ticket, permits)),
@@ -167,11 +169,11 @@ impl Lease {
             canary,
             started: now,
             work,
-            imprint: Imprint::leave(berth, prompt.facts, tokens),
+            imprint: Imprint::leave(berth, needs.facts, tokens),
             waiting: true,
             answered: false,
             excused: false,
-            throttles: prompt.throttles,
+            throttles: needs.throttles,
         })
     }
 

@@ -1,12 +1,12 @@
 //! [`Trip`]: one request on its way, without the waiting.
 
 use super::core::{Core, Generation};
-use super::lease::{Lease, Prompt, Slot};
+use super::lease::{Lease, Needs, Slot};
 use super::waiting::{Waiting, wants};
 use super::{CallOptions, RouteError, Routed};
 use crate::backend::{Attempt, BackendError, BackendId, Delivers, FailureKind};
 use crate::bug;
-use crate::decision::record::AttemptRecord;
+use crate::decision::record::{AttemptRecord, Sheet};
 use crate::decision::{Decision, Extra, Next, Reason, Refusal};
 use crate::event::Event;
 use crate::limit::Wished;
@@ -277,8 +277,9 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             let (shared, note, in_hand) = (&self.core.shared, entry.note, &mut self.in_hand);
             let cached = record.sheet.readings[best]
                 .cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
-            let prompt = Prompt { facts, cached: cached.unwrap_or(0), throttles: record.sheet.throttles };
-            let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, prompt, now) else {
+            let Sheet { kept, throttles, .. } = record.sheet;
+            let needs = Needs { facts, cached: cached.unwrap_or(0), kept, throttles };
+            let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, needs, now) else {
                 entry.rejected = Some(Reason::LostRace);
                 continue;
             };
