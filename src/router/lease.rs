@@ -10,7 +10,7 @@ use crate::decision::Reason;
 use crate::event::{Doubt, Event, Outcome};
 use crate::facts::{Facts, Profile};
 use crate::fleet::{Berth, Member};
-use crate::limit::{Cells, Claim, Moved, Need, Passed, Sent, Spent, Stake, Ticket};
+use crate::limit::{Cells, Claim, Moved, Need, Passed, Sent, Spent, Stake, Ticket, slots};
 use crate::recover::{Evidence, Kin, Permits, Ties, Verdict};
 use crate::time::{Instant, nanos};
 use std::sync::Arc;
@@ -43,13 +43,15 @@ pub(crate) struct Lease {
     throttles: bool,
 }
 
-/// The prompt of an attempt.
+/// What an attempt is to take, as its decision said.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Prompt<'a> {
+pub(super) struct Needs<'a> {
     pub(super) facts: &'a Facts,
     pub(super) cells: Cells,
     /// What of it the backend probably has, as the decision counted it.
     pub(super) cached: u64,
+    /// What of the limit is for others, in thousandths.
+    pub(super) kept: u32,
     /// The decision asks what the backend accepts.
     pub(super) throttles: bool,
 }
@@ -68,20 +70,20 @@ impl Lease {
         profile: &Arc<Profile>,
         note: Option<Reason>,
         in_hand: &mut Option<Slot>,
-        prompt: Prompt<'_>,
+        needs: Needs<'_>,
         now: Instant,
     ) -> Option<Self> {
         // What it brings of the shares, or takes now.
         let brought = in_hand.as_mut().and_then(|slot| slot.stake.take());
         let is_brought = brought.is_some();
         let stake = brought.or_else(|| {
-            let taken = shared.shares.take(prompt.cells);
+            let taken = shared.shares.take(needs.cells);
             if taken.disturbed {
                 shared.hand_over(None, &Passed::default(), now);
             }
             taken.stake
         })?;
-        let lease = Self::enter(shared, berth, profile, note, in_hand, prompt, now);
+        let lease = Self::enter(shared, berth, profile, note, in_hand, needs, now);
         match (lease, in_hand) {
             (Some(mut lease), _) => {
                 lease.stake = Some(stake);
@@ -106,12 +108,12 @@ impl Lease {
         profile: &Arc<Profile>,
         note: Option<Reason>,
         in_hand: &mut Option<Slot>,
-        prompt: Prompt<'_>,
+        needs: Needs<'_>,
         now: Instant,
     ) -> Option<Self> {
         let member = &berth.member;
         // One number for the books, their release and the latency model: what the decision counted.
-        let tokens = prompt.facts.input_tokens().saturating_sub(prompt.cached);
+        let tokens = needs.facts.input_tokens().saturating_sub(needs.cached);
         let canary = matches!(note, Some(Reason::Canary));
         if canary && !member.claim_canary(now) {
             return None;
@@ -120,13 +122,13 @@ impl Lease {
         let called = member.gauge.last_called();
         let others = shared.crowd.waiting(member, now);
         let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {
-            let Some(claim) = member.quotas.take(Need::of(prompt.facts), now) else {
+            let Some(claim) = member.quotas.take(Need::of(needs.facts), now) else {
                 member.recovery.leave(&berth.ties, permits);
                 return None;
             };
             let ticket = match in_hand.take_if(|slot| slot.is_of(member)) {
                 Some(slot) => Some(slot.enter(tokens, now)),
-                None => member.gauge.enter(berth.limit(), tokens, now),
+                None => member.gauge.enter(slots(berth.limit(), 1000 - needs.kept), tokens, now),
             };
             match ticket {
                 Some(ticket) => Some((ticket, claim, permits)),
@@ -157,11 +159,11 @@ impl Lease {
             canary,
             started: now,
             work,
-            imprint: Imprint::leave(berth, prompt.facts, tokens),
+            imprint: Imprint::leave(berth, needs.facts, tokens),
             waiting: true,
             answered: false,
             excused: false,
-            throttles: prompt.throttles,
+            throttles: needs.throttles,
         })
     }
 

@@ -3,7 +3,7 @@
 mod extra;
 
 use super::core::{Core, Generation};
-use super::lease::{Lease, Prompt};
+use super::lease::{Lease, Needs};
 use super::slot::Slot;
 use super::waiting::{Waiting, wants};
 use super::{CallOptions, RouteError, Routed};
@@ -291,9 +291,9 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             let (shared, note, in_hand) = (&self.core.shared, entry.note, &mut self.in_hand);
             let cached = record.sheet.readings[best]
                 .cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
-            let (cells, throttles) = (self.cells, record.sheet.throttles);
-            let prompt = Prompt { facts, cells, cached: cached.unwrap_or(0), throttles };
-            let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, prompt, now) else {
+            let (cells, kept, throttles) = (self.cells, record.sheet.kept, record.sheet.throttles);
+            let needs = Needs { facts, cells, cached: cached.unwrap_or(0), kept, throttles };
+            let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, needs, now) else {
                 entry.rejected = Some(Reason::LostRace);
                 continue;
             };

@@ -179,7 +179,8 @@ impl Books {
             self.find("I2", || format!("router {router} has {in_flight} calls at server {server}, limit {limit}"));
         }
         let ceiling = self.rules.ceiling;
-        let above = |limit: u32| in_flight > 1 && u64::from(in_flight - 1) * 1000 + 500 > u64::from(limit * ceiling);
+        // To the nearest call, and one at least.
+        let above = |limit: u32| in_flight > ((limit * ceiling + 500) / 1000).max(1);
         if let Some(limit) = self.rules.limits[server].filter(|limit| !request.critical && above(*limit)) {
             self.find("I2", || {
                 format!("router {router} has {in_flight} calls at server {server}, limit {limit}, ceiling {ceiling}")
