@@ -53,7 +53,7 @@ pub enum InvalidBulkheads {
     /// The whole is zero.
     #[error("bulkheads over no calls at all would refuse every request")]
     ZeroTotal,
-    /// A share is zero. To serve nobody of a name, leave it to [`Profile::tenants`](crate::Profile::tenants).
+    /// A share is zero. To serve nobody of a name, leave it out of [`Profile::only_tenants`](crate::Profile::only_tenants).
     #[error("the share of {name:?} is zero")]
     ZeroShare {
         /// Whose; empty for those that are not named.

@@ -109,6 +109,7 @@ const fn is_unfit(reason: Reason) -> bool {
             | Reason::TenantForbidden
             | Reason::MissingCapabilities { .. }
             | Reason::ContextTooLong { .. }
+            | Reason::QuotaTooSmall { .. }
             | Reason::OverPriceCap { .. }
             | Reason::PriceUnknown
     )

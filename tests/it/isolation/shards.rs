@@ -151,6 +151,7 @@ fn who_could_never_serve_a_request_is_not_counted() {
         let profile = Profile::new(format!("b{n}")).region(["eu", "us"][n % 2]);
         let profile =
             if n < 6 { profile.capabilities(Capabilities::TOOLS) } else { profile.capabilities(Capabilities::NONE) };
+        let profile = if n % 3 == 0 { profile } else { profile.tokens_per_minute(1_000_000).token_burst(10_000) };
         builder = builder.backend(profile, world.backend("b", always(ANSWER)));
     }
     let router = builder.build().unwrap();
@@ -158,7 +159,8 @@ fn who_could_never_serve_a_request_is_not_counted() {
         let all = shard(&router, tenant(n));
         let eu = shard(&router, tenant(n).residency(["eu"]));
         let tools = shard(&router, tenant(n).needs(Capabilities::TOOLS));
-        assert_eq!((all.len(), eu.len(), tools.len()), (2, 2, 2));
+        let long = shard(&router, tenant(n).prompt_tokens(20_000));
+        assert_eq!((all.len(), eu.len(), tools.len(), long.len()), (2, 2, 2, 2));
     }
     // Whoever is drained is replaced, and comes back.
     let before = shard(&router, tenant(1));
