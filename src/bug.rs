@@ -21,6 +21,8 @@ planted! {
     PERMIT_LEAKED_ON_CANCEL = "permit_leaked_on_cancel";
     /// A slot that was freed for a request which does not need it any more stays taken.
     SLOT_NOT_HANDED_BACK = "slot_not_handed_back";
+    /// A caller who goes away takes its call of the shares along.
+    SHARE_NOT_RETURNED = "share_not_returned";
     /// A freed slot is not handed to whoever waits for it.
     SLOT_NOT_HANDED_OVER = "slot_not_handed_over";
     /// A request is called, and nobody wakes it.

@@ -87,7 +87,7 @@ pub mod decision;
 pub mod event;
 pub mod facts;
 pub(crate) mod fleet;
-pub(crate) mod limit;
+pub mod limit;
 pub mod policy;
 pub(crate) mod prefix;
 pub mod recover;
@@ -128,6 +128,7 @@ mod prose {
         Defaults: "../docs/defaults.md",
         Failures: "../docs/failures.md",
         Capacity: "../docs/guide/capacity.md",
+        Isolation: "../docs/guide/isolation.md",
         Prefix: "../docs/guide/prefix.md",
         Queue: "../docs/guide/queue.md",
         Quotas: "../docs/guide/quotas.md",

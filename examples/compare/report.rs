@@ -28,6 +28,9 @@ pub(crate) struct Row {
     pub(crate) wasted: f64,
     pub(crate) recover: Option<f64>,
     pub(crate) critical: Option<f64>,
+    /// Of all tenants but the one in question, as a share of what it is without that.
+    pub(crate) others: Option<f64>,
+    pub(crate) jain: Option<f64>,
     pub(crate) fullest: Option<f64>,
     pub(crate) flaps: Option<f64>,
     /// Time to first token of the first seed: ascending (seconds, share) points, at most ~200.
@@ -58,8 +61,13 @@ pub(crate) type Column = (&'static str, fn(&Row) -> Option<f64>);
 impl Chapter {
     /// The columns that somebody has a figure for, beside those of every stage.
     pub(crate) fn extra(&self) -> Vec<Column> {
-        let all: [Column; 3] =
-            [("critical", |row| row.critical), ("fullest", |row| row.fullest), ("flaps", |row| row.flaps)];
+        let all: [Column; 5] = [
+            ("critical", |row| row.critical),
+            ("others", |row| row.others),
+            ("jain", |row| row.jain),
+            ("fullest", |row| row.fullest),
+            ("flaps", |row| row.flaps),
+        ];
         all.into_iter().filter(|(_, value)| self.rows.iter().any(|row| value(row).is_some())).collect()
     }
 }
@@ -89,7 +97,8 @@ fn introduction(seeds: &[u64], seconds: f64) -> String {
          <p class=\"soft\">Goodput: requests with a first token within the SLO and a whole answer, of all (S16: of \
          what the fleet could do, at its worst step). Wasted: tokens worked for nothing. Recovery: from the end of \
          the fault until all is as before; – where that is not measured, or did not happen with every seed. Critical: \
-         the same as goodput, of critical requests. Fullest: requests in the fullest region for each that its servers \
+         the same as goodput, of critical requests. Others: goodput of the other tenants, as a share of what it is without \
+         the one that comes in bursts; Jain: of the tenants' goodput. Fullest: requests in the fullest region for each that its servers \
          have room for. Flaps: what came back and left again.</p>\n"
     )
 }
@@ -380,7 +389,7 @@ tr.fallway>*{background:var(--us);font-weight:bold}tr.oracle{font-style:italic}
 .line.fallway{stroke-width:3.2;stroke-linejoin:round}.fallway{--c:var(--ours)}.oracle{--c:var(--ink);--dash:2 2.5}
 .least_in_flight,.p2c{--c:var(--t0)}.round_robin,.weighted_random{--c:var(--t1)}.litellm,.lmetric{--c:var(--t2)}
 .peak_ewma,.sglang{--c:var(--t3)}.prequal,.naive_retries{--c:var(--t4)}.llm_d,.random{--c:var(--t5)}
-.envoy_priority{--c:var(--t1)}.grpc_priority{--c:var(--t4)}
+.envoy_priority,.global_fifo{--c:var(--t1)}.grpc_priority{--c:var(--t4)}
 .p2c,.weighted_random,.lmetric,.sglang,.naive_retries,.random,.nearest_region{--dash:7 3}
 .region-0{--c:var(--t0)}.region-1{--c:var(--t4)}.region-2{--c:var(--t2)}.region-3{--c:var(--t1)}
 ";
@@ -404,6 +413,8 @@ mod tests {
             wasted,
             recover,
             critical,
+            others: critical,
+            jain: None,
             fullest,
             flaps,
             cdf,

@@ -17,7 +17,7 @@ pub enum Refusal {
         /// How many.
         attempts: u32,
     },
-    /// The shared retry budget is spent: too many requests are being retried already.
+    /// The shared retry budget is spent, or the tenant's part of it: too many requests are being retried already.
     RetryBudgetEmpty,
     /// The failure would repeat everywhere, or a repetition could do harm.
     NotRetryable {

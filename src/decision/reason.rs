@@ -16,6 +16,12 @@ pub enum Reason {
     OutsideResidency,
     /// It does not serve this tenant.
     TenantForbidden,
+    /// It is not among the backends that serve this tenant
+    /// ([`shuffle_shards`](crate::policy::PolicyExt::shuffle_shards)).
+    OutsideShard {
+        /// How many do.
+        size: u32,
+    },
     /// Its model lacks what the request needs.
     MissingCapabilities {
         /// What is missing.
@@ -76,6 +82,20 @@ pub enum Reason {
         tokens: u64,
         /// What it holds.
         limit: u64,
+    },
+    /// The request's tenant has as many calls in flight as its share allows; the backend has nothing to do with it.
+    TenantFull {
+        /// How many.
+        in_flight: u32,
+        /// How many it may have now: its maximum, or less where what is not its own is used by others.
+        most: u32,
+    },
+    /// The route of the request, the model or alias that it asks for, has as many calls in flight as its share allows.
+    RouteFull {
+        /// How many.
+        in_flight: u32,
+        /// How many it may have now.
+        most: u32,
     },
     /// Its region has no room for requests of this priority, and neither has another.
     RegionFull {
@@ -275,6 +295,7 @@ impl Reason {
             Self::Drained
             | Self::OutsideResidency
             | Self::TenantForbidden
+            | Self::OutsideShard { .. }
             | Self::MissingCapabilities { .. }
             | Self::ContextTooLong { .. }
             | Self::OverPriceCap { .. }
@@ -289,6 +310,8 @@ impl Reason {
             | Self::ModelUnavailable { .. }
             | Self::AtCapacity { .. }
             | Self::OverQuota { .. }
+            | Self::TenantFull { .. }
+            | Self::RouteFull { .. }
             | Self::RegionFull { .. }
             | Self::Reserved { .. }
             | Self::Throttled { .. }
@@ -359,7 +382,14 @@ impl Reason {
 
     /// Whether nothing speaks against the backend but that it has no room.
     pub(crate) const fn is_busy(&self) -> bool {
-        matches!(self, Self::AtCapacity { .. } | Self::RegionFull { .. } | Self::Reserved { .. })
+        matches!(
+            self,
+            Self::AtCapacity { .. }
+                | Self::TenantFull { .. }
+                | Self::RouteFull { .. }
+                | Self::RegionFull { .. }
+                | Self::Reserved { .. }
+        )
     }
 
     /// Two or three words for counts: "3 at capacity".
@@ -368,6 +398,7 @@ impl Reason {
             Self::Drained => "drained",
             Self::OutsideResidency => "outside residency",
             Self::TenantForbidden => "closed to the tenant",
+            Self::OutsideShard { .. } => "outside the tenant's shard",
             Self::MissingCapabilities { .. } => "lacking a capability",
             Self::ContextTooLong { .. } => "context too small",
             Self::OverPriceCap { .. } => "over the price cap",
@@ -380,6 +411,8 @@ impl Reason {
             Self::AtCapacity { .. } => "at capacity",
             Self::OverQuota { .. } => "over quota",
             Self::QuotaTooSmall { .. } => "of too small a quota",
+            Self::TenantFull { .. } => "beyond the tenant's share",
+            Self::RouteFull { .. } => "beyond the route's share",
             Self::RegionFull { .. } => "in a full region",
             Self::Reserved { .. } => "kept for higher priorities",
             Self::Throttled { .. } => "throttled",

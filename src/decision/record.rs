@@ -331,6 +331,8 @@ pub(crate) struct Sheet {
     pub(crate) attempt_limit: Option<(Instant, bool)>,
     /// When a canary is given up, if another attempt would be paid for.
     pub(crate) canary_limit: Option<Instant>,
+    /// What of each limit a policy keeps for others than this request, in thousandths.
+    pub(crate) kept: u32,
     /// A policy holds requests back by what backends accept of them, so that is counted.
     pub(crate) throttles: bool,
     /// A policy panicked; the order is the built-in one.
@@ -351,6 +353,7 @@ impl Sheet {
         self.attempt_limit = None;
         self.canary_limit = None;
         self.throttles = false;
+        self.kept = 0;
         self.policy_panicked = false;
     }
 

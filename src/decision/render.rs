@@ -248,7 +248,12 @@ impl Candidate<'_> {
                 Reason::Busy { full, headroom } => {
                     write!(f, " ({} full, headroom from {})", Percent(full), Percent(headroom))
                 }
-                Reason::RegionFull { in_flight, room } => write!(f, " ({in_flight} of {room} in flight)"),
+                Reason::RegionFull { in_flight, room: most }
+                | Reason::TenantFull { in_flight, most }
+                | Reason::RouteFull { in_flight, most } => {
+                    write!(f, " ({in_flight} of {most} in flight)")
+                }
+                Reason::OutsideShard { size } => write!(f, " (of {size})"),
                 Reason::MissingCapabilities { missing } => write!(f, " ({missing})"),
                 Reason::ContextTooLong { tokens } => {
                     write!(f, " ({tokens} tokens, window {})", profile.context_window.unwrap_or(0))

@@ -135,8 +135,9 @@ impl Profile {
     /// a provider, each is told its part of it.
     ///
     /// The router mirrors the quota as a bucket that refills continuously and holds a minute's worth (or
-    /// [so many](Self::request_burst)), so in no window of a minute are there more than this and what the full bucket held. What the backend says of its quota
-    /// ([`Attempt::quota`](crate::backend::Attempt::quota), a 429) corrects the mirror, downwards from here.
+    /// [so many](Self::request_burst)), so in no window of a minute are there more than this and what the full bucket held.
+    /// What the backend says of its quota ([`Attempt::quota`](crate::backend::Attempt::quota), a 429) corrects the mirror,
+    /// downwards from here.
     #[must_use]
     pub const fn requests_per_minute(mut self, limit: u64) -> Self {
         self.requests_per_minute = Some(limit);

@@ -19,6 +19,7 @@ use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window};
 use crate::bug;
 use crate::decision::Reason;
 use crate::decision::record::LEVEL_PROBE;
+use crate::limit::slots;
 use crate::rng::mix;
 use crate::signal::LoadReports;
 
@@ -114,7 +115,10 @@ impl<P: RoutingPolicy> RoutingPolicy for CapacityAware<P> {
     }
 
     fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
-        let ceiling = self.ceilings[cx.facts().request_priority() as usize];
+        let ceiling =
+            if bug::RESERVE_GIVEN_AWAY { 1000 } else { self.ceilings[cx.facts().request_priority() as usize] };
+        // Others may come between this decision and the call.
+        slate.sheet.kept = 1000 - ceiling;
         slate.each(|candidate| self.look(candidate, ceiling));
         if !slate.is_regular() {
             slate.each_rejected(|candidate| keep(candidate, ceiling));
@@ -169,7 +173,7 @@ impl<P: RoutingPolicy> CapacityAware<P> {
         let (reported, at) = candidate.reported_full();
         // One that says it is full has room for the critical as long as it takes them.
         let reported = reported.min(999);
-        let own = |share: u32| limit.is_some_and(|limit| is_full(in_flight, limit, share));
+        let own = |share: u32| limit.is_some_and(|limit| in_flight >= slots(limit, share));
         let headroom = match &self.config.local {
             Some(place) if !is_in(candidate, place) => self.headroom.1,
             _ => self.headroom.0,
@@ -179,7 +183,7 @@ impl<P: RoutingPolicy> CapacityAware<P> {
             return;
         }
         let full = limit.map_or(0, |limit| share(in_flight, limit)).max(reported);
-        if own(ceiling) && !bug::RESERVE_GIVEN_AWAY {
+        if own(ceiling) {
             candidate.reject(Reason::Reserved { full, ceiling, until: None });
         } else if candidate.level() == LEVEL_PROBE {
             // It is called to find out how it is, not because it is free.
@@ -216,15 +220,10 @@ const THROTTLE_STREAM: u64 = 0x5448_524f;
 /// Those that are full to the last slot: one that is freed may not be for this request.
 fn keep(candidate: &mut Contender<'_>, ceiling: u32) {
     if let Some(Reason::AtCapacity { in_flight, limit }) = candidate.rejected()
-        && is_full(limit.saturating_sub(1), limit, ceiling)
+        && slots(limit, ceiling) < limit
     {
         candidate.reject_instead(Reason::Reserved { full: share(in_flight, limit), ceiling, until: None });
     }
-}
-
-/// Whether `limit` is filled to `ceiling` thousandths, to the nearest call, and one at least.
-const fn is_full(in_flight: u32, limit: u32, ceiling: u32) -> bool {
-    in_flight > 0 && in_flight as u64 * 1000 + 500 > limit as u64 * ceiling as u64
 }
 
 fn share(in_flight: u32, limit: u32) -> u32 {

@@ -21,6 +21,7 @@ impl Slate<'_> {
         let (facts, by_region) = (self.asked.facts, self.window == Window::ByRegion);
         let point = match (self.window, facts.request_session()) {
             (Window::BySession | Window::ByRegion, Some(session)) => hash_str(session),
+            (Window::ByTenant, _) if let Some(tenant) = facts.request_tenant() => hash_str(tenant),
             _ => mix(self.asked.seed, WINDOW_STREAM),
         };
         let may_serve = |region| live.fleet.may_serve(facts, region);
@@ -36,7 +37,8 @@ impl Slate<'_> {
         loop {
             self.survey(live, pool, tier, round.by_ref().take(Window::SIZE));
             let looked = self.sheet.entries.len() - first;
-            if looked < Window::SIZE || self.sheet.entries[first..].iter().any(Entry::admitted) {
+            let no_use = live.share.is_some() || (self.window == Window::ByTenant && facts.request_tenant().is_some());
+            if looked < Window::SIZE || no_use || self.sheet.entries[first..].iter().any(Entry::admitted) {
                 return (passed, total);
             }
             // A full window and nobody usable: put it aside and look at the next, unless this was the last.

@@ -15,6 +15,7 @@ mod power_of_two;
 mod predicted_ttft;
 mod region_failover;
 mod round_robin;
+mod shuffle_shards;
 mod slate;
 mod sticky;
 mod survey;
@@ -33,6 +34,7 @@ pub use power_of_two::{PowerOfTwo, power_of_two};
 pub use predicted_ttft::{PredictedTtft, predicted_ttft};
 pub use region_failover::{RegionFailover, Regions, Spill};
 pub use round_robin::{RoundRobin, round_robin};
+pub use shuffle_shards::ShuffleShards;
 pub use slate::Slate;
 pub use sticky::{Sticky, sticky};
 pub use weighted::{Weighted, weighted};
@@ -120,6 +122,9 @@ pub enum Window {
     InOrder,
     /// At a place that the session determines; other requests of the session look at the same candidates.
     BySession,
+    /// At a place that the tenant determines, and nowhere else; other requests of the tenant look at the same candidates.
+    /// For requests without a tenant anywhere.
+    ByTenant,
     /// In every region, as many in one as in another, so that each can be judged. For requests with a session at a
     /// place that this determines.
     ByRegion,
@@ -145,6 +150,18 @@ pub trait PolicyExt: RoutingPolicy + Sized {
     /// Wraps this policy in [`RegionFailover`]: regions in an order, spill, residency, a slow return.
     fn region_failover(self, regions: Regions) -> RegionFailover<Self> {
         regions.around(self)
+    }
+
+    /// Serves each tenant by so many backends of a model only, its own: see [`ShuffleShards`]. Stands around a leaf, inside
+    /// of [`region_failover`](Self::region_failover) and [`fail_safe`](Self::fail_safe).
+    ///
+    /// ```
+    /// use fallway::policy::{FailSafe, PolicyExt, predicted_ttft};
+    /// let policy = predicted_ttft().shuffle_shards(4).fail_safe(FailSafe::default());
+    /// # drop(policy);
+    /// ```
+    fn shuffle_shards(self, size: u32) -> ShuffleShards<Self> {
+        ShuffleShards::around(self, size)
     }
 
     /// Erases the type.

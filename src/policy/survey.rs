@@ -28,6 +28,8 @@ pub(crate) struct Live<'a> {
     pub(crate) metered: bool,
     /// Where the request has a slot in hand, which was freed for it: others find the backend full.
     pub(crate) in_hand: Option<BackendId>,
+    /// Why it may not start anywhere, where its tenant or its route has all that it may have.
+    pub(crate) share: Option<Reason>,
 }
 
 /// The signals that have nothing to say of any backend, by bit. Those that have no bit have something to say.
@@ -94,7 +96,7 @@ impl Asked<'_> {
     #[inline(always)]
     pub(crate) fn survey(&self, live: &Live<'_>, berth: &Berth, seat: u32, plain: bool) -> Option<Finding> {
         if plain {
-            return live.full(self, berth).map(Finding::rejected);
+            return live.share.or_else(|| live.full(self, berth)).map(Finding::rejected);
         }
         self.look_closely(live, berth, seat)
     }
@@ -104,6 +106,8 @@ impl Asked<'_> {
         let mut finding = Finding { index: 0, level: LEVEL_NORMAL, rejected: None, note: None, unproven: false };
         finding.rejected = self
             .hard_line(live, berth, seat)
+            // No doubt about a backend matters while the request may not start anywhere.
+            .or(live.share)
             .or_else(|| self.soft_line(live, berth, &mut finding))
             .or_else(|| self.listen(live, berth, &mut finding));
         let regular = finding.rejected.is_none() && finding.note.is_none() && finding.level == LEVEL_NORMAL;

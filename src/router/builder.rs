@@ -2,26 +2,26 @@
 
 mod shaping;
 
+use super::build_error::{BuildError, WEIGHTS, check_profiles};
 use super::core::{Core, Seeds, Shared, Slots, Ticks};
 use super::shadow::Fed;
 use super::{Router, SharedBackend, Update};
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendId};
 use crate::budget::RetryBudget;
 use crate::event::Observer;
-use crate::facts::{InvalidName, Profile};
+use crate::facts::Profile;
 use crate::fleet::Crowd;
-use crate::limit::Waiters;
-use crate::policy::{PolicyError, RoutingPolicy};
-use crate::recover::{Court, Ejection, InvalidEjection};
-use crate::shape::{InvalidMirror, InvalidRateLimit, RateLimit, Rates};
+use crate::limit::{Bulkheads, Shares, Waiters};
+use crate::policy::RoutingPolicy;
+use crate::recover::{Court, Ejection};
+use crate::shape::{RateLimit, Rates};
 use crate::signal::{HealthSignal, LoadReports};
 use crate::time::{SystemTimer, Timer};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, ReentrantMutex};
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -46,105 +46,10 @@ pub struct Builder<Req: ?Sized, Res> {
     queue: usize,
     longest_wait: Duration,
     weights: HashMap<Arc<str>, u32>,
+    tenants: Option<Bulkheads>,
+    routes: Option<Bulkheads>,
     seed: Option<u64>,
 }
-
-/// What is wrong with a router or a fleet; names the offender.
-#[derive(Clone, PartialEq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// There is no backend at all.
-    #[error("a router needs at least one backend")]
-    NoBackend,
-    /// A backend's id is empty or only white space.
-    #[error("backend number {position} has an empty id")]
-    EmptyId {
-        /// Its position, from 1.
-        position: usize,
-    },
-    /// Two backends have the same id.
-    #[error("two backends have the id {0:?}")]
-    DuplicateId(String),
-    /// No backend stands in this region.
-    #[error("no backend stands in region {0:?}")]
-    UnknownRegion(String),
-    /// A region is to be restored that was not evacuated.
-    #[error("region {0:?} was not evacuated")]
-    NotEvacuated(String),
-    /// A weight is zero, negative, infinite or not a number.
-    #[error("backend {id:?}: a weight of {weight} is not a positive number")]
-    InvalidWeight {
-        /// The backend.
-        id: String,
-        /// The weight.
-        weight: f64,
-    },
-    /// A limit of zero, which would keep the backend unused for ever. To stop a backend, drain it.
-    #[error("backend {id:?}: {limit} is zero")]
-    ZeroLimit {
-        /// The backend.
-        id: String,
-        /// Which limit.
-        limit: &'static str,
-    },
-    /// A name that is given but empty.
-    #[error("backend {id:?}: {name} is empty")]
-    EmptyName {
-        /// The backend.
-        id: String,
-        /// Which name.
-        name: &'static str,
-    },
-    /// A name that can not be one.
-    #[error("backend {id:?}: {reason}")]
-    InvalidName {
-        /// The backend.
-        id: String,
-        /// What is wrong with it.
-        reason: InvalidName,
-    },
-    /// An update names a backend that is not in the fleet.
-    #[error("there is no backend {0:?}")]
-    UnknownBackend(String),
-    /// A policy's configuration does not fit the fleet.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-    /// The ejection makes no sense.
-    #[error(transparent)]
-    Ejection(#[from] InvalidEjection),
-    /// A rate limit makes no sense.
-    #[error(transparent)]
-    RateLimit(#[from] InvalidRateLimit),
-    /// A mirror makes no sense.
-    #[error(transparent)]
-    Mirror(#[from] InvalidMirror),
-    /// The default deadline is zero.
-    #[error("a default deadline of zero would refuse every request")]
-    ZeroDeadline,
-    /// The idle limit is zero.
-    #[error("an idle limit of zero would break every stream")]
-    ZeroIdleLimit,
-    /// The largest item is of no size.
-    #[error("a largest item of zero bytes would break every stream")]
-    ZeroLargestItem,
-    /// The longest wait is zero.
-    #[error("a longest wait of zero would refuse whoever waits; for no queue at all, give it no places")]
-    ZeroLongestWait,
-    /// A tenant's weight is zero, so it would never be served, or so large that nobody else would.
-    #[error("tenant {tenant:?}: a weight of {weight} is not between 1 and {}", WEIGHTS.end())]
-    InvalidTenantWeight {
-        /// The tenant.
-        tenant: String,
-        /// The weight.
-        weight: u32,
-    },
-    /// A change of the fleet began another.
-    #[error("a change of the fleet must not begin another")]
-    NestedUpdate,
-}
-
-/// What a tenant's weight may be.
-const WEIGHTS: RangeInclusive<u32> = 1..=Router::<str, ()>::MOST_WEIGHT;
 
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
     pub(super) fn new(policy: Box<dyn RoutingPolicy>) -> Self {
@@ -167,6 +72,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             queue: Router::<Req, Res>::DEFAULT_QUEUE,
             longest_wait: Router::<Req, Res>::DEFAULT_LONGEST_WAIT,
             weights: HashMap::new(),
+            tenants: None,
+            routes: None,
             seed: None,
         }
     }
@@ -304,6 +211,22 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         self
     }
 
+    /// Divides the calls in flight among tenants ([`Facts::tenant`](crate::Facts::tenant)); requests without one are one
+    /// tenant, `""`. Default not divided.
+    #[must_use]
+    pub fn tenant_bulkheads(mut self, bulkheads: Bulkheads) -> Self {
+        self.tenants = Some(bulkheads);
+        self
+    }
+
+    /// Divides the calls in flight among routes: by the model or alias that requests ask for
+    /// ([`Facts::model`](crate::Facts::model)). Requests for any model are one route, `""`. Default not divided.
+    #[must_use]
+    pub fn route_bulkheads(mut self, bulkheads: Bulkheads) -> Self {
+        self.routes = Some(bulkheads);
+        self
+    }
+
     /// Fixes the random choices: the same seed and the same events give the same decisions.
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
@@ -343,7 +266,14 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         let names = self.signals.iter().map(HealthSignal::name).collect();
         let mut slots = Slots::default();
         let generation = self.fleet.first(names, &*self.policy, &mut slots, &self.ejection)?;
+        let limit = |seat: &(BackendId, Arc<Profile>)| seat.1.concurrency.map(u64::from);
+        let room: Option<u64> = generation.fleet.roster.seats.iter().map(limit).sum();
+        let check = |bulkheads: &Option<Bulkheads>| bulkheads.iter().try_for_each(|it| it.check(room));
+        check(&self.tenants).map_err(BuildError::TenantBulkheads)?;
+        check(&self.routes).map_err(BuildError::RouteBulkheads)?;
+        let salt = self.seed.unwrap_or_else(rand::random);
         let shared = Shared {
+            shares: Shares::new(self.tenants, self.routes, salt),
             timer: self.timer,
             signals: self.signals,
             observers: self.observers,
@@ -360,6 +290,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
                 window: self.policy.window(),
                 policy: self.policy,
                 retry_budget: self.retry_budget,
+                salt,
                 last_resort: self.last_resort,
                 mirrors: self.mirrors,
                 rates: Rates::new(self.rates, seed),
@@ -383,45 +314,4 @@ impl<Req: ?Sized, Res> fmt::Debug for Builder<Req, Res> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder").field("policy", &self.policy).field("fleet", &self.fleet).finish_non_exhaustive()
     }
-}
-
-/// What every fleet must satisfy.
-pub(super) fn check_profiles<'p>(profiles: impl Iterator<Item = &'p Profile>) -> Result<(), BuildError> {
-    let mut ids = BTreeSet::new();
-    for (position, profile) in (1..).zip(profiles) {
-        let id = || profile.id.clone();
-        if profile.id.trim().is_empty() {
-            return Err(BuildError::EmptyId { position });
-        }
-        if !ids.insert(&profile.id) {
-            return Err(BuildError::DuplicateId(id()));
-        }
-        if !(profile.weight.is_finite() && profile.weight > 0.0) {
-            return Err(BuildError::InvalidWeight { id: id(), weight: profile.weight });
-        }
-        let zero = [
-            ("the concurrency limit", profile.concurrency == Some(0)),
-            ("the quota of requests per minute", profile.requests_per_minute == Some(0)),
-            ("the burst of requests", profile.request_burst == Some(0)),
-            ("the quota of tokens per minute", profile.tokens_per_minute == Some(0)),
-            ("the burst of tokens", profile.token_burst == Some(0)),
-            ("the context window", profile.context_window == Some(0)),
-            ("the attempt limit", profile.attempt_limit.is_some_and(|limit| limit.is_zero())),
-        ];
-        if let Some((limit, _)) = zero.into_iter().find(|(_, zero)| *zero) {
-            return Err(BuildError::ZeroLimit { id: id(), limit });
-        }
-        let version = profile.full_model().filter(|model| model.contains('@')).and(profile.model_version());
-        let names = [
-            ("the model", profile.model_name()),
-            ("the model's version", version),
-            ("the region", profile.region.as_deref()),
-            ("the credential", profile.credential.as_deref()),
-        ];
-        if let Some((name, _)) = names.into_iter().find(|(_, name)| name.is_some_and(|name| name.trim().is_empty())) {
-            return Err(BuildError::EmptyName { id: id(), name });
-        }
-        profile.check().map_err(|reason| BuildError::InvalidName { id: id(), reason })?;
-    }
-    if ids.is_empty() { Err(BuildError::NoBackend) } else { Ok(()) }
 }

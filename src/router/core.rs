@@ -1,7 +1,7 @@
 //! What all clones of a router share.
 
-use super::lease::Slot;
 use super::shadow::Fed;
+use super::slot::Slot;
 use super::{BuildError, CallOptions, SharedBackend, Update};
 use crate::backend::BackendId;
 use crate::budget::RetryBudget;
@@ -10,7 +10,7 @@ use crate::decision::record::{Extra, Record, Roster};
 use crate::decision::{Decision, Next, Reason};
 use crate::event::{Event, Observer};
 use crate::fleet::{Crowd, Fleet, Member};
-use crate::limit::Waiters;
+use crate::limit::{Cells, Shares, Waiters};
 use crate::policy::engine;
 use crate::policy::{RoutingPolicy, Window};
 use crate::recover::{Alarm, Court, Credential, Domain, RegionGate};
@@ -34,6 +34,8 @@ pub(super) struct Core<Req: ?Sized, Res> {
     pub(super) policy: Box<dyn RoutingPolicy>,
     pub(super) window: Window,
     pub(super) retry_budget: RetryBudget,
+    /// Hides from callers where their names are counted.
+    pub(super) salt: u64,
     pub(super) last_resort: Option<SharedBackend<Req, Res>>,
     pub(super) mirrors: Vec<Fed<Req>>,
     pub(super) rates: Rates,
@@ -61,6 +63,7 @@ pub(crate) struct Shared {
     pub(super) waiters: Waiters<Slot>,
     /// A backend whose profile has no quota said that it has one.
     pub(super) metered: AtomicBool,
+    pub(super) shares: Shares,
 }
 
 /// A fleet with the objects behind it, by seat.
@@ -240,7 +243,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         decision: &mut Decision,
         now: Instant,
         extra: Extra,
-        in_hand: Option<BackendId>,
+        cells: Cells,
+        in_hand: Option<&Slot>,
     ) {
         let record = decision.record_mut();
         (record.now, record.extra, record.planned_after) = (now, extra, record.attempts.len());
@@ -248,6 +252,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
             record.roster = generation.fleet.roster.clone();
         }
         let signals = &self.shared.signals;
+        let share = self.shared.shares.full(cells).filter(|_| !in_hand.is_some_and(Slot::has_stake));
         let live = engine::Live {
             fleet: &generation.fleet,
             signals,
@@ -255,10 +260,12 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
             crowd: &self.shared.crowd,
             alarm: &self.alarm,
             metered: generation.fleet.metered || self.shared.metered.load(Ordering::Relaxed),
-            in_hand,
+            in_hand: in_hand.and_then(Slot::backend),
+            share,
         };
         engine::decide(&*self.policy, self.window, live, record);
-        if !record.sheet.regions.is_empty() && !record.dry_run {
+        // Who may not start anywhere has not looked at how backends are.
+        if !record.sheet.regions.is_empty() && !record.dry_run && share.is_none() {
             self.remember_regions(generation, record, now);
         }
     }
@@ -290,7 +297,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         let now = self.shared.timer.now();
         let mut decision = self.open(options.clone(), now);
         decision.record_mut().dry_run = true;
-        self.plan(&self.current.load(), &mut decision, now, Extra::NotAsked, None);
+        let cells = self.shared.shares.cells(decision.facts());
+        self.plan(&self.current.load(), &mut decision, now, Extra::NotAsked, cells, None);
         self.meter(&mut decision, now);
         decision
     }
@@ -309,7 +317,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         record.arrival = now;
         (record.seed, record.dry_run, record.verdict) = (seed, true, None);
         record.attempts.clear();
-        self.plan(&self.current.load(), decision, now, Extra::NotAsked, None);
+        let cells = self.shared.shares.cells(decision.facts());
+        self.plan(&self.current.load(), decision, now, Extra::NotAsked, cells, None);
         self.meter(decision, now);
     }
 

@@ -2,21 +2,22 @@
 
 use super::core::Shared;
 use super::imprint::{Imprint, loses_memory};
+use super::slot::Slot;
 use super::tab::Tab;
-use crate::backend::{BackendError, BackendId, FailureKind};
+use crate::backend::{BackendError, FailureKind};
 use crate::bug;
 use crate::decision::Reason;
 use crate::event::{Doubt, Event, Outcome};
 use crate::facts::{Facts, Profile};
 use crate::fleet::{Berth, Member};
-use crate::limit::{Claim, Moved, Need, Passed, Sent, Spent, Ticket, WaitTurn};
+use crate::limit::{Cells, Claim, Moved, Need, Passed, Sent, Spent, Stake, Ticket, slots};
 use crate::recover::{Evidence, Kin, Permits, Ties, Verdict};
 use crate::time::{Instant, nanos};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The claim of one attempt on its backend: a slot, prefill work on the books, its part of the quotas,
-/// the permit of a probe.
+/// The claim of one attempt on its backend: a slot, prefill work on the books, its part of the quotas, a call of the shares of its
+/// tenant and its route, the permit of a probe.
 ///
 /// However the attempt ends, dropping the lease returns all of it and tells those who learn from the outcome.
 #[derive(Debug)]
@@ -24,8 +25,9 @@ pub(crate) struct Lease {
     tab: Arc<Tab>,
     ties: Arc<Ties>,
     profile: Arc<Profile>,
-    // `None` only after the end.
+    // All `None` only after the end.
     held: Option<(Ticket, Claim, Permits)>,
+    stake: Option<Stake>,
     canary: bool,
     started: Instant,
     /// Prefill work before this when it was sent, its own and that of others included.
@@ -41,71 +43,17 @@ pub(crate) struct Lease {
     throttles: bool,
 }
 
-/// The prompt of an attempt.
+/// What an attempt is to take, as its decision said.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Prompt<'a> {
+pub(super) struct Needs<'a> {
     pub(super) facts: &'a Facts,
+    pub(super) cells: Cells,
     /// What of it the backend probably has, as the decision counted it.
     pub(super) cached: u64,
+    /// What of the limit is for others, in thousandths.
+    pub(super) kept: u32,
     /// The decision asks what the backend accepts.
     pub(super) throttles: bool,
-}
-
-/// A slot of a backend that was freed for a request which waited for it. Dropped without a call, it goes to the next
-/// that waits, or is free.
-#[derive(Debug)]
-pub(super) struct Slot {
-    shared: Arc<Shared>,
-    // `None` only after the end.
-    member: Option<Arc<Member>>,
-    /// When it was freed.
-    freed: Instant,
-    /// Who had it and could not use it: it goes to each but once, and is free when all have passed it on.
-    passed: Passed,
-}
-
-impl Slot {
-    /// Gives it to the next: it is of no use to whom it was given, nor, if `alike`, to those who wait for the same.
-    pub(super) fn pass_on(mut self, turn: &WaitTurn<'_, Self>, alike: bool) {
-        turn.pass(&mut self.passed, alike);
-    }
-
-    pub(super) fn backend(&self) -> Option<BackendId> {
-        self.member.as_ref().map(|member| member.id)
-    }
-
-    fn is_of(&self, member: &Arc<Member>) -> bool {
-        self.member.as_ref().is_some_and(|own| Arc::ptr_eq(own, member))
-    }
-
-    /// Begins the call that it was freed for.
-    fn enter(mut self, tokens: u64, now: Instant) -> Ticket {
-        let member = self.member.take().expect("a slot has its backend until it ends");
-        member.gauge.enter_held(tokens, now)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if let Some(member) = self.member.take()
-            && !bug::SLOT_NOT_HANDED_BACK
-        {
-            member.gauge.release();
-            self.shared.hand_over(&member, std::mem::take(&mut self.passed), self.freed);
-        }
-    }
-}
-
-impl Shared {
-    /// A slot of this backend was freed: the first that waits for it, and has not passed it on, gets it.
-    pub(super) fn hand_over(self: &Arc<Self>, member: &Arc<Member>, passed: Passed, freed: Instant) {
-        if member.gauge.is_wanted() {
-            self.waiters.call_one(member.id, passed, freed, |passed| {
-                let slot = || Slot { shared: self.clone(), member: Some(member.clone()), freed, passed };
-                member.gauge.hold(member.gauge.limit()).then(slot)
-            });
-        }
-    }
 }
 
 /// A caller with little time must not bench a backend for all: where the deadline cut an attempt short, giving it up
@@ -122,12 +70,50 @@ impl Lease {
         profile: &Arc<Profile>,
         note: Option<Reason>,
         in_hand: &mut Option<Slot>,
-        prompt: Prompt<'_>,
+        needs: Needs<'_>,
+        now: Instant,
+    ) -> Option<Self> {
+        // What it brings of the shares, or takes now.
+        let brought = in_hand.as_mut().and_then(|slot| slot.stake.take());
+        let is_brought = brought.is_some();
+        let stake = brought.or_else(|| {
+            let taken = shared.shares.take(needs.cells);
+            if taken.disturbed {
+                shared.hand_over(None, &Passed::default(), now);
+            }
+            taken.stake
+        })?;
+        let lease = Self::enter(shared, berth, profile, note, in_hand, needs, now);
+        match (lease, in_hand) {
+            (Some(mut lease), _) => {
+                lease.stake = Some(stake);
+                Some(lease)
+            }
+            (None, Some(slot)) if is_brought => {
+                slot.stake = Some(stake);
+                None
+            }
+            (None, _) => {
+                shared.shares.give_back(stake);
+                shared.hand_over(None, &Passed::default(), now);
+                None
+            }
+        }
+    }
+
+    /// Takes what the backend gives.
+    fn enter(
+        shared: &Arc<Shared>,
+        berth: &Berth,
+        profile: &Arc<Profile>,
+        note: Option<Reason>,
+        in_hand: &mut Option<Slot>,
+        needs: Needs<'_>,
         now: Instant,
     ) -> Option<Self> {
         let member = &berth.member;
         // One number for the books, their release and the latency model: what the decision counted.
-        let tokens = prompt.facts.input_tokens().saturating_sub(prompt.cached);
+        let tokens = needs.facts.input_tokens().saturating_sub(needs.cached);
         let canary = matches!(note, Some(Reason::Canary));
         if canary && !member.claim_canary(now) {
             return None;
@@ -136,13 +122,13 @@ impl Lease {
         let called = member.gauge.last_called();
         let others = shared.crowd.waiting(member, now);
         let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {
-            let Some(claim) = member.quotas.take(Need::of(prompt.facts), now) else {
+            let Some(claim) = member.quotas.take(Need::of(needs.facts), now) else {
                 member.recovery.leave(&berth.ties, permits);
                 return None;
             };
             let ticket = match in_hand.take_if(|slot| slot.is_of(member)) {
                 Some(slot) => Some(slot.enter(tokens, now)),
-                None => member.gauge.enter(berth.limit(), tokens, now),
+                None => member.gauge.enter(slots(berth.limit(), 1000 - needs.kept), tokens, now),
             };
             match ticket {
                 Some(ticket) => Some((ticket, claim, permits)),
@@ -169,14 +155,15 @@ impl Lease {
             ties: berth.ties.clone(),
             profile: profile.clone(),
             held,
+            stake: None,
             canary,
             started: now,
             work,
-            imprint: Imprint::leave(berth, prompt.facts, tokens),
+            imprint: Imprint::leave(berth, needs.facts, tokens),
             waiting: true,
             answered: false,
             excused: false,
-            throttles: prompt.throttles,
+            throttles: needs.throttles,
         })
     }
 
@@ -286,7 +273,7 @@ impl Lease {
     fn limit_moved(&self, moved: Option<Moved>, now: Instant) {
         let Some(Moved { from, to }) = moved else { return };
         for _ in from..to {
-            self.tab.shared.hand_over(&self.tab.member, Passed::default(), now);
+            self.tab.shared.hand_over(Some(&self.tab.member), &Passed::default(), now);
         }
         if self.tab.shared.is_watched()
             && let Some(Moved { from, to }) = self.tab.member.gauge.learned().news()
@@ -334,6 +321,11 @@ impl Lease {
         if !(bug::PERMIT_LEAKED_ON_CANCEL && matches!(outcome, Outcome::Cancelled)) {
             self.tab.member.gauge.leave(ticket);
         }
+        if let Some(stake) = self.stake.take()
+            && !(bug::SHARE_NOT_RETURNED && matches!(outcome, Outcome::Cancelled))
+        {
+            self.tab.shared.shares.give_back(stake);
+        }
         if std::mem::take(&mut self.canary) {
             self.tab.member.return_canary();
             if self.waiting {
@@ -348,7 +340,7 @@ impl Lease {
             // Somebody is back, or gone: whoever waits decides again.
             self.tab.shared.waiters.call_all();
         } else if !bug::SLOT_NOT_HANDED_OVER {
-            self.tab.shared.hand_over(&self.tab.member, Passed::default(), now);
+            self.tab.shared.hand_over(Some(&self.tab.member), &Passed::default(), now);
         }
         if self.tab.shared.is_watched() {
             let (backend, profile) = (self.tab.member.id, &*self.profile);

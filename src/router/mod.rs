@@ -1,5 +1,6 @@
 //! [`Router`]: carries decisions out.
 
+mod build_error;
 mod builder;
 mod contain;
 mod core;
@@ -11,13 +12,15 @@ mod options;
 mod prober;
 mod routed;
 mod shadow;
+mod slot;
 mod stream;
 mod tab;
 mod trip;
 mod update;
 mod waiting;
 
-pub use builder::{BuildError, Builder};
+pub use build_error::BuildError;
+pub use builder::Builder;
 pub use error::{RouteError, RouteErrorKind};
 pub use options::CallOptions;
 pub use prober::{FnProbe, Probe, probe_fn};
@@ -250,6 +253,18 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
     /// Calls in flight to all backends, those that were removed meanwhile included.
     pub fn total_in_flight(&self) -> u64 {
         self.core.total_in_flight()
+    }
+
+    /// Calls in flight of a tenant, where [bulkheads](Builder::tenant_bulkheads) count them; with those of others in its
+    /// cell, if it is not named there.
+    pub fn tenant_in_flight(&self, tenant: &str) -> Option<u32> {
+        self.core.shared.shares.of_tenant(tenant)
+    }
+
+    /// Calls in flight of a route, where [bulkheads](Builder::route_bulkheads) count them; as
+    /// [`tenant_in_flight`](Self::tenant_in_flight).
+    pub fn route_in_flight(&self, route: &str) -> Option<u32> {
+        self.core.shared.shares.of_route(route)
     }
 
     /// Requests that wait in the queue.

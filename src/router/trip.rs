@@ -4,15 +4,17 @@ mod extra;
 
 use super::core::{Core, Generation};
 use super::driver::Answered;
-use super::lease::{Lease, Prompt, Slot};
+use super::lease::{Lease, Needs};
+use super::slot::Slot;
 use super::waiting::{Waiting, wants};
 use super::{CallOptions, RouteError};
 use crate::backend::{Attempt, BackendError, BackendId, FailureKind};
+use crate::budget::{Grant, Payer};
 use crate::bug;
 use crate::decision::record::AttemptRecord;
 use crate::decision::{Decision, Extra, Next, Reason, Refusal};
 use crate::event::Event;
-use crate::limit::Wished;
+use crate::limit::{Cells, Wished};
 use crate::time::{Instant, nanos};
 use std::fmt;
 use std::sync::Arc;
@@ -33,6 +35,8 @@ use std::time::Duration;
 pub struct Trip<'r, Req: ?Sized, Res> {
     core: &'r Core<Req, Res>,
     decision: Decision,
+    /// Of whose shares its calls are.
+    cells: Cells,
     arrival: Instant,
     deadline: Instant,
     idle_limit: Duration,
@@ -49,6 +53,9 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     in_hand: Option<Slot>,
     /// Whether the retry budget paid for the attempt that is planned next.
     extra: Extra,
+    payer: Payer,
+    /// What the budget paid for and is not used yet.
+    grant: Option<Grant>,
     lost: u32,
     last_error: Option<BackendError>,
     /// Why there is no other attempt.
@@ -87,13 +94,16 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     pub(super) fn new(core: &'r Core<Req, Res>, options: CallOptions, now: Instant) -> Self {
         let idle_limit = options.idle_limit.unwrap_or(core.idle_limit);
         let decision = core.open(options, now);
-        let deadline = if bug::NO_DEADLINE { Instant::from_nanos(u64::MAX) } else { decision.deadline() };
         let refused = core.rates.take(decision.facts(), now).err();
+        let mut trip = Self { over: refused, ..Self::of(core, decision, idle_limit) };
         if refused.is_none() {
             // Requests that reach nobody must not pay for the retries of others.
-            core.retry_budget.deposit(now);
+            core.retry_budget.deposit_of(trip.payer, now);
         }
-        Self { deadline, over: refused, ..Self::of(core, decision, idle_limit) }
+        if bug::NO_DEADLINE {
+            trip.deadline = Instant::from_nanos(u64::MAX);
+        }
+        trip
     }
 
     /// Another attempt of a request whose answer broke: [`resume`](Self::resume) is next.
@@ -108,8 +118,10 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
 
     fn of(core: &'r Core<Req, Res>, decision: Decision, idle_limit: Duration) -> Self {
         let (arrival, deadline) = (decision.record().arrival, decision.deadline());
+        let payer = Payer::of(decision.facts().request_tenant(), core.salt);
         Self {
             core,
+            cells: core.shared.shares.cells(decision.facts()),
             decision,
             arrival,
             deadline,
@@ -121,6 +133,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             waiting: None,
             in_hand: None,
             extra: Extra::NotAsked,
+            payer,
+            grant: None,
             lost: 0,
             last_error: None,
             over: None,
@@ -293,8 +307,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     }
 
     fn plan(&mut self, generation: &Generation<Req, Res>, now: Instant) -> Next {
-        let in_hand = self.in_hand.as_ref().and_then(Slot::backend);
-        self.core.plan(generation, &mut self.decision, now, self.extra, in_hand);
+        let in_hand = self.in_hand.as_ref();
+        self.core.plan(generation, &mut self.decision, now, self.extra, self.cells, in_hand);
         if self.core.shared.is_watched() {
             self.core.shared.tell(&Event::Decided(&self.decision), now);
         }
@@ -312,15 +326,16 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             let (shared, note, in_hand) = (&self.core.shared, entry.note, &mut self.in_hand);
             let cached = record.sheet.readings[best]
                 .cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
-            let prompt = Prompt { facts, cached: cached.unwrap_or(0), throttles: record.sheet.throttles };
-            let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, prompt, now) else {
+            let (cells, kept, throttles) = (self.cells, record.sheet.kept, record.sheet.throttles);
+            let needs = Needs { facts, cells, cached: cached.unwrap_or(0), kept, throttles };
+            let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, needs, now) else {
                 entry.rejected = Some(Reason::LostRace);
                 continue;
             };
             // Another than the one that was freed for it: that goes to the next.
             (self.waiting, self.in_hand) = (None, None);
             // Spent: what is made is not given back, also where a broken answer is asked what is next.
-            self.extra = Extra::NotAsked;
+            (self.extra, self.grant) = (Extra::NotAsked, None);
             let attempt = self.describe(&lease);
             self.cut_short = attempt.cut_short;
             if shared.is_watched() {
@@ -348,7 +363,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     /// more before.
     fn queue_up(&mut self, generation: &Generation<Req, Res>, now: Instant) -> Result<Option<Instant>, Refusal> {
         let (shared, longest) = (&self.core.shared, self.core.longest_wait);
-        let wants = wants(&self.decision);
+        let wants = wants(&self.decision, self.cells);
         let waiting = match &mut self.waiting {
             Some(waiting) => {
                 if let Some(slot) = self.in_hand.take() {
@@ -356,7 +371,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                 }
                 waiting
             }
-            none => none.insert(Waiting::join(shared, &generation.fleet, &self.decision, &wants, now)?),
+            none => none.insert(Waiting::join(shared, &generation.fleet, &self.decision, self.cells, &wants, now)?),
         };
         let until = waiting.until(longest);
         if now >= until {

@@ -1,6 +1,6 @@
 //! [`Update`]: changes of the fleet.
 
-use super::builder::check_profiles;
+use super::build_error::check_profiles;
 use super::core::{Core, Generation, Slots};
 use super::{BuildError, SharedBackend};
 use crate::backend::{Backend, BackendId};

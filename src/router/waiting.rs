@@ -1,10 +1,10 @@
 //! [`Waiting`]: the place of a request in the queue, and what it waits for there.
 
 use super::core::Shared;
-use super::lease::Slot;
+use super::slot::Slot;
 use crate::decision::{Decision, Reason, Refusal};
 use crate::fleet::{Fleet, Member};
-use crate::limit::{Call, Lack, Standing, WaitTurn, Want, Wished};
+use crate::limit::{Call, Cells, Lack, Shares, Standing, WaitTurn, Want, Wished};
 use crate::time::Instant;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,6 +17,7 @@ pub(super) struct Waiting<'r> {
     since: Instant,
     /// For all that it ever waited for here, in the order of the backends' ids.
     wishes: Vec<Wish>,
+    shares: &'r Shares,
 }
 
 /// Makes a backend known as waited for.
@@ -36,12 +37,19 @@ impl Drop for Wish {
     }
 }
 
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.shares.unwant();
+    }
+}
+
 impl<'r> Waiting<'r> {
     /// Takes a place, unless there is none, or no hope.
     pub(super) fn join(
         shared: &'r Shared,
         fleet: &Fleet,
         decision: &Decision,
+        cells: Cells,
         wants: &[Want],
         now: Instant,
     ) -> Result<Self, Refusal> {
@@ -52,6 +60,7 @@ impl<'r> Waiting<'r> {
             tenant: facts.tenant.clone(),
             arrival: record.arrival,
             deadline: record.deadline,
+            cells,
         };
         if let Some((ahead, start)) = shared.waiters.predicted(&standing, wants)
             && start.plus_nanos(least_time(fleet, decision, wants)) > record.deadline
@@ -60,7 +69,8 @@ impl<'r> Waiting<'r> {
             return Err(Refusal::TooLate { ahead: u32::try_from(ahead).unwrap_or(u32::MAX), start });
         }
         let turn = shared.waiters.join(standing).ok_or(Refusal::QueueFull)?;
-        Ok(Self { turn, since: now, wishes: Vec::new() })
+        shared.shares.want();
+        Ok(Self { turn, since: now, wishes: Vec::new(), shares: &shared.shares })
     }
 
     /// When it has waited for so long.
@@ -99,7 +109,12 @@ impl<'r> Waiting<'r> {
 }
 
 /// What a call that ends may change for a request, in order.
-pub(super) fn wants(decision: &Decision) -> Vec<Want> {
+pub(super) fn wants(decision: &Decision, cells: Cells) -> Vec<Want> {
+    // Before a share is there nothing else matters.
+    let no_share = |reason| matches!(reason, Reason::TenantFull { .. } | Reason::RouteFull { .. });
+    if decision.candidates().filter_map(|it| it.rejected()).any(no_share) {
+        return vec![Want::share(cells)];
+    }
     let lack = |reason: Reason| match reason {
         Reason::AtCapacity { .. } | Reason::LostRace => Some(Lack::Slot),
         Reason::RegionFull { .. } | Reason::Reserved { .. } => Some(Lack::Room),

@@ -106,6 +106,14 @@ impl World {
         if self.tenants.iter().any(|(_, share)| !(share.is_finite() && *share > 0.0)) {
             return setting("tenants", "a share must be a positive number");
         }
+        if let Some(guest) = &self.guest {
+            if ![guest.load, guest.cv].into_iter().all(|it| it.is_finite() && it > 0.0) {
+                return setting("guest", "its load and its variation must be positive numbers");
+            }
+            if self.tenants.is_empty() || self.tenants.iter().any(|(name, _)| *name == guest.name) {
+                return setting("guest", "it stands beside other tenants, under a name of its own");
+            }
+        }
         let shares = [self.critical, self.impatient.map_or(0.0, |(share, _)| share)];
         if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
             return setting("critical_share and impatient", "a share must be between 0 and 1");

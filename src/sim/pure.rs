@@ -161,7 +161,7 @@ impl<'s> Play<'s> {
     }
 
     fn arrive(&mut self) {
-        let Some((arrival, options)) = self.script.take_arrival() else { return };
+        let Some((arrival, options)) = self.script.take_arrival(self.setting) else { return };
         let now = self.script.time();
         let record = self.records.len();
         self.records.push(Record::new(&arrival));

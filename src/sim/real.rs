@@ -67,7 +67,7 @@ impl World {
                     script.report();
                 }
                 Cue::Arrival => {
-                    if let Some((arrival, options)) = script.take_arrival() {
+                    if let Some((arrival, options)) = script.take_arrival(&setting) {
                         setting.tell(|audit| audit.came(&arrival, self.deadline, script.time()));
                         let caller = Caller::new(&setting, executor.clock(), &records, &arrival, self.resuming);
                         executor.spawn(caller.call(arrival, options));

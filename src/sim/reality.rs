@@ -287,6 +287,8 @@ pub(super) struct Setting {
     pub(super) diary: Diary,
     /// Whether a router is told the servers' limits.
     knows_limits: Vec<bool>,
+    /// Whether it is told whose requests are, and how much they matter.
+    tells: Vec<bool>,
     /// What routers hear that hear load reports: all the same.
     reports: Arc<LoadReports>,
     heard: bool,
@@ -308,6 +310,7 @@ impl Setting {
             audit: audit.cloned(),
             diary: Diary::default(),
             knows_limits: Vec::new(),
+            tells: Vec::new(),
             reports: Arc::default(),
             heard: false,
         };
@@ -322,6 +325,15 @@ impl Setting {
                 seed,
                 slo: world.slo,
                 quotas: world.servers.iter().map(|server| server.known_part(world.routers)).collect(),
+                deadline: world.deadline,
+                tenants: world
+                    .tenants
+                    .iter()
+                    .map(|(name, _)| name)
+                    .chain(world.guest.iter().map(|it| &it.name))
+                    .cloned()
+                    .collect(),
+                room: world.servers.iter().map(|server| server.limit).sum(),
                 reports: Reports(reality.clone()),
             };
             let mut stack = make(&desk);
@@ -333,6 +345,7 @@ impl Setting {
             }
             stack = stack.observer(setting.diary.of(index));
             setting.knows_limits.push(stack.knows_limits);
+            setting.tells.push(stack.tells);
             setting.heard |= stack.reports;
             if let Some(audit) = audit {
                 stack = stack.observer(audit.witness(index));
@@ -402,6 +415,11 @@ impl Setting {
             profile = profile.attempt_limit(limit);
         }
         profile
+    }
+
+    /// Whether a router is told whose requests are, and how much they matter.
+    pub(super) fn tells(&self, router: usize) -> bool {
+        self.tells[router]
     }
 
     /// Tells who looks over the routers' shoulders, if somebody does.

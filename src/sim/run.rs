@@ -99,6 +99,8 @@ pub struct Run {
     pub(super) deadline: f64,
     pub(super) hash: u64,
     pub(super) leaked: u64,
+    /// The goodput of the same world without its guest, where that was played.
+    pub(super) alone: Option<f64>,
 }
 
 impl Run {
@@ -114,7 +116,13 @@ impl Run {
         Self {
             records,
             servers: world.servers.iter().map(|server| server.id.clone()).collect(),
-            tenants: world.tenants.iter().map(|(name, _)| name.clone()).collect(),
+            tenants: world
+                .tenants
+                .iter()
+                .map(|(name, _)| name)
+                .chain(world.guest.iter().map(|it| &it.name))
+                .cloned()
+                .collect(),
             tally,
             regions,
             transitions,
@@ -123,6 +131,7 @@ impl Run {
             deadline: world.deadline.as_secs_f64(),
             hash,
             leaked,
+            alone: None,
         }
     }
 
@@ -242,6 +251,12 @@ impl Run {
         let shares: Vec<_> = (0..self.tenants.len()).map(share).collect();
         let (sum, squares) = shares.iter().fold((0.0, 0.0), |(sum, squares), x| (sum + x, squares + x * x));
         if squares > 0.0 { sum * sum / (shares.len() as f64 * squares) } else { 1.0 }
+    }
+
+    /// The share of requests served well, of those that came between two moments, in seconds, from every tenant but this.
+    pub fn goodput_beside(&self, tenant: &str, from: f64, to: f64) -> f64 {
+        let own = self.tenants.iter().position(|name| name == tenant);
+        self.share_good(self.between(from, to).filter(|record| Some(record.tenant as usize) != own))
     }
 
     /// Each server's share of the requests that came between two moments, by where they were sent last.

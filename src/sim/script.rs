@@ -97,10 +97,11 @@ impl<'w> Script<'w> {
         self.next_report = self.next_report.saturating_add(nanos(self.world.reports_every));
     }
 
-    pub(super) fn take_arrival(&mut self) -> Option<(Arrival, CallOptions)> {
+    pub(super) fn take_arrival(&mut self, setting: &Setting) -> Option<(Arrival, CallOptions)> {
         let arrival = self.arrival.take()?;
         self.arrival = self.source.next();
-        let options = CallOptions::within(self.world.deadline).facts(self.source.facts(&arrival));
+        let options =
+            CallOptions::within(self.world.deadline).facts(self.source.facts(&arrival, setting.tells(arrival.router)));
         Some((arrival, options))
     }
 

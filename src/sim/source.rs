@@ -12,20 +12,51 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Source<'w> {
     world: &'w World,
-    gaps: Gaps,
-    lengths: Rng,
-    places: Rng,
-    callers: Rng,
+    draws: Draws,
     /// Requests a second at load 1.
     capacity: f64,
     /// Seconds since the start.
     clock: f64,
     step: usize,
+    /// How many of its own were drawn.
+    rows: u64,
+    /// When the next comes and how long it is.
+    next: Row,
+    guest: Option<Visit>,
     number: u64,
     /// Requests after the warm-up.
     counted: u64,
     tenants: Vec<(Arc<str>, f64)>,
     model: Arc<str>,
+}
+
+/// Random numbers, each purpose with its own.
+#[derive(Debug)]
+struct Draws {
+    gaps: Gaps,
+    lengths: Rng,
+    places: Rng,
+    callers: Rng,
+}
+
+/// When a request comes, in seconds, and how long it is.
+type Row = (f64, u32, u32);
+
+/// The requests of a guest: of random numbers of its own, so that the others' are what they would be without it.
+#[derive(Debug)]
+struct Visit {
+    draws: Draws,
+    /// Requests a second.
+    rate: f64,
+    next: Row,
+}
+
+impl Draws {
+    fn new(cv: f64, seed: u64) -> Self {
+        let rng = |purpose| Rng::new(stream(seed, purpose));
+        let gaps = Gaps::new(cv, stream(seed, "arrivals"));
+        Self { gaps, lengths: rng("lengths"), places: rng("places"), callers: rng("callers") }
+    }
 }
 
 /// One request that comes.
@@ -54,29 +85,42 @@ impl<'w> Source<'w> {
             sum += share / total;
             (Arc::from(name.as_str()), sum)
         });
-        Self {
+        // Never drawn, for no share is left; its requests come by themselves.
+        let guest = world.guest.iter().map(|guest| (Arc::from(guest.name.as_str()), 0.0));
+        let tenants = tenants.chain(guest).collect();
+        let capacity = world.capacity();
+        let visit = |guest: &super::world::Guest| {
+            let draws = Draws::new(guest.cv, stream(world.seed, "guest"));
+            let mut visit = Visit { draws, rate: capacity * guest.load, next: (0.0, 0, 0) };
+            visit.draw(world);
+            visit
+        };
+        let mut source = Self {
             world,
-            gaps: Gaps::new(cv, stream(world.seed, "arrivals")),
-            lengths: Rng::new(stream(world.seed, "lengths")),
-            places: Rng::new(stream(world.seed, "places")),
-            callers: Rng::new(stream(world.seed, "callers")),
-            capacity: world.capacity(),
+            draws: Draws::new(cv, world.seed),
+            capacity,
             clock: 0.0,
             step: 0,
+            rows: 0,
+            next: (0.0, 0, 0),
+            guest: world.guest.as_ref().map(visit),
             number: 0,
             counted: 0,
-            tenants: tenants.collect(),
+            tenants,
             model: Arc::from(world.servers[0].model.as_str()),
-        }
+        };
+        source.next = source.next_row();
+        source
     }
 
-    /// What a router is told of a request: never how long its answer will be.
-    pub(super) fn facts(&self, arrival: &Arrival) -> Facts {
+    /// What a router is told of a request: never how long its answer will be; and unless it `tells`, not whose it is nor how
+    /// much it matters.
+    pub(super) fn facts(&self, arrival: &Arrival, tells: bool) -> Facts {
         let mut facts = Facts::model(self.model.clone()).prompt_tokens(arrival.request.prompt.into());
         if arrival.replay_safe {
             facts = facts.replay_safe();
         }
-        if arrival.request.critical {
+        if arrival.request.critical && tells {
             facts = facts.priority(Priority::Critical);
         }
         if arrival.request.bound
@@ -84,7 +128,7 @@ impl<'w> Source<'w> {
         {
             facts = facts.residency(regions.iter().cloned());
         }
-        if let Some((tenant, _)) = self.tenants.get(arrival.tenant) {
+        if let Some((tenant, _)) = self.tenants.get(arrival.tenant).filter(|_| tells) {
             facts = facts.tenant(tenant.clone());
         }
         if let Some(blocks) = &arrival.request.blocks {
@@ -119,17 +163,29 @@ impl<'w> Source<'w> {
         }
     }
 
-    /// When the next comes and how long it is.
-    fn next_row(&mut self) -> (f64, u32, u32) {
+    /// When the next of its own comes and how long it is.
+    fn next_row(&mut self) -> Row {
+        let row = self.rows as usize;
+        self.rows += 1;
         if let Arrivals::Trace(trace) = &self.world.arrivals {
-            let (at, prompt, output) = trace.row(self.number as usize);
+            let (at, prompt, output) = trace.row(row);
             // Stretched to the load that the world asks for.
             let stretch = trace.rate() / (self.capacity * self.world.load[0].1);
             return (at.as_secs_f64() * stretch, prompt, output);
         }
-        let gap = self.gaps.draw();
-        let (prompt, output) = self.world.lengths.draw(&mut self.lengths);
-        (self.after(gap), prompt, output)
+        let gap = self.draws.gaps.draw();
+        let (prompt, output) = self.world.lengths.draw(&mut self.draws.lengths);
+        let at = self.after(gap);
+        self.clock = at;
+        (at, prompt, output)
+    }
+}
+
+impl Visit {
+    fn draw(&mut self, world: &World) {
+        let at = self.next.0 + self.draws.gaps.draw() / self.rate;
+        let (prompt, output) = world.lengths.draw(&mut self.draws.lengths);
+        self.next = (at, prompt, output);
     }
 }
 
@@ -141,28 +197,45 @@ impl Iterator for Source<'_> {
         if world.requests.is_some_and(|most| self.counted >= most) {
             return None;
         }
-        let (at, prompt, output) = self.next_row();
-        self.clock = at;
+        let visits = self.guest.as_ref().is_some_and(|guest| guest.next.0 < self.next.0);
+        let row = self.rows - 1;
+        let (at, prompt, output) = match &mut self.guest {
+            Some(guest) if visits => {
+                let next = guest.next;
+                guest.draw(world);
+                next
+            }
+            _ => {
+                let next = self.next;
+                self.next = self.next_row();
+                next
+            }
+        };
         if at >= world.lasting.as_secs_f64() {
             return None;
         }
         let number = self.number;
         self.number += 1;
         self.counted += u64::from(at >= world.warm_up.as_secs_f64());
-        let router = self.places.below(world.routers);
-        let point = self.callers.unit();
-        let tenant = self.tenants.iter().position(|(_, upto)| point < *upto).unwrap_or(0);
-        let critical = self.callers.unit() < world.critical;
-        let session = (world.sessions > 0).then(|| self.callers.next_u64() % world.sessions);
-        let leaves = world.impatient.filter(|(share, _)| self.callers.unit() < *share).map(|(_, after)| after);
+        let draws = match &mut self.guest {
+            Some(guest) if visits => &mut guest.draws,
+            _ => &mut self.draws,
+        };
+        let router = draws.places.below(world.routers);
+        let point = draws.callers.unit();
+        let drawn = self.tenants.iter().position(|(_, upto)| point < *upto).unwrap_or(0);
+        let tenant = if visits { self.tenants.len() - 1 } else { drawn };
+        let critical = draws.callers.unit() < world.critical;
+        let session = (world.sessions > 0).then(|| draws.callers.next_u64() % world.sessions);
+        let leaves = world.impatient.filter(|(share, _)| draws.callers.unit() < *share).map(|(_, after)| after);
         // Drawn only where it is asked for: worlds without stay as they were.
-        let replay_safe = world.replay_safe >= 1.0 || self.callers.unit() < world.replay_safe;
+        let replay_safe = world.replay_safe >= 1.0 || draws.callers.unit() < world.replay_safe;
         let cached = world.servers.iter().any(|server| server.cache_blocks > 0);
         let blocks = match &world.arrivals {
-            Arrivals::Trace(trace) if cached => trace.blocks(number as usize),
+            Arrivals::Trace(trace) if cached && !visits => trace.blocks(row as usize),
             _ => session.filter(|_| cached).map(|session| blocks(session, prompt)),
         };
-        let bound = world.residency.as_ref().is_some_and(|(share, _)| self.callers.unit() < *share);
+        let bound = world.residency.as_ref().is_some_and(|(share, _)| draws.callers.unit() < *share);
         let request = Request { number, prompt, output, from: 0, blocks, critical, bound };
         Some(Arrival { at: (at * 1e9) as u64, router, request, tenant, replay_safe, session, leaves })
     }

@@ -4,6 +4,7 @@ use super::job::Request;
 use super::reality::{Answer, Reality};
 use crate::budget::RetryBudget;
 use crate::event::Observer;
+use crate::limit::Bulkheads;
 use crate::policy::RoutingPolicy;
 use crate::recover::Ejection;
 use crate::router::Builder;
@@ -23,7 +24,9 @@ pub struct Stack {
     budget: Option<RetryBudget>,
     queue: Option<usize>,
     longest_wait: Option<Duration>,
+    tenants: Option<Bulkheads>,
     pub(super) knows_limits: bool,
+    pub(super) tells: bool,
 }
 
 impl Stack {
@@ -38,7 +41,9 @@ impl Stack {
             budget: None,
             queue: None,
             longest_wait: None,
+            tenants: None,
             knows_limits: true,
+            tells: true,
         }
     }
 
@@ -91,6 +96,20 @@ impl Stack {
         self
     }
 
+    /// Divides the calls in flight among tenants.
+    #[must_use]
+    pub fn tenant_bulkheads(mut self, bulkheads: Bulkheads) -> Self {
+        self.tenants = Some(bulkheads);
+        self
+    }
+
+    /// Not told whose requests are, nor how much they matter.
+    #[must_use]
+    pub const fn untold(mut self) -> Self {
+        self.tells = false;
+        self
+    }
+
     /// Nothing beside the policy: no ejection, no limits of calls in flight, and retries are as many as it wants.
     #[must_use]
     pub fn bare(self) -> Self {
@@ -108,6 +127,9 @@ impl Stack {
         }
         if let Some(wait) = self.longest_wait {
             builder = builder.longest_wait(wait);
+        }
+        if let Some(bulkheads) = self.tenants {
+            builder = builder.tenant_bulkheads(bulkheads);
         }
         if self.reports {
             builder = builder.load_reports(reports.clone());
@@ -140,6 +162,9 @@ pub struct Desk {
     pub(super) seed: u64,
     pub(super) slo: Duration,
     pub(super) quotas: Vec<(Option<u64>, Option<u64>)>,
+    pub(super) deadline: Duration,
+    pub(super) tenants: Vec<String>,
+    pub(super) room: Option<u32>,
     pub(super) reports: Reports,
 }
 
@@ -183,6 +208,21 @@ impl Desk {
     /// [known](super::Server::known_quota): this router's part of them.
     pub fn quotas(&self) -> &[(Option<u64>, Option<u64>)] {
         &self.quotas
+    }
+
+    /// The time that callers give a request, in all.
+    pub const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// The tenants, in the order of the world, its guest last.
+    pub fn tenants(&self) -> &[String] {
+        &self.tenants
+    }
+
+    /// How many calls all servers together have room for, as far as this router is told; `None` where one has no limit.
+    pub const fn room(&self) -> Option<u32> {
+        self.room
     }
 
     /// The servers' load reports.

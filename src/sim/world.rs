@@ -40,6 +40,7 @@ pub struct World {
     pub(super) deadline: Duration,
     pub(super) attempt_limit: Option<Duration>,
     pub(super) tenants: Vec<(String, f64)>,
+    pub(super) guest: Option<Guest>,
     pub(super) critical: f64,
     pub(super) residency: Option<(f64, Vec<String>)>,
     pub(super) replay_safe: f64,
@@ -50,6 +51,14 @@ pub struct World {
     pub(super) reports_every: Duration,
     pub(super) load_signals: bool,
     pub(super) seed: u64,
+}
+
+/// A tenant whose requests come by themselves.
+#[derive(Clone, Debug)]
+pub(super) struct Guest {
+    pub(super) name: String,
+    pub(super) load: f64,
+    pub(super) cv: f64,
 }
 
 impl World {
@@ -83,6 +92,7 @@ impl World {
             deadline: Self::DEADLINE,
             attempt_limit: None,
             tenants: Vec::new(),
+            guest: None,
             critical: 0.0,
             residency: None,
             replay_safe: 1.0,
@@ -236,6 +246,15 @@ impl World {
     #[must_use]
     pub fn tenants<S: Into<String>>(mut self, tenants: impl IntoIterator<Item = (S, f64)>) -> Self {
         self.tenants = tenants.into_iter().map(|(name, share)| (name.into(), share)).collect();
+        self
+    }
+
+    /// One more tenant, beside the [others](Self::tenants), whose requests come by themselves: at a rate of so much of what the
+    /// servers can serve, with gaps of this coefficient of variation. The others' requests are those that would come without
+    /// it.
+    #[must_use]
+    pub fn guest(mut self, name: impl Into<String>, load: f64, cv: f64) -> Self {
+        self.guest = Some(Guest { name: name.into(), load, cv });
         self
     }
 

@@ -3,6 +3,7 @@
 use fallway::backend::{BackendError, FailureKind};
 use fallway::budget::{Backoff, RetryBudget};
 use fallway::facts::{Adaptive, Prefix};
+use fallway::limit::Bulkheads;
 use fallway::policy::{Capacity, FailSafe, Regions, Window};
 use fallway::recover::Ejection;
 use fallway::registry::store::Store;
@@ -181,6 +182,8 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("RetryBudget::RATIO", RetryBudget::RATIO.to_string()),
         ("RetryBudget::RESERVE", format!("{} per second", RetryBudget::RESERVE)),
         ("RetryBudget::WINDOW", time(RetryBudget::WINDOW)),
+        ("RetryBudget::CELLS", RetryBudget::CELLS.to_string()),
+        ("Bulkheads::CELLS", Bulkheads::CELLS.to_string()),
         ("Ejection::CONSECUTIVE", Ejection::CONSECUTIVE.to_string()),
         ("Ejection::FAILURE_RATE", Ejection::FAILURE_RATE.to_string()),
         ("Ejection::MIN_SAMPLES", Ejection::MIN_SAMPLES.to_string()),

@@ -1,11 +1,12 @@
 //! [`Lanes`]: those who wait for the same stand in one lane, so that a slot costs a look at the lanes of its backend.
 
 use super::flows::{FlowId, Flows};
-use super::order::{BANDS, Due, PRIORITIES, Passed, PlaceId, Spot, Want};
+use super::order::{BANDS, Due, Lack, PRIORITIES, Passed, PlaceId, Spot, Want};
 use super::pace::Pace;
 use super::ranked::Ranked;
 use crate::backend::BackendId;
 use crate::facts::Priority;
+use crate::limit::shares::{Cells, Right};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -43,6 +44,17 @@ struct Band {
 pub(super) struct Line {
     pub(super) due: Ranked<Due>,
     pub(super) pace: Pace,
+}
+
+/// Where a request stands among those who wait for something: who has a right to it, then the highest band, then whose turn
+/// it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Rank(Right, Reverse<Priority>, u64, Due);
+
+impl Rank {
+    pub(super) const fn place(&self) -> PlaceId {
+        self.3.2
+    }
 }
 
 impl Lanes {
@@ -104,25 +116,39 @@ impl Lanes {
         }
     }
 
-    /// Who is next for a slot of `backend`, of those who have not passed it on.
-    pub(super) fn next(&mut self, backend: BackendId, flows: &Flows, passed: &Passed) -> Option<PlaceId> {
-        let mut best: Option<(Reverse<Priority>, u64, Due)> = None;
+    /// Who is next for a slot of `backend`, of those who have not passed it on, and of those who wait for a share instead
+    /// who has the `right` to one.
+    pub(super) fn next(
+        &mut self,
+        backend: BackendId,
+        flows: &Flows,
+        passed: &Passed,
+        right: &dyn Fn(Cells) -> Option<Right>,
+    ) -> Option<Rank> {
+        let mut best: Option<Rank> = None;
         for id in self.at.get(&backend)? {
             let lane = self.lanes.get_mut(id).expect("a backend knows the lanes that there are");
+            let right = match lane.wants[..] {
+                [Want { lack: Lack::Share(cells), .. }] => right(cells),
+                _ => Some(Right::Open),
+            };
+            let Some(right) = right else { continue };
             for (priority, band) in PRIORITIES.into_iter().zip(&mut lane.bands).rev() {
-                if best.is_some_and(|(Reverse(best), ..)| best > priority) {
+                if best
+                    .is_some_and(|Rank(before, Reverse(best), ..)| (before, Reverse(best)) < (right, Reverse(priority)))
+                {
                     break;
                 }
                 if band.lines.is_empty() || passed.classes.contains(&(*id, priority)) {
                     continue;
                 }
                 if let Some((turn, due)) = band.first(flows, passed) {
-                    let key = (Reverse(priority), turn, due);
-                    best = Some(best.map_or(key, |best| best.min(key)));
+                    let rank = Rank(right, Reverse(priority), turn, due);
+                    best = Some(best.map_or(rank, |best| best.min(rank)));
                 }
             }
         }
-        best.map(|(_, _, (.., place))| place)
+        best
     }
 
     /// What `flow` has waiting for `wants`.

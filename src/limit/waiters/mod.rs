@@ -8,12 +8,15 @@ mod order;
 mod pace;
 mod ranked;
 #[cfg(test)]
+mod rights;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use order::{Lack, Passed, PlaceId, Standing, Want};
 
 use crate::backend::BackendId;
 use crate::bug;
+use crate::limit::shares::{Shares, Stake};
 use crate::time::Instant;
 use order::{Class, Order, Spot};
 use parking_lot::Mutex;
@@ -74,6 +77,28 @@ pub(crate) enum Call<S> {
     Shed,
 }
 
+/// What is handed over: a slot of the backend that was named, or a share alone, for whoever finds a slot by itself. Either
+/// way with what the call takes of the shares.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) slot: bool,
+    pub(crate) stake: Stake,
+    pub(crate) passed: Passed,
+}
+
+/// What became of what was freed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Handed {
+    /// Nobody waits who can use it.
+    Nobody,
+    /// Somebody has the slot.
+    Slot,
+    /// Somebody has the share; the slot is still there.
+    Share,
+    /// The slot was taken by another meanwhile.
+    Gone,
+}
+
 /// What came of a wish.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Wished {
@@ -116,27 +141,50 @@ impl<S> Waiters<S> {
         Some(turn)
     }
 
-    /// Hands what `slot` gives to the first that waits for `backend`, if somebody does who has not passed it on. `freed`:
-    /// when the slot was.
+    /// Hands what `give` makes of it to the first that can start with a slot of `backend`, or with one of the `shares` that
+    /// were freed, of those who have not passed it on. `freed`: when that was.
     pub(crate) fn call_one(
         &self,
-        backend: BackendId,
-        passed: Passed,
+        backend: Option<BackendId>,
+        shares: &Shares,
+        passed: &Passed,
         freed: Instant,
-        slot: impl FnOnce(Passed) -> Option<S>,
-    ) {
-        let called = {
+        give: impl FnOnce(Given) -> Result<S, Stake>,
+    ) -> Handed {
+        let right = |cells| shares.right(cells);
+        let right: Option<&dyn Fn(_) -> _> = if shares.exist() { Some(&right) } else { None };
+        let (handed, called) = {
             let mut queue = self.queue.lock();
             let Queue { order, places, .. } = &mut *queue;
-            let first = order.next(backend, &passed).and_then(|id| places.get_mut(&id));
-            first.and_then(|place| Some((place, slot(passed)?))).and_then(|(place, slot)| {
-                place.class = place.spot.take().map(|spot| order.serve(&place.standing, &spot, freed));
-                place.call(Call::Slot(slot))
-            })
+            let (id, is_share, stake) = loop {
+                let Some((id, is_share)) = order.next(backend, right, passed) else { return Handed::Nobody };
+                let Some(place) = places.get_mut(&id) else { return Handed::Nobody };
+                if let Some(stake) = shares.take(place.standing.cells).stake {
+                    break (id, is_share, stake);
+                }
+                // It has waited for a slot, and meanwhile its share was used up: that is what it waits for now. (Or the
+                // share was taken this moment, and the next look shows that.)
+                if !is_share {
+                    let wants = [Want::share(place.standing.cells)];
+                    place.spot = Some(order.enter(id, &place.standing, place.spot.take(), &wants));
+                }
+            };
+            let place = places.get_mut(&id).expect("it is locked");
+            match give(Given { slot: !is_share, stake, passed: passed.clone() }) {
+                Ok(slot) => {
+                    place.class = place.spot.take().map(|spot| order.serve(&place.standing, &spot, freed));
+                    (if is_share { Handed::Share } else { Handed::Slot }, place.call(Call::Slot(slot)))
+                }
+                Err(stake) => {
+                    shares.give_back(stake);
+                    return Handed::Gone;
+                }
+            }
         };
         if let Some(waker) = called.filter(|_| !bug::LOST_WAKEUP) {
             waker.wake();
         }
+        handed
     }
 
     /// Calls all, the first in the order first: the situation changed.
@@ -206,7 +254,10 @@ impl<S> WaitTurn<'_, S> {
             if wants.iter().all(|want| known.binary_search(want).is_ok()) {
                 return Wished::Known;
             }
-            wants.extend_from_slice(known);
+            // Who lacks a share lacks nothing else as yet, and who has found one lacks none.
+            if !wants.iter().chain(known).any(Want::is_share) {
+                wants.extend_from_slice(known);
+            }
         }
         wants.sort_unstable();
         wants.dedup();

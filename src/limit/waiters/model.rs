@@ -1,9 +1,11 @@
 //! The queue against a plain list that is searched from end to end.
 
 use super::order::{PRIORITIES, Passed, Standing};
+use super::tests::call_one;
 use super::{Call, Lack, WaitTurn, Waiters, Want};
 use crate::backend::BackendId;
 use crate::facts::Priority;
+use crate::limit::shares::Cells;
 use crate::rng::Rng;
 use crate::time::Instant;
 use std::collections::BTreeMap;
@@ -144,8 +146,13 @@ fn compare(seed: u64, events: usize) -> usize {
                 let arrival = clock - if rng.below(4) == 0 { rng.below(50) as u64 } else { 0 };
                 let priority = PRIORITIES[rng.below(bands)];
                 let deadline = at(arrival + [20, 20, 5, 90][rng.below(4)]);
-                let standing =
-                    Standing { priority, tenant: Some(tenant.as_str().into()), arrival: at(arrival), deadline };
+                let standing = Standing {
+                    priority,
+                    tenant: Some(tenant.as_str().into()),
+                    arrival: at(arrival),
+                    deadline,
+                    cells: Cells::default(),
+                };
                 let row = Row { id: next, standing: standing.clone(), wants: wants(&mut rng), sleeps: true };
                 let goes = (turns.len() >= bound).then(|| plain.surplus(&row));
                 let mut turn = waiters.join(standing);
@@ -169,7 +176,7 @@ fn compare(seed: u64, events: usize) -> usize {
                 loop {
                     let expected = plain.next(backend, &rows, &alike);
                     let mut given = false;
-                    waiters.call_one(backend, passed.clone(), at(clock), |_| {
+                    call_one(&waiters, backend, &passed, at(clock), |_| {
                         given = true;
                         Some(())
                     });

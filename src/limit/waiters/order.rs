@@ -10,6 +10,7 @@ use super::flows::{FlowId, Flows};
 use super::lanes::{LaneId, Lanes};
 use crate::backend::BackendId;
 use crate::facts::Priority;
+use crate::limit::shares::{Cells, Right};
 use crate::time::Instant;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
@@ -26,6 +27,8 @@ pub(crate) struct Standing {
     pub(crate) tenant: Option<Arc<str>>,
     pub(crate) arrival: Instant,
     pub(crate) deadline: Instant,
+    /// Of whose shares its call will be.
+    pub(crate) cells: Cells,
 }
 
 /// What a request waits for.
@@ -43,6 +46,21 @@ pub(crate) enum Lack {
     Room,
     /// What a probe will show.
     Probe,
+    /// A call of its tenant's share and its route's: more than backends can give, and lacking before they are looked at.
+    Share(Cells),
+}
+
+/// Stands among the backends that are waited for where a share is: no backend has this id.
+const SHARES: BackendId = BackendId::new(u32::MAX, 0);
+
+impl Want {
+    pub(crate) const fn share(cells: Cells) -> Self {
+        Self { backend: SHARES, lack: Lack::Share(cells) }
+    }
+
+    pub(crate) const fn is_share(&self) -> bool {
+        matches!(self.lack, Lack::Share(_))
+    }
 }
 
 /// Requests of which one speaks for all: they wait for the same things, and matter as much.
@@ -102,9 +120,21 @@ impl Order {
         self.flows.leave(spot.flow, standing, spot.place());
     }
 
-    /// Who is next for a slot of `backend`, of those who have not passed it on.
-    pub(super) fn next(&mut self, backend: BackendId, passed: &Passed) -> Option<PlaceId> {
-        self.lanes.next(backend, &self.flows, passed)
+    /// Who is next for a slot of `backend`, or, with `right`, for a share that it has the right to; of those who have not
+    /// passed it on. Returns whether it waits for a share.
+    pub(super) fn next(
+        &mut self,
+        backend: Option<BackendId>,
+        right: Option<&dyn Fn(Cells) -> Option<Right>>,
+        passed: &Passed,
+    ) -> Option<(PlaceId, bool)> {
+        let slot = backend.and_then(|id| self.lanes.next(id, &self.flows, passed, &|_| Some(Right::Open)));
+        let share = right.and_then(|right| self.lanes.next(SHARES, &self.flows, passed, right));
+        match (slot, share) {
+            (Some(slot), Some(share)) => Some(if share < slot { (share.place(), true) } else { (slot.place(), false) }),
+            (Some(slot), None) => Some((slot.place(), false)),
+            (None, share) => Some((share?.place(), true)),
+        }
     }
 
     /// Its turn has come: takes it out, and its flow moves on. Returns its class.

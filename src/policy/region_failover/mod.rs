@@ -80,7 +80,7 @@ impl<P: RoutingPolicy> RoutingPolicy for RegionFailover<P> {
 
     fn window(&self) -> Window {
         match self.inner.window() {
-            Window::InOrder => Window::InOrder,
+            window @ (Window::InOrder | Window::ByTenant) => window,
             _ => Window::ByRegion,
         }
     }

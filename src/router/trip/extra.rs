@@ -27,22 +27,24 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
 
     /// What timed out used up a backend's work, and would use up another's: while the fleet has too much to do, that
     /// is not repeated. (The reserves of many routers' budgets together would be a multiple of what it can bear.)
-    fn withdraw(&self, now: Instant) -> bool {
+    fn withdraw(&mut self, now: Instant) -> bool {
         let timed_out = self.last_error.as_ref().is_some_and(|error| error.kind() == FailureKind::Timeout);
-        !(timed_out && self.core.shared.court.pulse.is_overload()) && self.core.retry_budget.withdraw(now)
+        if !(timed_out && self.core.shared.court.pulse.is_overload()) {
+            self.grant = self.core.retry_budget.withdraw_for(self.payer, now);
+        }
+        self.grant.is_some()
     }
 
     /// Whether another attempt would be paid for, if this one timed out now.
     pub(super) fn would_pay(&self, now: Instant) -> bool {
-        !self.core.shared.court.pulse.is_overload() && self.core.retry_budget.has_room(now)
+        !self.core.shared.court.pulse.is_overload() && self.core.retry_budget.has_room(self.payer, now)
     }
 
     /// An attempt that was paid for and is not made goes back.
     pub(super) fn refund(&mut self) {
-        if std::mem::take(&mut self.extra) == Extra::Granted
-            && let Some(last) = self.decision.attempts().last()
-        {
-            self.core.retry_budget.refund(last.ended);
+        self.extra = Extra::NotAsked;
+        if let Some(grant) = self.grant.take() {
+            self.core.retry_budget.return_grant(&grant);
         }
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Books {
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     pub(super) seats: Vec<Seat>,
+    /// Calls in flight of each tenant.
+    tenants: Vec<u32>,
     /// The failure domain that it told of last.
     pub(super) domain: String,
     /// Requests, and extra attempts that were made, by the second in which they came or were paid for.
@@ -82,6 +84,7 @@ pub(super) struct Seat {
 #[derive(Debug)]
 struct Inquiry {
     router: usize,
+    tenant: usize,
     deadline: Instant,
     replay_safe: bool,
     /// Jumps of the clock before it came.
@@ -106,7 +109,9 @@ struct Call {
 impl Books {
     pub(super) fn new(rules: Rules) -> Self {
         let servers = rules.limits.len();
-        let desk = || Desk { seats: (0..servers).map(|_| Seat::default()).collect(), ..Desk::default() };
+        let tenants = rules.tenants.len();
+        let seats = || (0..servers).map(|_| Seat::default()).collect();
+        let desk = || Desk { seats: seats(), tenants: vec![0; tenants], ..Desk::default() };
         Self {
             desks: (0..rules.routers).map(|_| desk()).collect(),
             inquiries: FxHashMap::default(),
@@ -137,6 +142,7 @@ impl Books {
     pub(super) fn came(&mut self, arrival: &Arrival, deadline: Instant, now: Instant) {
         let inquiry = Inquiry {
             router: arrival.router,
+            tenant: arrival.tenant,
             deadline,
             replay_safe: arrival.replay_safe,
             jumps: self.jumps,
@@ -165,6 +171,8 @@ impl Books {
         let call = Call { number: order, server, tokens };
         if let Some(inquiry) = self.inquiries.get_mut(&request.number) {
             (inquiry.attempts, inquiry.call) = (number, Some(call));
+            let tenant = inquiry.tenant;
+            self.charge(router, tenant);
         }
         let desk = &mut self.desks[router];
         desk.seen.started += 1;
@@ -177,7 +185,8 @@ impl Books {
             self.find("I2", || format!("router {router} has {in_flight} calls at server {server}, limit {limit}"));
         }
         let ceiling = self.rules.ceiling;
-        let above = |limit: u32| in_flight > 1 && u64::from(in_flight - 1) * 1000 + 500 > u64::from(limit * ceiling);
+        // To the nearest call, and one at least.
+        let above = |limit: u32| in_flight > ((limit * ceiling + 500) / 1000).max(1);
         if let Some(limit) = self.rules.limits[server].filter(|limit| !request.critical && above(*limit)) {
             self.find("I2", || {
                 format!("router {router} has {in_flight} calls at server {server}, limit {limit}, ceiling {ceiling}")
@@ -185,6 +194,16 @@ impl Books {
         }
         if let Some(until) = rests.filter(|until| now + GRAIN < *until && self.rules.rests) {
             self.find("I7", || format!("server {server} asked for no call until {until:?}; one was sent at {now:?}"));
+        }
+    }
+
+    /// A call of a tenant begins.
+    fn charge(&mut self, router: usize, tenant: usize) {
+        let Some(calls) = self.desks[router].tenants.get_mut(tenant) else { return };
+        *calls += 1;
+        let calls = *calls;
+        if let Some(most) = self.rules.share.filter(|most| calls > *most) {
+            self.find("I2", || format!("router {router} has {calls} calls of tenant {tenant} in flight, of {most}"));
         }
     }
 
@@ -265,6 +284,9 @@ impl Books {
         };
         inquiry.failed = kind.map(|kind| (kind, now));
         let desk = &mut self.desks[inquiry.router];
+        if let Some(calls) = desk.tenants.get_mut(inquiry.tenant) {
+            *calls -= 1;
+        }
         desk.seen.ended += 1;
         desk.seen.done += u64::from(kind.is_none());
         let seat = &mut desk.seats[call.server];

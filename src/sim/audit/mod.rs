@@ -35,6 +35,9 @@ pub(super) struct Rules {
     /// Of each server: which have its model and its region, itself among them, and how many of these comparisons may
     /// take out.
     pub(super) pools: Vec<(Vec<usize>, usize)>,
+    /// The tenants, and the most calls of each that a router may have in flight, where that is limited.
+    pub(super) tenants: Vec<String>,
+    pub(super) share: Option<u32>,
     /// Attempts of one request.
     pub(super) attempts: u32,
     /// Extra attempts per request, and per second; `None` where nothing bounds them.
@@ -184,7 +187,10 @@ impl Audit {
         for (number, router) in routers.iter().enumerate() {
             let decision = router.explain(&CallOptions::new(facts.clone()));
             let in_flight = router.total_in_flight();
-            self.0.lock().is_over(number, in_flight, &decision);
+            let mut books = self.0.lock();
+            let shares = books.rules.tenants.iter().filter_map(|tenant| router.tenant_in_flight(tenant)).sum();
+            books.gave_back(number, shares);
+            books.is_over(number, in_flight, &decision);
         }
     }
 

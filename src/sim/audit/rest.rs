@@ -4,6 +4,13 @@ use super::books::Books;
 use crate::decision::{Decision, Reason};
 
 impl Books {
+    /// What is counted against the tenants' shares.
+    pub(super) fn gave_back(&mut self, router: usize, shares: u32) {
+        if shares > 0 {
+            self.find("I2", || format!("router {router} counts {shares} calls of tenants, and none is in flight"));
+        }
+    }
+
     pub(super) fn is_over(&mut self, router: usize, in_flight: u64, decision: &Decision) {
         if in_flight > 0 {
             self.find("I2", || format!("router {router} thinks that {in_flight} calls are in flight, and none is"));

@@ -19,10 +19,12 @@ pub use litellm::{litellm, litellm_usage};
 pub use peak_ewma::peak_ewma;
 pub use prequal::prequal;
 pub use simple::{
-    in_order, least_in_flight, naive_retries, nearest_region, oracle, p2c, random, round_robin, weighted_random,
+    global_fifo, in_order, least_in_flight, naive_retries, nearest_region, oracle, p2c, random, round_robin,
+    weighted_random,
 };
 
 use crate::event::{Event, Observer};
+use crate::limit::{Bulkheads, Share};
 use crate::policy::{FailSafe, PolicyExt, Regions, cheapest, predicted_ttft};
 use crate::sim::{Desk, Stack};
 use crate::time::Instant;
@@ -38,7 +40,7 @@ pub struct Contestant {
 
 impl Contestant {
     /// Everybody, fallway's default stack first.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self { name: "fallway", make: fallway },
         Self { name: "random", make: random },
         Self { name: "weighted_random", make: weighted_random },
@@ -57,6 +59,7 @@ impl Contestant {
         Self { name: "envoy_priority", make: envoy_priority },
         Self { name: "grpc_priority", make: grpc_priority },
         Self { name: "naive_retries", make: naive_retries },
+        Self { name: "global_fifo", make: global_fifo },
     ];
 
     /// What nobody can beat by much: the choice of one who sees every server as it is. Not a way to route.
@@ -85,11 +88,11 @@ impl fmt::Debug for Contestant {
 }
 
 /// The default stack of this crate, as the README shows it; where servers stand in several regions, with these in the
-/// order of their distance; where quotas are known, the cheapest that has room. It is told what users want: nobody waits for a slot for longer than half of the time within
-/// which they want the first token.
+/// order of their distance; where quotas are known, the cheapest that has room. It is told what users want: nobody waits for a slot
+/// for longer than half of the time within which they want the first token; and where there are tenants, what each may have in flight.
 pub fn fallway(desk: &Desk) -> Stack {
     let metered = desk.quotas().iter().any(|quota| *quota != (None, None));
-    match desk.regions() {
+    let stack = match desk.regions() {
         _ if metered => Stack::new(cheapest().fail_safe(FailSafe::default())),
         [home, others @ ..] if !others.is_empty() => {
             let regions = others.iter().fold(Regions::new(home), Regions::then);
@@ -98,7 +101,19 @@ pub fn fallway(desk: &Desk) -> Stack {
         _ => Stack::new(predicted_ttft().fail_safe(FailSafe::default())),
     }
     .load_reports()
-    .longest_wait(desk.slo() / 2)
+    .longest_wait(desk.slo() / 2);
+    match (desk.tenants(), desk.room()) {
+        ([], _) | (_, None) => stack,
+        (tenants, Some(room)) => stack.tenant_bulkheads(shares(tenants, room)),
+    }
+}
+
+/// What users want of tenants: an equal part of the room for each, of which it lends a half, and for nobody more than a fifth.
+/// So many prompts at once are about a second's work for the servers.
+fn shares(tenants: &[String], room: u32) -> Bulkheads {
+    let (least, most) = (room / tenants.len() as u32, (room / 5).max(1));
+    let share = Share::at_least(least).lends(least / 2).up_to(most.max(least));
+    tenants.iter().fold(Bulkheads::of(room, Share::at_most(most)), |all, name| all.share(name.as_str(), share))
 }
 
 /// A stack without anything that the policy itself does not do: nothing is ejected, and its own retries, if any, are

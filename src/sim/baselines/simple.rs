@@ -3,7 +3,8 @@
 
 use super::bare;
 use crate::decision::{Next, Refusal};
-use crate::policy::{self, PlanContext, RoutingPolicy, Slate, policy_fn};
+use crate::policy::{self, FailSafe, PlanContext, PolicyExt, RoutingPolicy, Slate, policy_fn};
+use crate::recover::Ejection;
 use crate::rng::Rng;
 use crate::sim::{Desk, Reports, Stack};
 use std::time::Duration;
@@ -106,6 +107,13 @@ pub fn naive_retries(_: &Desk) -> Stack {
         slate.limit_attempt(cx.now() + Duration::from_secs(5));
         draw(cx, slate);
     }))
+}
+
+/// One line for all, in the order in which they come: whoever is first goes where the fewest are in flight, as soon as a server
+/// has room.
+pub fn global_fifo(desk: &Desk) -> Stack {
+    let policy = policy::least_loaded().fail_safe(FailSafe::default().attempts(1));
+    Stack::new(policy).ejection(Ejection::off()).queue(usize::MAX).longest_wait(desk.deadline()).untold()
 }
 
 /// Sees every server as it is, at no cost, and takes the one where the first token comes soonest: a central queue

@@ -1,7 +1,7 @@
 //! Draws a plan from a seed.
 
 use super::super::{Fault, Schedule, Server, at};
-use super::plan::{Leaf, Plan, REGIONS, SECOND, Safe, StackPlan, seconds};
+use super::plan::{Leaf, Plan, REGIONS, SECOND, Safe, StackPlan, Tenants, seconds};
 use crate::backend::FailureKind;
 use crate::recover::Ejection;
 use crate::rng::{Rng, hash_str, mix};
@@ -63,6 +63,7 @@ impl Plan {
             reserve: None,
             replay_safe: if dice.chance(0.4) { dice.unit() } else { 1.0 },
             sessions: if dice.chance(0.5) { dice.whole(1, 200) } else { 0 },
+            tenants: None,
             probes: dice.chance(0.4).then(|| seconds(dice.scale(0.2, 5.0))),
             stack: draw_stack(&mut dice),
             futures: dice.chance(0.125),
@@ -89,6 +90,7 @@ impl Plan {
         // Of random numbers of their own: the rest of a plan is what it would be without.
         let own = |purpose: &str| Dice(Rng::new(mix(seed, hash_str(purpose))));
         plan.residency = draw_residency(&mut own("residency"), &plan);
+        plan.tenants = draw_tenants(&mut own("tenants"), &plan);
         let mut capacity = own("capacity");
         plan.reserve = capacity.chance(0.3).then(|| capacity.unit());
         plan.resuming = own("resuming").chance(0.5);
@@ -146,6 +148,21 @@ fn draw_residency(dice: &mut Dice, plan: &Plan) -> Option<(f64, Vec<&'static str
     let inside = plan.first_tier().filter(|(_, server)| regions.contains(&server.region.as_str())).count();
     let part = inside as f64 / plan.first_tier().count() as f64;
     Some((dice.unit() * part / 2.0, regions))
+}
+
+/// Shares that bind in the storm, and are several times what the calm needs.
+fn draw_tenants(dice: &mut Dice, plan: &Plan) -> Option<Tenants> {
+    // Without anybody who waits, a share that is used up refuses.
+    if plan.stack.safe.is_none() || dice.chance(0.4) {
+        return None;
+    }
+    let calm = plan.calm_rate() * plan.longest() / plan.routers as f64;
+    let most = (4.0 * calm).ceil().max(2.0) as u32 + dice.whole(0, 8) as u32;
+    let least = dice.whole(0, most.into()) as u32;
+    let tenants = Tenants { count: dice.whole(2, 6) as usize, least, lent: dice.whole(0, least.into()) as u32, most };
+    let there = plan.servers.iter().filter(|server| server.joins.is_zero());
+    let room: Option<u32> = there.map(|server| server.limit).sum();
+    Some(tenants).filter(|tenants| room.is_none_or(|room| tenants.total() <= room))
 }
 
 fn draw_detectors(dice: &mut Dice, ejection: Ejection) -> Ejection {

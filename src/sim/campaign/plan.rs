@@ -4,6 +4,7 @@ use super::super::audit::Rules;
 use super::super::fault::{Effect, Target};
 use super::super::{Arrivals, Fault, Lengths, Server, Stack, World, secs};
 use crate::budget::RetryBudget;
+use crate::limit::{Bulkheads, Share};
 use crate::policy::{
     Capacity, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft,
     round_robin, sticky, weighted,
@@ -38,10 +39,38 @@ pub struct Plan {
     /// How many of the requests are critical, where slots are kept for them.
     pub(super) reserve: Option<f64>,
     pub(super) sessions: u64,
+    pub(super) tenants: Option<Tenants>,
     pub(super) probes: Option<Duration>,
     pub(super) stack: StackPlan,
     /// Also played with futures.
     pub(super) futures: bool,
+}
+
+/// How many tenants there are, and what each has of a router's calls in flight. The last is not named.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tenants {
+    pub(super) count: usize,
+    pub(super) least: u32,
+    pub(super) lent: u32,
+    pub(super) most: u32,
+}
+
+impl Tenants {
+    /// All calls of a router: few enough to be used up.
+    pub(super) const fn total(self) -> u32 {
+        (self.count as u32 - 1) * self.least + self.most
+    }
+
+    fn bulkheads(self) -> Bulkheads {
+        let share = Share::at_least(self.least).lends(self.lent).up_to(self.most);
+        let whole = Bulkheads::of(self.total(), Share::at_most(self.most));
+        (1..self.count).fold(whole, |all, number| all.share(tenant(number), share))
+    }
+}
+
+/// The name of a tenant.
+fn tenant(number: usize) -> String {
+    format!("t{number}")
 }
 
 /// The router's settings.
@@ -126,7 +155,7 @@ impl Leaf {
 }
 
 impl StackPlan {
-    pub(super) fn stack(&self, reserve: bool) -> Stack {
+    pub(super) fn stack(&self, reserve: bool, tenants: Option<Tenants>) -> Stack {
         let leaf = self.leaf.policy();
         let leaf = if reserve { leaf.capacity_aware(Capacity::default()).boxed() } else { leaf };
         let policy = match self.safe {
@@ -142,7 +171,10 @@ impl StackPlan {
                 leaf.fail_safe(config).boxed()
             }
         };
-        let stack = Stack::new(policy).ejection(self.ejection).queue(self.queue);
+        let mut stack = Stack::new(policy).ejection(self.ejection).queue(self.queue);
+        if let Some(tenants) = tenants {
+            stack = stack.tenant_bulkheads(tenants.bulkheads());
+        }
         match self.budget.map(|(ratio, reserve)| RetryBudget::new(ratio, reserve)) {
             Some(Ok(budget)) => stack.retry_budget(budget),
             _ => stack,
@@ -232,6 +264,9 @@ impl Plan {
         if let Some((share, after)) = self.impatient {
             world = world.impatient(share, after);
         }
+        if let Some(Tenants { count, .. }) = self.tenants {
+            world = world.tenants((1..=count).map(|number| (tenant(number), 1.0)));
+        }
         if let Some(every) = self.probes {
             world = world.probes(every);
         }
@@ -255,6 +290,8 @@ impl Plan {
             pools: world.servers.iter().map(pool).collect(),
             routers: self.routers,
             limits: world.servers.iter().map(|server| server.limit).collect(),
+            tenants: world.tenants.iter().map(|(name, _)| name.clone()).collect(),
+            share: self.tenants.map(|tenants| tenants.most),
             attempts: self.stack.safe.map_or(1, |safe| safe.attempts),
             budget: Some(budget),
             rests: !self.stack.ejection.off,
@@ -299,6 +336,9 @@ impl fmt::Display for Plan {
             write!(f, ", {share:.2} only in {}", regions.join(" or "))?;
         }
         self.reserve.iter().try_for_each(|share| write!(f, ", reserve for the {share:.2} that are critical"))?;
+        if let Some(Tenants { count, least, lent, most }) = self.tenants {
+            write!(f, ", {count} tenants of {least} ({lent} lent) to {most}")?;
+        }
         self.probes.iter().try_for_each(|every| write!(f, ", probes every {every:?}"))?;
         write!(f, "; servers")?;
         for server in &self.servers {

@@ -67,6 +67,9 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     if plan.residency.is_some() {
         offer(&|plan| plan.residency = None);
     }
+    if plan.tenants.is_some() {
+        offer(&|plan| plan.tenants = None);
+    }
     if plan.reserve.is_some() {
         offer(&|plan| plan.reserve = None);
     }

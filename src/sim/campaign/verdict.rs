@@ -1,5 +1,6 @@
 //! Plays a plan and judges what came of it.
 
+use super::super::Stack;
 use super::super::audit::{Audit, Finding};
 use super::super::run::{Ended, Run};
 use super::plan::{CALM, Plan};
@@ -33,10 +34,14 @@ impl Plan {
         catch_unwind(AssertUnwindSafe(|| self.judge())).unwrap_or_else(panicked)
     }
 
+    fn stack(&self) -> Stack {
+        self.stack.stack(self.reserve.is_some(), self.tenants)
+    }
+
     fn judge(&self) -> Outcome {
         let world = self.world();
         let audit = Audit::new(self.rules(&world));
-        let run = match world.play(&|_| self.stack.stack(self.reserve.is_some()), Some(&audit)) {
+        let run = match world.play(&|_| self.stack(), Some(&audit)) {
             Ok(run) => run,
             // Not a violation of the router's: the plan itself makes no sense, and says so.
             Err(error) => {
@@ -56,7 +61,7 @@ impl Plan {
         }
         let world = self.world();
         let audit = Audit::new(self.rules(&world));
-        let other = match world.play_with_futures(&|_| self.stack.stack(self.reserve.is_some()), Some(&audit)) {
+        let other = match world.play_with_futures(&|_| self.stack(), Some(&audit)) {
             Ok(other) => other,
             Err(error) => return Some(Finding { code: "plan", what: error.to_string() }),
         };

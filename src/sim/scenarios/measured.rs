@@ -1,6 +1,6 @@
 //! [`Measured`]: the figures of one run.
 
-use super::{Scenario, Stage, pools, providers, quotas, regions};
+use super::{Scenario, Stage, pools, providers, quotas, regions, tenants};
 use crate::sim::Run;
 
 /// The figures of one run. Where no request counts, they are no numbers; what a scenario does not ask for is `None`.
@@ -13,6 +13,8 @@ pub struct Measured {
     pub goodput: f64,
     /// The same of those that are critical (S3, S12).
     pub critical_goodput: Option<f64>,
+    /// The goodput of all tenants but the one that comes in bursts, as a share of what theirs is without it (S10).
+    pub others_goodput_vs_alone: Option<f64>,
     /// Requests without a complete answer.
     pub failures: usize,
     /// Seconds to the first token: median.
@@ -94,6 +96,7 @@ impl Stage {
                 Scenario::S3 | Scenario::S12 if !nobody(true) => Some(run.critical_goodput_between(from, to)),
                 _ => None,
             },
+            others_goodput_vs_alone: tenants::others(self, run),
             failures: run.failures(),
             ttft_p50: known(run.ttft(0.5)),
             ttft_p90: known(run.ttft(0.9)),

@@ -11,6 +11,7 @@ mod providers;
 mod quotas;
 mod regions;
 mod streams;
+mod tenants;
 
 pub use measured::Measured;
 
@@ -36,6 +37,8 @@ pub enum Scenario {
     S8,
     /// More than a year of incidents at two providers.
     S9,
+    /// Ten tenants, one of which comes in bursts.
+    S10,
     /// The same as S5 at twice the rate; three in ten requests are critical.
     S12,
     /// Two of eight servers cut their streams.
@@ -76,11 +79,13 @@ pub struct Stage {
     windows: Vec<(f64, f64)>,
     /// What counts, in seconds.
     counted: (f64, f64),
+    /// The same without one tenant.
+    alone: Option<World>,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::S1,
         Self::S2,
         Self::S3,
@@ -89,6 +94,7 @@ impl Scenario {
         Self::S7,
         Self::S8,
         Self::S9,
+        Self::S10,
         Self::S12,
         Self::S14,
         Self::S15,
@@ -108,6 +114,7 @@ impl Scenario {
             Self::S7 => "S7",
             Self::S8 => "S8",
             Self::S9 => "S9",
+            Self::S10 => "S10",
             Self::S12 => "S12",
             Self::S14 => "S14",
             Self::S15 => "S15",
@@ -128,6 +135,7 @@ impl Scenario {
             Self::S7 => "prefixes: a conversation trace at 2.2 times its rate, eight servers with prefix caches",
             Self::S8 => "providers: the best of four turns slow for 300 s",
             Self::S9 => "year: 10,000 h of incidents at two providers in two regions",
+            Self::S10 => "tenants: 30 % of the requests are one tenant's, in bursts",
             Self::S12 => "quotas at twice the rate, 30 % critical",
             Self::S14 => "cuts: two of eight servers cut their streams after 2 and after 60 tokens, for 200 s",
             Self::S15 => "flapping: one of eight servers, 10 s up and 10 s down",
@@ -158,6 +166,7 @@ impl Scenario {
             Self::S7 => prefixes::SPEED,
             Self::S8 => 0.3,
             Self::S5 | Self::S9 => 1.0,
+            Self::S10 => 0.6,
             Self::S12 => 2.0,
             Self::S16 => 0.75,
             Self::S17 => 0.4,
@@ -177,6 +186,7 @@ impl Scenario {
             Self::S7 => vec![prefixes::conversations(settings, load)],
             Self::S8 => vec![providers::slow(settings, load)],
             Self::S9 => vec![providers::year(settings, load)],
+            Self::S10 => vec![tenants::loud(settings, load)],
             Self::S12 => vec![quotas::mix(settings, load)],
             Self::S14 => streams::cut(settings, load),
             Self::S15 => vec![pools::flapping(settings, load)],
@@ -190,6 +200,11 @@ impl Scenario {
 impl Settings {
     /// A stage of this world, under these settings.
     fn stage(&self, scenario: Scenario, load: f64, world: World, counted: (f64, f64)) -> Stage {
+        let world = self.apply(world);
+        Stage { scenario, variant: "", load, world, windows: Vec::new(), counted, alone: None }
+    }
+
+    fn apply(&self, world: World) -> World {
         let mut world = world.routers(self.routers.max(1)).seed(self.seed);
         if let Some(trace) = &self.trace {
             world = world.lengths(trace.lengths());
@@ -197,7 +212,7 @@ impl Settings {
         if let Some(requests) = self.requests {
             world = world.requests(requests);
         }
-        Stage { scenario, variant: "", load, world, windows: Vec::new(), counted }
+        world
     }
 }
 
@@ -211,6 +226,12 @@ impl Stage {
     /// With a fault between two moments, in seconds.
     fn disturbed(mut self, from: f64, to: f64) -> Self {
         self.windows.push((from, to));
+        self
+    }
+
+    /// Beside what it is in this world.
+    fn beside(mut self, alone: World) -> Self {
+        self.alone = Some(alone);
         self
     }
 
@@ -255,6 +276,11 @@ impl Stage {
     ///
     /// [`WorldError`], where the settings make no sense.
     pub fn run(&self, contestant: Contestant) -> Result<Run, WorldError> {
-        self.world.run(|desk| contestant.stack(desk))
+        let mut run = self.world.run(|desk| contestant.stack(desk))?;
+        if let Some(alone) = &self.alone {
+            let (from, to) = self.counted;
+            run.alone = Some(alone.run(|desk| contestant.stack(desk))?.goodput_between(from, to));
+        }
+        Ok(run)
     }
 }

@@ -1,10 +1,13 @@
 //! Backends that are filled one after the other, and their last slots.
 
 use super::{PRIORITIES, fleet, load, of, send, stack};
-use crate::support::{LEAVES, World, leaf};
+use crate::support::{Act, Cue, LEAVES, World, fail, leaf, secs};
+use fallway::FailureKind::ServerError;
+use fallway::Profile;
 use fallway::decision::{Next, Refusal};
 use fallway::facts::Priority;
 use fallway::policy::{Capacity, FailSafe, PolicyExt, Regions, cheapest, ordered};
+use fallway::recover::Ejection;
 
 #[test]
 fn a_leaf_that_looks_at_no_load_fills_the_first_to_its_headroom_and_then_the_next() {
@@ -117,6 +120,21 @@ fn inside_regions_the_same_slots_are_kept_and_not_twice_as_many() {
     assert_eq!(load(&router, ["a", "b"]), [20, 20]);
     world.run();
     assert_eq!(router.total_in_flight(), 0);
+}
+
+#[test]
+fn what_is_called_later_than_decided_finds_the_reserve_kept() {
+    let world = World::new();
+    let script = |cue: &Cue<'_>| if cue.call == 0 { fail(ServerError) } else { Act::Answer(secs(10)) };
+    let builder = world.router(stack(ordered(), Capacity::default())).ejection(Ejection::off());
+    let (router, [a]) = world.fleet(builder, [(Profile::new("a").concurrency(20), Box::new(script))]);
+    // Fails, and is to be tried again there after a back-off; others come meanwhile.
+    send(&world, &router, Priority::Standard, 18);
+    assert_eq!((load(&router, ["a"]), router.waiting()), ([17], 0));
+    world.run_for(secs(5));
+    assert_eq!((load(&router, ["a"]), router.waiting()), ([17], 1));
+    world.run();
+    assert_eq!(a.calls(), 19);
 }
 
 #[test]

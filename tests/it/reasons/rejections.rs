@@ -7,6 +7,7 @@ use crate::support::{
 use fallway::FailureKind::{self, ContextTooLong, Overloaded, RateLimited, ServerError};
 use fallway::decision::Reason;
 use fallway::facts::{Capabilities, Price};
+use fallway::limit::{Bulkheads, Share};
 use fallway::policy::{Capacity, FailSafe, PolicyExt, Regions, ordered, policy_fn, round_robin};
 use fallway::recover::Ejection;
 use fallway::{CallOptions, Facts, Profile};
@@ -136,6 +137,43 @@ fn quota_too_small() {
     assert_eq!(before(a().tokens_per_minute(9_000).token_burst(1_000), facts(901)), too_small);
     assert_eq!(before(a().tokens_per_minute(1_000), facts(900)), None);
     assert_eq!(before(a().tokens_per_minute(100).token_burst(1_000), facts(900)), None);
+}
+
+#[test]
+fn tenant_full() {
+    let world = World::new();
+    let policy = ordered().fail_safe(FailSafe::default());
+    let builder = world.router(policy).tenant_bulkheads(Bulkheads::of(4, Share::at_most(2)));
+    let (router, _) = world.fleet(builder, [(a(), always(Act::Answer(secs(1))))]);
+    let calls = [(); 2].map(|()| world.spawn_call(&router, within(secs(5))));
+    world.settle();
+    assert_eq!(rejected(&router, plain()), Some(Reason::TenantFull { in_flight: 2, most: 2 }));
+    assert_eq!(rejected(&router, plain().tenant("another")), None);
+    world.run();
+    drop(calls);
+}
+
+#[test]
+fn route_full() {
+    let world = World::new();
+    // Its maximum is three, and of four two are kept for another.
+    let routes = Bulkheads::of(4, Share::at_most(3)).share("other", Share::at_least(2));
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).route_bulkheads(routes);
+    let (router, _) = world.fleet(builder, [(a(), always(Act::Answer(secs(1))))]);
+    let calls = [(); 2].map(|()| world.spawn_call(&router, within(secs(5))));
+    world.settle();
+    assert_eq!(rejected(&router, plain()), Some(Reason::RouteFull { in_flight: 2, most: 2 }));
+    world.run();
+    drop(calls);
+}
+
+#[test]
+fn outside_shard() {
+    let world = World::new();
+    let members = ["a", "b"].map(|id| (Profile::new(id), always(ANSWER)));
+    let (router, _) = world.fleet(world.router(ordered().shuffle_shards(1)), members);
+    let rejected = |n| rejected(&router, plain().tenant(format!("t{n}")));
+    assert_eq!((0..9).find_map(rejected), Some(Reason::OutsideShard { size: 1 }));
 }
 
 #[test]

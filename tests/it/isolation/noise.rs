@@ -1,0 +1,60 @@
+//! What a tenant notices of another, on simulated servers.
+
+use fallway::limit::{Bulkheads, Share};
+use fallway::policy::{FailSafe, PolicyExt, predicted_ttft};
+use fallway::sim::baselines::Contestant;
+use fallway::sim::scenarios::{Scenario, Settings};
+use fallway::sim::{Run, Server, Stack, World, secs};
+
+const TENANTS: usize = 8;
+
+/// What an eighth of the servers does: about 6.2 requests a second, each for about 6.3 seconds.
+const PART: u32 = 40;
+
+/// Eight servers, and eight tenants. Seven ask for half of their part, "loud" for `times` its own.
+fn play(times: f64, seed: u64, shares: bool) -> Run {
+    let servers = (1..=8).map(|number| Server::new(format!("s{number}")).known_limit(Server::BATCH));
+    let world = World::new().servers(servers).load(7.0 / 16.0).lasting(secs(200)).warm_up(secs(20));
+    let world = world.tenants((1..TENANTS).map(|number| (format!("t{number}"), 1.0))).guest("loud", times / 8.0, 1.0);
+    let stack = |_: &_| {
+        // Who has waited until hardly any time is left is not begun with: calls that are cut short are more of them.
+        let stack = Stack::new(predicted_ttft().fail_safe(FailSafe::default())).load_reports().longest_wait(secs(1));
+        if shares { stack.tenant_bulkheads(Bulkheads::of(8 * PART, Share::at_most(PART))) } else { stack }
+    };
+    world.seed(seed).run(stack).unwrap()
+}
+
+/// The time to first token that 99 in 100 of the others' requests stayed below.
+fn p99_of_others(run: &Run) -> f64 {
+    let others = run.counted().filter(|record| record.tenant as usize != TENANTS - 1);
+    let mut times: Vec<_> = others.map(|record| record.first.unwrap_or(record.total)).collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() * 99 / 100]
+}
+
+#[test]
+fn ten_times_its_share_raises_the_tail_of_others_by_a_fifth_at_most() {
+    for seed in 1..=3 {
+        let [usual, loud, unbounded] =
+            [(1.0, true), (10.0, true), (10.0, false)].map(|(times, shares)| p99_of_others(&play(times, seed, shares)));
+        let raised = loud / usual;
+        assert!(raised <= 1.2, "seed {seed}: {usual} s, then {loud} s ({raised}), without shares {unbounded} s");
+        assert!(unbounded / usual > 3.0, "seed {seed}: without shares {unbounded} s, usually {usual} s");
+    }
+}
+
+#[test]
+fn a_tenant_in_bursts_costs_the_others_nothing() {
+    for routers in [1, 32] {
+        let settings = Settings { seed: 1, routers, ..Settings::default() };
+        let [stage] = &Scenario::S10.stages(&settings)[..] else { panic!("one way to play it") };
+        let [ours, fifo] = ["fallway", "global_fifo"].map(|name| {
+            let run = stage.run(Contestant::by_name(name).unwrap()).unwrap();
+            assert_eq!(run.leaked(), 0);
+            stage.measure(&run)
+        });
+        let others = [&ours, &fifo].map(|measured| measured.others_goodput_vs_alone.unwrap());
+        assert!(others[0] >= 0.99 && ours.jain >= 0.95, "{routers} routers: {others:?}, Jain {}", ours.jain);
+        assert!(others[1] < 0.95, "{routers} routers: one line for all starves the rest, {others:?}");
+    }
+}
