@@ -202,6 +202,16 @@ pub enum Reason {
         /// Its predicted time to first token, in nanoseconds.
         predicted: u64,
     },
+    /// In what is left of the request's time it is not predicted to answer
+    /// ([`budgeted`](crate::policy::PolicyExt::budgeted)).
+    MissesDeadline {
+        /// What 95 of 100 answers stay below, in nanoseconds: its first token, or all of it where that is wanted.
+        late: u64,
+        /// What half of them stay below, in nanoseconds.
+        half: u64,
+        /// What is left, in nanoseconds.
+        left: u64,
+    },
     /// The failure before would repeat there: its context window is no larger.
     WouldRepeat {
         /// The failure.
@@ -257,6 +267,20 @@ pub enum Reason {
         full: u32,
         /// How full it may be before, of 1000.
         headroom: u32,
+    },
+    /// Note: a model that comes before its own is predicted to be too slow for what is left.
+    Brownout {
+        /// What 95 of 100 answers of that model stay below at its fastest backend, in nanoseconds.
+        late: u64,
+        /// What was left, in nanoseconds.
+        left: u64,
+    },
+    /// Note: nobody is sure to answer within what is left; it comes closest, and does so in half of the cases.
+    MayBeLate {
+        /// What 95 of 100 of its answers stay below, in nanoseconds.
+        late: u64,
+        /// What was left, in nanoseconds.
+        left: u64,
     },
     /// Note: more load than its bound of affinity allows; the session spills.
     OverBound {
@@ -317,6 +341,7 @@ impl Reason {
             | Self::Throttled { .. }
             | Self::QuotaInDoubt
             | Self::TooSlow { .. }
+            | Self::MissesDeadline { .. }
             | Self::ProbeInFlight { .. }
             | Self::LostRace => Class::Refused,
             Self::Ejected { .. }
@@ -341,6 +366,8 @@ impl Reason {
             | Self::Readmitted
             | Self::RetriedHere { .. }
             | Self::Busy { .. }
+            | Self::Brownout { .. }
+            | Self::MayBeLate { .. }
             | Self::OverBound { .. } => Class::Note,
         }
     }
@@ -377,7 +404,7 @@ impl Reason {
 
     /// Whether it says what a request is sent for, so that nothing may take its place.
     pub(crate) const fn is_errand(&self) -> bool {
-        matches!(self, Self::Probe | Self::QuotaProbe | Self::Trial | Self::RetriedHere { .. })
+        matches!(self, Self::Probe | Self::QuotaProbe | Self::Trial | Self::RetriedHere { .. } | Self::MayBeLate { .. })
     }
 
     /// Whether nothing speaks against the backend but that it has no room.
@@ -428,6 +455,7 @@ impl Reason {
             Self::FailedHere { .. } => "failed in this request",
             Self::QuotaInDoubt => "of doubtful quota",
             Self::TooSlow { .. } => "too slow for another attempt",
+            Self::MissesDeadline { .. } => "too late for the deadline",
             Self::WouldRepeat { .. } => "would fail the same way",
             Self::LostRace => "lost to another request",
             Self::Probe => "probe",
@@ -442,6 +470,8 @@ impl Reason {
             Self::Readmitted => "readmitted",
             Self::RetriedHere { .. } => "retried",
             Self::Busy { .. } => "busy",
+            Self::Brownout { .. } => "brownout",
+            Self::MayBeLate { .. } => "perhaps too late",
             Self::OverBound { .. } => "over the affinity bound",
             Self::Forbidden { text } | Self::Custom { text } => text,
         }
