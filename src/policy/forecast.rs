@@ -10,18 +10,20 @@ pub(super) struct Forecast {
     pub(super) half: u64,
     /// In 95 of 100.
     pub(super) late: u64,
+    /// Nobody was sent there for so long that it may be wrong.
+    pub(super) old: bool,
 }
 
 impl Contender<'_> {
-    /// `whole`: until the last token, where the request says how many it expects. `None` while too little is known, or what
-    /// is known may be wrong by now.
+    /// `whole`: until the last token, where the request says how many it expects. `None` while too little is
+    /// known.
     pub(super) fn forecast(&mut self, whole: bool) -> Option<Forecast> {
         let (work, now) = (self.work(), self.now);
         let load = self.load();
         let (behind, age) = (load.queued_tokens().saturating_add(work), load.age(now));
-        let Forecast { half, late } = self.forecast_behind(behind, whole)?;
+        let forecast = self.forecast_behind(behind, whole)?;
         // A backend that hangs says nothing, and is late all the same.
-        Some(Forecast { half, late: late.max(age) })
+        Some(Forecast { late: forecast.late.max(age), ..forecast })
     }
 
     /// The same, if nobody else were there.
@@ -31,12 +33,13 @@ impl Contender<'_> {
     }
 
     fn forecast_behind(&mut self, work: u64, whole: bool) -> Option<Forecast> {
-        if self.load().stale {
+        let spread = *self.spread();
+        if !is_known(&spread) {
             return None;
         }
+        let old = self.load().stale;
         let first = self.latency().predict(work);
-        let spread = *self.spread();
-        let mut forecast = Forecast { half: spread.half_of(first), late: spread.late_of(first) };
+        let mut forecast = Forecast { half: spread.half_of(first), late: spread.late_of(first), old };
         if whole && let Some(tokens) = self.facts.output_tokens {
             let Pace { usual, spread } = *self.pace();
             if is_known(&spread) {
@@ -45,7 +48,7 @@ impl Contender<'_> {
                 forecast.late = forecast.late.saturating_add(spread.late_of(rest));
             }
         }
-        is_known(&spread).then_some(forecast)
+        Some(forecast)
     }
 }
 

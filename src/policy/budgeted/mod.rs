@@ -12,8 +12,8 @@
 //! An attempt leaves time for those that could follow it: as much as half of the answers take there.
 //!
 //! What is not known forbids nothing. A prediction needs [`Budgets::ENOUGH`] samples, of which those of five minutes ago count half; and a
-//! backend that got no calls for a while is no slow backend any more, but one to be looked after: so predictions that are wrong
-//! meet their evidence.
+//! backend that got no calls for a while is looked after by one request at a time, a canary: so a prediction that is wrong by now meets
+//! its evidence.
 
 mod config;
 
@@ -52,8 +52,8 @@ impl<P: RoutingPolicy> RoutingPolicy for Budgeted<P> {
         slate.each(|candidate| self.look(cx, candidate, left));
         if !slate.is_regular() {
             slate.each_rejected(|candidate| self.look_at_busy(candidate, left));
-            note_brownout(slate);
         }
+        note_brownout(slate);
         self.inner.plan(cx, slate);
     }
 
@@ -90,7 +90,12 @@ impl<P: RoutingPolicy> Budgeted<P> {
             Some(Reason::RetriedHere { at }) => left.saturating_sub(at.nanos_since(cx.now())),
             _ => left,
         };
-        if forecast.late > left {
+        if forecast.late <= left {
+            return;
+        }
+        if forecast.old && !candidate.load().canary_out {
+            candidate.note_unless_on_errand(Reason::Canary);
+        } else {
             candidate.reject(Reason::MissesDeadline { late: forecast.late, half: forecast.half, left });
         }
     }
