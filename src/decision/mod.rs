@@ -2,6 +2,7 @@
 
 #[cfg(feature = "serde")]
 mod json;
+mod label;
 mod next;
 mod reason;
 pub(crate) mod record;

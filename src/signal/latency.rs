@@ -5,6 +5,7 @@ use crate::decision::{Latency, Pace, Spread};
 use crate::time::Instant;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Learns `ttft ≈ base + work · per_token` and a peak EWMA, from completed first items only.
 ///
@@ -33,6 +34,15 @@ pub(crate) struct LatencyModel {
     pace: AtomicU64,
     /// Of times per token, to what was usual.
     pace_spread: Sketch,
+    peers: OnceLock<Arc<Peers>>,
+}
+
+/// What the backends of one model have seen together, those of which each has too few samples to count on. How far a
+/// backend is from its own prediction is much the same for all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    spread: Sketch,
+    pace_spread: Sketch,
 }
 
 /// Decayed sums of the fit; times in nanoseconds.
@@ -57,8 +67,15 @@ const OUTLIER: f64 = 16.0;
 const PEAK_SHIFT: u32 = 3;
 /// How much of the usual time per token the latest is, as a power of two.
 const PACE_SHIFT: u32 = 4;
+/// Samples below which a quantile is a guess.
+pub(crate) const ENOUGH: u32 = 20;
 
 impl LatencyModel {
+    /// It serves what these serve. Where it did before, it stays with those.
+    pub(crate) fn join(&self, peers: &Arc<Peers>) {
+        self.peers.get_or_init(|| peers.clone());
+    }
+
     /// A first item arrived after `ttft` nanoseconds behind `work` tokens.
     pub(crate) fn record(&self, work: u64, ttft: u64, now: Instant) {
         let typical = match self.typical.load(Ordering::Relaxed) {
@@ -92,7 +109,13 @@ impl LatencyModel {
     fn learn(&self, work: u64, ttft: u64, now: Instant) {
         let before = self.read();
         if before.samples > 0 {
-            self.spread.record(ttft, before.predict(work), now);
+            let predicted = before.predict(work);
+            if self.spread.read(now).samples < ENOUGH
+                && let Some(peers) = self.peers.get()
+            {
+                peers.spread.record(ttft, predicted, now);
+            }
+            self.spread.record(ttft, predicted, now);
         }
         let mut fit = self.fit.lock();
         // Callers estimate the work, and one absurd estimate would have the leverage of thousands of good ones.
@@ -131,6 +154,11 @@ impl LatencyModel {
         let usual = match self.pace.load(Ordering::Relaxed) {
             0 => each,
             usual => {
+                if self.pace_spread.read(now).samples < ENOUGH
+                    && let Some(peers) = self.peers.get()
+                {
+                    peers.pace_spread.record(each, usual, now);
+                }
                 self.pace_spread.record(each, usual, now);
                 usual - (usual >> PACE_SHIFT) + (each >> PACE_SHIFT)
             }
@@ -154,10 +182,18 @@ impl LatencyModel {
         }
     }
 
-    /// How far first tokens are from their prediction, and how fast tokens follow.
+    /// How far first tokens are from their prediction, and how fast tokens follow: as its peers have seen it, where it has
+    /// few samples itself.
     pub(crate) fn read_spread(&self, now: Instant) -> (Spread, Pace) {
-        let pace = Pace { usual: self.pace.load(Ordering::Relaxed), spread: self.pace_spread.read(now) };
-        (self.spread.read(now), pace)
+        let or_peers = |own: &Sketch, theirs: fn(&Peers) -> &Sketch| {
+            let own = own.read(now);
+            let few = (1..ENOUGH).contains(&own.samples);
+            let theirs = self.peers.get().filter(|_| few).map(|peers| theirs(peers).read(now));
+            theirs.filter(|theirs| theirs.samples >= ENOUGH).unwrap_or(own)
+        };
+        let spread = or_peers(&self.pace_spread, |peers| &peers.pace_spread);
+        let pace = Pace { usual: self.pace.load(Ordering::Relaxed), spread };
+        (or_peers(&self.spread, |peers| &peers.spread), pace)
     }
 }
 
@@ -271,6 +307,37 @@ mod tests {
         });
         let predicted = model.read().predict(50_000);
         assert!(predicted.abs_diff(5_000 * MS) < 500 * MS, "{predicted}");
+    }
+
+    #[test]
+    fn few_samples_are_read_as_those_of_peers() {
+        let peers = Arc::<Peers>::default();
+        let members: [LatencyModel; 8] = Default::default();
+        members.iter().for_each(|model| model.join(&peers));
+        let ask = |times| {
+            for model in &members {
+                for _ in 0..times {
+                    model.record(1_000, 200 * MS, NOW);
+                    model.record_pace(100, 3_000 * MS, NOW);
+                }
+            }
+        };
+        // The first is what the others are compared with.
+        ask(1);
+        assert_eq!(members[0].read_spread(NOW).0.samples, 0);
+        ask(3);
+        let (spread, pace) = members[0].read_spread(NOW);
+        assert!(
+            spread.samples >= ENOUGH && pace.spread.samples >= ENOUGH && pace.usual == 30 * MS,
+            "{spread:?} {pace:?}"
+        );
+        // Those that know enough say what they know.
+        (0..40).for_each(|_| members[0].record(1_000, 200 * MS, NOW));
+        assert_eq!(members[0].read_spread(NOW).0.samples, 43);
+        // Who is new forbids nothing.
+        let new = LatencyModel::default();
+        new.join(&peers);
+        assert_eq!(new.read_spread(NOW).0.samples, 0);
     }
 
     #[test]
