@@ -3,6 +3,7 @@
 #[cfg(feature = "serde")]
 mod json;
 mod label;
+mod latency;
 mod next;
 mod reason;
 pub(crate) mod record;
@@ -10,9 +11,10 @@ mod recycle;
 mod region;
 mod render;
 
+pub use latency::{Latency, Pace, Spread};
 pub use next::{Next, Refusal};
 pub use reason::{Class, Reason};
-pub use record::{AttemptRecord, Extra, Latency, Load, Pace, Spread};
+pub use record::{AttemptRecord, Extra, Load};
 pub(crate) use region::{CLEAN, RegionRow, RegionRules, RegionState};
 pub use region::{RegionPhase, RegionView};
 
