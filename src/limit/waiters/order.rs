@@ -46,6 +46,8 @@ pub(crate) enum Lack {
     Room,
     /// What a probe will show.
     Probe,
+    /// What a call may give back of a quota.
+    Quota,
     /// A call of its tenant's share and its route's: more than backends can give, and lacking before they are looked at.
     Share(Cells),
 }
