@@ -1,5 +1,6 @@
 //! [`Decision`]: a choice and its reasons.
 
+mod hedged;
 #[cfg(feature = "serde")]
 mod json;
 mod next;
@@ -9,6 +10,7 @@ mod recycle;
 mod region;
 mod render;
 
+pub use hedged::{Beside, Hedged, Unhedged};
 pub use next::{Next, Refusal};
 pub use reason::{Class, Reason};
 pub use record::{AttemptRecord, Extra, Latency, Load};
@@ -113,7 +115,17 @@ impl Decision {
         self.record().roster.generation
     }
 
-    /// The request's attempts so far, in order; a successful one is the last.
+    /// Whether another attempt runs beside the one that this decides, or why none does.
+    pub fn hedged(&self) -> Hedged {
+        self.record().hedged
+    }
+
+    /// The attempt beside which this decides another, where it decides a hedge.
+    pub fn beside(&self) -> Option<&Beside> {
+        self.record().beside.as_ref()
+    }
+
+    /// The request's attempts so far, in the order in which they ended; a successful one is the last.
     pub fn attempts(&self) -> &[AttemptRecord] {
         &self.record().attempts
     }

@@ -4,8 +4,9 @@
 //! a policy read, so running the policies over it again must give the same choice.
 
 use super::region::{RegionRow, RegionRules};
-use super::{Next, Reason};
+use super::{Beside, Hedged, Next, Reason};
 use crate::backend::{BackendId, FailureKind};
+use crate::budget::Hedge;
 use crate::facts::{Facts, Profile};
 use crate::rng::mix;
 use crate::shape::{Drawn, Split};
@@ -233,6 +234,9 @@ pub struct AttemptRecord {
     pub(crate) started: Instant,
     pub(crate) ended: Instant,
     pub(crate) failure: Option<FailureKind>,
+    pub(crate) number: u32,
+    pub(crate) hedge: bool,
+    pub(crate) outrun: bool,
 }
 
 impl AttemptRecord {
@@ -256,9 +260,24 @@ impl AttemptRecord {
         self.ended - self.started
     }
 
-    /// How it failed; `None` when it answered.
+    /// How it failed; `None` when it answered, or was [outrun](Self::is_outrun).
     pub const fn failure(&self) -> Option<FailureKind> {
         self.failure
+    }
+
+    /// 1 for the first attempt of the request.
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether it was sent beside another that was slow to begin.
+    pub const fn is_hedge(&self) -> bool {
+        self.hedge
+    }
+
+    /// Whether it was given up because another attempt of the request was faster.
+    pub const fn is_outrun(&self) -> bool {
+        self.outrun
     }
 }
 
@@ -290,11 +309,15 @@ pub(crate) struct Record {
     pub(crate) extra: Extra,
     pub(crate) last_resort: bool,
     pub(crate) dry_run: bool,
+    /// Where this decides a hedge.
+    pub(crate) beside: Option<Beside>,
     pub(crate) attempts: Vec<AttemptRecord>,
     /// How many of the attempts were over when the sheet was written.
     pub(crate) planned_after: usize,
     // The sheet.
     pub(crate) sheet: Sheet,
+    /// What the driver makes of the wish to hedge.
+    pub(crate) hedged: Hedged,
     /// What the driver did instead, in the end.
     pub(crate) verdict: Option<Next>,
     /// When it did so; later than `now` where it waited before.
@@ -329,6 +352,8 @@ pub(crate) struct Sheet {
     pub(crate) attempts_allowed: Option<u32>,
     /// When the attempt is given up, and whether only because of the deadline.
     pub(crate) attempt_limit: Option<(Instant, bool)>,
+    /// Under which rules the next attempt is hedged.
+    pub(crate) hedge: Option<Hedge>,
     /// When a canary is given up, if another attempt would be paid for.
     pub(crate) canary_limit: Option<Instant>,
     /// What of each limit a policy keeps for others than this request, in thousandths.
@@ -351,6 +376,7 @@ impl Sheet {
         self.best = None;
         self.attempts_allowed = None;
         self.attempt_limit = None;
+        self.hedge = None;
         self.canary_limit = None;
         self.throttles = false;
         self.kept = 0;

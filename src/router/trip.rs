@@ -1,6 +1,7 @@
 //! [`Trip`]: one request on its way, without the waiting.
 
 mod extra;
+mod hedge;
 
 use super::core::{Core, Generation};
 use super::driver::Answered;
@@ -11,11 +12,12 @@ use super::{CallOptions, RouteError};
 use crate::backend::{Attempt, BackendError, BackendId, FailureKind};
 use crate::budget::{Grant, Payer};
 use crate::bug;
-use crate::decision::record::AttemptRecord;
+use crate::decision::record::{AttemptRecord, Record};
 use crate::decision::{Decision, Extra, Next, Reason, Refusal};
 use crate::event::Event;
 use crate::limit::{Cells, Wished};
 use crate::time::{Instant, nanos};
+use hedge::{Second, record_of};
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,6 +30,8 @@ use std::time::Duration;
 ///
 /// - after [`Step::Call`], either [`answered`](Self::answered) at the first item and [`finish`](Self::finish) at the
 ///   last, or [`fail`](Self::fail), and then `next` again, unless the call was answered before;
+/// - where the attempt says [when](Attempt::hedge_at), [`hedge`](Self::hedge) at that moment if neither has happened: then
+///   two calls are under way until one is answered, and `next` comes when both failed;
 /// - after [`Step::Sleep`] and [`Step::Wait`], `next` again when the moment has come.
 ///
 /// Dropping a trip abandons its attempt: the slot is free at once, and the backend's record says neither success nor
@@ -45,8 +49,12 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     /// The seat of the backend that is called.
     target: Option<(Arc<Generation<Req, Res>>, usize)>,
     lease: Option<Lease>,
-    /// Whether the attempt in flight was cut short by the deadline.
+    /// The number of the attempt in flight.
+    number: u32,
+    /// Whether it was cut short by the deadline.
     cut_short: bool,
+    /// What runs beside it.
+    second: Option<Box<Second>>,
     /// The place in the queue, while it waits.
     waiting: Option<Waiting<'r>>,
     /// A slot that was freed for it.
@@ -129,7 +137,9 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             planned: None,
             target: None,
             lease: None,
+            number: 0,
             cut_short: false,
+            second: None,
             waiting: None,
             in_hand: None,
             extra: Extra::NotAsked,
@@ -211,9 +221,15 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         waiting.poll_called(cx).map(|slot| self.in_hand = slot)
     }
 
-    /// The backend began to answer: its first item is here, or the whole answer. From here on the request stays with
-    /// it.
-    pub fn answered(&mut self, now: Instant) {
+    /// The backend that `attempt` called began to answer: its first item is here, or the whole answer. From here on the
+    /// request stays with it; another attempt that runs beside it is over.
+    pub fn answered(&mut self, attempt: &Attempt, now: Instant) {
+        if !self.is_under_way(attempt.number) {
+            return;
+        }
+        if let Some(loser) = self.part(attempt.number) {
+            self.outrun(*loser, now);
+        }
         self.note(None, now);
         if let Some(lease) = &mut self.lease {
             lease.first_item(now);
@@ -227,8 +243,16 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         }
     }
 
-    /// The call failed. `gave_up`: because its time was over, not because the backend said so.
-    pub fn fail(&mut self, error: BackendError, gave_up: bool, now: Instant) {
+    /// The call of `attempt` failed. `gave_up`: because its time was over, not because the backend said so. Another that
+    /// runs beside it goes on alone.
+    pub fn fail(&mut self, attempt: &Attempt, error: BackendError, gave_up: bool, now: Instant) {
+        if !self.is_under_way(attempt.number) {
+            return;
+        }
+        if let Some(loser) = self.part(self.other_than(attempt.number)) {
+            self.drop_out(*loser, &error, gave_up, now);
+            return self.last_error = Some(error);
+        }
         let answered = self.lease.as_ref().is_some_and(|lease| !lease.is_waiting());
         if !answered {
             self.note(Some(error.kind()), now);
@@ -275,8 +299,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     }
 
     /// The call answered: here is how its answer begins.
-    pub(super) fn into_answered<T>(mut self, opened: T, now: Instant) -> Answered<T> {
-        self.answered(now);
+    pub(super) fn into_answered<T>(mut self, attempt: &Attempt, opened: T, now: Instant) -> Answered<T> {
+        self.answered(attempt, now);
         let (lease, idle_limit) = (self.lease.take(), self.idle_limit);
         Answered { opened, lease, decision: self.decision, idle_limit }
     }
@@ -302,6 +326,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             limit: self.deadline,
             cut_short: true,
             deadline: self.deadline,
+            hedge_at: None,
+            hedge: false,
             ledger: None,
         }
     }
@@ -318,36 +344,27 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     /// Takes the lease of the best candidate that still has room, and notes the races that were lost.
     fn claim(&mut self, generation: Arc<Generation<Req, Res>>, now: Instant) -> Option<Attempt> {
         let record = self.decision.record_mut();
-        let facts = record.facts.as_deref().expect("a record in use has the facts of its request");
-        while let Some(best) = record.sheet.best(record.seed) {
-            let entry = &mut record.sheet.entries[best];
-            let seat = entry.seat as usize;
-            let (berth, profile) = (&generation.fleet.berths[seat], generation.fleet.profile(entry.seat));
-            let (shared, note, in_hand) = (&self.core.shared, entry.note, &mut self.in_hand);
-            let cached = record.sheet.readings[best]
-                .cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
-            let (cells, kept, throttles) = (self.cells, record.sheet.kept, record.sheet.throttles);
-            let needs = Needs { facts, cells, cached: cached.unwrap_or(0), kept, throttles };
-            let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, needs, now) else {
-                entry.rejected = Some(Reason::LostRace);
-                continue;
-            };
-            // Another than the one that was freed for it: that goes to the next.
-            (self.waiting, self.in_hand) = (None, None);
-            // Spent: what is made is not given back, also where a broken answer is asked what is next.
-            (self.extra, self.grant) = (Extra::NotAsked, None);
-            let attempt = self.describe(&lease);
-            self.cut_short = attempt.cut_short;
-            if shared.is_watched() {
-                let (backend, profile, attempt) = (attempt.backend, lease.profile(), attempt.number);
-                shared.tell(&Event::Started { backend, profile, attempt }, now);
-            }
-            self.lease = Some(lease);
-            self.count_held_back(&generation, now);
-            self.target = Some((generation, seat));
-            return Some(attempt);
+        let (lease, seat) = lease_best(self.core, &generation, record, self.cells, &mut self.in_hand, now)?;
+        // Another than the one that was freed for it: that goes to the next.
+        (self.waiting, self.in_hand) = (None, None);
+        // Spent: what is made is not given back, also where a broken answer is asked what is next.
+        (self.extra, self.grant) = (Extra::NotAsked, None);
+        self.number = self.decision.attempts().len() as u32 + 1;
+        let hedge_at = self.hedge_time(&lease);
+        let attempt = Attempt { hedge_at, ..self.describe(self.decision.record(), &lease, self.number) };
+        self.cut_short = attempt.cut_short;
+        self.tell_of_start(&lease, &attempt, now);
+        self.lease = Some(lease);
+        self.count_held_back(&generation, now);
+        self.target = Some((generation, seat));
+        Some(attempt)
+    }
+
+    fn tell_of_start(&self, lease: &Lease, attempt: &Attempt, now: Instant) {
+        if self.core.shared.is_watched() {
+            let Attempt { backend, number: attempt, hedge, .. } = *attempt;
+            self.core.shared.tell(&Event::Started { backend, profile: lease.profile(), attempt, hedge }, now);
         }
-        None
     }
 
     /// What was held back from a backend that it would have been sent to counts as a request to it.
@@ -384,9 +401,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         }
     }
 
-    /// The attempt under `lease`, with the time that it has.
-    fn describe(&self, lease: &Lease) -> Attempt {
-        let record = self.decision.record();
+    /// The attempt under `lease`, which `record` decided, with the time that it has.
+    fn describe(&self, record: &Record, lease: &Lease, number: u32) -> Attempt {
         let started = lease.started();
         let own = lease.profile().attempt_limit.map_or(self.deadline, |limit| started + limit);
         let (policy, by_deadline) = record.sheet.attempt_limit.unwrap_or((self.deadline, true));
@@ -399,21 +415,23 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         let limit = policy.min(own).min(self.deadline);
         Attempt {
             backend: lease.member().id,
-            number: record.attempts.len() as u32 + 1,
+            number,
             request: record.seed,
             started,
             limit,
             // What the host configured is a judgement on the backend; what the caller's time leaves is not.
             cut_short: limit == self.deadline || (limit == policy && by_deadline),
             deadline: self.deadline,
+            hedge_at: None,
+            hedge: false,
             ledger: Some(lease.tab()),
         }
     }
 
     fn note(&mut self, failure: Option<FailureKind>, ended: Instant) {
         let Some(lease) = &self.lease else { return };
-        let (backend, profile, started) = (lease.member().id, lease.profile().clone(), lease.started());
-        self.decision.record_mut().attempts.push(AttemptRecord { backend, profile, started, ended, failure });
+        let record = AttemptRecord { failure, ..record_of(lease, &self.decision, self.number, ended) };
+        self.decision.record_mut().attempts.push(record);
     }
 
     /// Waits for nothing any more; what was freed for it goes to the next.
@@ -449,6 +467,33 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         self.conclude(Next::LastResort { why }, now);
         Ok(Step::LastResort { why })
     }
+}
+
+/// Takes the lease of the best candidate of a decision that still has room, and notes the races that were lost.
+fn lease_best<Req: ?Sized, Res>(
+    core: &Core<Req, Res>,
+    generation: &Generation<Req, Res>,
+    record: &mut Record,
+    cells: Cells,
+    in_hand: &mut Option<Slot>,
+    now: Instant,
+) -> Option<(Lease, usize)> {
+    let facts = record.facts.as_deref().expect("a record in use has the facts of its request");
+    while let Some(best) = record.sheet.best(record.seed) {
+        let entry = &mut record.sheet.entries[best];
+        let seat = entry.seat as usize;
+        let (berth, profile) = (&generation.fleet.berths[seat], generation.fleet.profile(entry.seat));
+        let note = entry.note;
+        let cached =
+            record.sheet.readings[best].cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
+        let (kept, throttles) = (record.sheet.kept, record.sheet.throttles);
+        let needs = Needs { facts, cells, cached: cached.unwrap_or(0), kept, throttles };
+        if let Some(lease) = Lease::take(&core.shared, berth, profile, note, in_hand, needs, now) {
+            return Some((lease, seat));
+        }
+        entry.rejected = Some(Reason::LostRace);
+    }
+    None
 }
 
 impl<Req: ?Sized, Res> fmt::Debug for Trip<'_, Req, Res> {

@@ -294,6 +294,7 @@ impl Plan {
             share: self.tenants.map(|tenants| tenants.most),
             attempts: self.stack.safe.map_or(1, |safe| safe.attempts),
             budget: Some(budget),
+            hedge: None,
             rests: !self.stack.ejection.off,
             signals: self.probes.is_some(),
             ceiling: if self.reserve.is_some() { (Capacity::CEILINGS[0] * 1e3) as u32 } else { 1000 },
