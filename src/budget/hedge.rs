@@ -88,9 +88,9 @@ impl Hedge {
         self.most_tokens
     }
 
-    /// The share of first tokens that come before it is time.
-    pub(crate) fn quantile(&self) -> f64 {
-        1.0 - f64::from(self.share) / f64::from(HEDGE)
+    /// How many first tokens come before it is time, in thousandths.
+    pub(crate) const fn quantile(&self) -> u32 {
+        1000 - self.share / (HEDGE / 1000)
     }
 }
 
@@ -164,6 +164,6 @@ mod tests {
         for share in [f64::NAN, 0.0, -0.05, 0.000_1, 0.51, f64::INFINITY] {
             assert!(Hedge::of(share).is_err());
         }
-        assert!((Hedge::default().quantile() - 0.95).abs() < 1e-9);
+        assert_eq!([0.05, 0.001, 0.5].map(|share| Hedge::of(share).unwrap().quantile()), [950, 999, 500]);
     }
 }

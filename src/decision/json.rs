@@ -61,7 +61,7 @@ impl Serialize for AttemptRecord {
 
 impl Serialize for Candidate<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Candidate", 9)?;
+        let mut out = serializer.serialize_struct("Candidate", 11)?;
         out.serialize_field("backend", self.name())?;
         out.serialize_field("model", &self.profile().full_model())?;
         out.serialize_field("region", &self.profile().region_name())?;
@@ -70,6 +70,8 @@ impl Serialize for Candidate<'_> {
         out.serialize_field("note", &self.note())?;
         out.serialize_field("load", &self.load())?;
         out.serialize_field("latency", &self.latency())?;
+        out.serialize_field("spread", &self.spread())?;
+        out.serialize_field("pace", &self.pace())?;
         out.serialize_field("cached_tokens", &self.cached_tokens())?;
         out.end()
     }

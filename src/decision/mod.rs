@@ -13,7 +13,7 @@ mod render;
 pub use hedged::{Beside, Hedged, Unhedged};
 pub use next::{Next, Refusal};
 pub use reason::{Class, Reason};
-pub use record::{AttemptRecord, Extra, Latency, Load};
+pub use record::{AttemptRecord, Extra, Latency, Load, Pace, Spread};
 pub(crate) use region::{CLEAN, RegionRow, RegionRules, RegionState};
 pub use region::{RegionPhase, RegionView};
 
@@ -270,6 +270,16 @@ impl<'a> Candidate<'a> {
     /// Its learned latency, where a policy read it.
     pub fn latency(&self) -> Option<Latency> {
         (self.entry.known & record::KNOWS_LATENCY != 0).then_some(self.readings.latency)
+    }
+
+    /// How far its first tokens are from what was predicted of them, where a policy read it.
+    pub fn spread(&self) -> Option<Spread> {
+        (self.entry.known & record::KNOWS_SPREAD != 0).then_some(self.readings.spread)
+    }
+
+    /// How fast its tokens follow the first, where a policy read it.
+    pub fn pace(&self) -> Option<Pace> {
+        (self.entry.known & record::KNOWS_SPREAD != 0).then_some(self.readings.pace)
     }
 
     /// The leading tokens of the prompt that it probably has in its cache, so that they are not among its work; where

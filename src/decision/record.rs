@@ -120,6 +120,49 @@ impl Latency {
     }
 }
 
+/// How far what happens is from what was predicted: quantiles of the ratio of the two, over the last few hundred samples.
+///
+/// A ratio, because the prediction is about the work and this is about chance: it holds for a long prompt as for a short
+/// one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Spread {
+    /// Half of all stay below this, in 1/1024 of the prediction.
+    pub half: u32,
+    /// 95 of 100 stay below this, in 1/1024 of the prediction.
+    pub late: u32,
+    /// Samples behind it that still count: those of five minutes ago count half. Of few the quantiles are mostly a guess.
+    pub samples: u32,
+}
+
+impl Spread {
+    /// What half of those with this prediction stay below, in nanoseconds.
+    pub const fn half_of(&self, predicted: u64) -> u64 {
+        scale(predicted, self.half)
+    }
+
+    /// What 95 of 100 of those with this prediction stay below, in nanoseconds.
+    pub const fn late_of(&self, predicted: u64) -> u64 {
+        scale(predicted, self.late)
+    }
+}
+
+/// `ratio` is in 1/1024.
+pub(crate) const fn scale(predicted: u64, ratio: u32) -> u64 {
+    let scaled = (predicted as u128 * ratio as u128) >> 10;
+    if scaled > u64::MAX as u128 { u64::MAX } else { scaled as u64 }
+}
+
+/// How fast the tokens of an answer follow its first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Pace {
+    /// The usual time for one, in nanoseconds; 0 when nothing is known.
+    pub usual: u64,
+    /// How far the times of answers are from it.
+    pub spread: Spread,
+}
+
 /// One candidate of a decision: a cache line, for a decision visits each several times.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
@@ -143,6 +186,8 @@ pub(crate) struct Entry {
 pub(crate) struct Readings {
     pub(crate) load: Load,
     pub(crate) latency: Latency,
+    pub(crate) spread: Spread,
+    pub(crate) pace: Pace,
     /// Leading tokens of the prompt that it probably has in its cache.
     pub(crate) cached: u64,
     /// How full it said that it was, in thousandths, and when.
@@ -187,6 +232,7 @@ pub(crate) const KNOWS_LATENCY: u8 = 2;
 pub(crate) const KNOWS_CACHED: u8 = 4;
 pub(crate) const KNOWS_FULL: u8 = 8;
 pub(crate) const KNOWS_THROTTLED: u8 = 16;
+pub(crate) const KNOWS_SPREAD: u8 = 32;
 
 impl Entry {
     pub(crate) const fn new(seat: u32, tier: u8) -> Self {

@@ -32,6 +32,8 @@ pub(crate) struct Lease {
     started: Instant,
     /// Prefill work before this when it was sent, its own and that of others included.
     work: u64,
+    /// When the first item came; meaningless before.
+    began: Instant,
     /// What is to be seen of its prompt's prefix; until its first item.
     imprint: Option<Imprint>,
     waiting: bool,
@@ -159,6 +161,7 @@ impl Lease {
             canary,
             started: now,
             work,
+            began: now,
             imprint: Imprint::leave(berth, needs.facts, tokens),
             waiting: true,
             answered: false,
@@ -199,6 +202,7 @@ impl Lease {
         if !std::mem::take(&mut self.waiting) {
             return;
         }
+        self.began = now;
         if let Some((ticket, ..)) = &mut self.held {
             self.tab.member.gauge.first_item(ticket);
         }
@@ -215,10 +219,10 @@ impl Lease {
             self.limit_moved(moved, now);
         }
         if self.canary {
-            let better = self.tab.member.latency.record_canary(self.work, nanos(elapsed));
+            let better = self.tab.member.latency.record_canary(self.work, nanos(elapsed), now);
             self.tab.member.canary_said(better);
         } else {
-            self.tab.member.latency.record(self.work, nanos(elapsed));
+            self.tab.member.latency.record(self.work, nanos(elapsed), now);
         }
         if self.tab.shared.is_watched() {
             self.tell(&Event::FirstItem { backend: self.tab.member.id, profile: &self.profile, elapsed }, now);
@@ -228,6 +232,16 @@ impl Lease {
     /// The call answered; from here on a drop is a success.
     pub(super) const fn answered(&mut self) {
         self.answered = true;
+    }
+
+    /// For how long its answer has been coming, in nanoseconds; 0 before it began.
+    pub(super) fn since_first(&self, now: Instant) -> u64 {
+        if self.waiting { 0 } else { now.nanos_since(self.began) }
+    }
+
+    /// So many tokens followed the first until now.
+    pub(super) fn paced(&self, tokens: u64, now: Instant) {
+        self.tab.member.latency.record_pace(tokens, self.since_first(now), now);
     }
 
     pub(super) fn succeed(mut self, now: Instant) {
@@ -254,10 +268,16 @@ impl Lease {
     fn learn_of_defeat(&self, elapsed: u64, now: Instant) {
         let member = &self.tab.member;
         let typical = member.latency.typical();
-        member.latency.contradict(self.work, elapsed);
+        member.latency.contradict(self.work, elapsed, now);
         if typical > 0 && elapsed > typical {
             member.recovery.first_token(elapsed, now);
         }
+    }
+
+    /// The time to its first item that so many thousandths stay below, and how many samples say so.
+    pub(super) fn quantile(&self, permille: u32) -> (Duration, u32) {
+        let (nanos, samples) = self.tab.member.latency.quantile(self.work, permille, self.started);
+        (Duration::from_nanos(nanos), samples)
     }
 
     fn patience(&self) -> Duration {
@@ -321,10 +341,10 @@ impl Lease {
         if self.waiting {
             match outcome {
                 Outcome::Success => {}
-                Outcome::Cancelled => self.tab.member.latency.contradict(self.work, nanos(elapsed)),
+                Outcome::Cancelled => self.tab.member.latency.contradict(self.work, nanos(elapsed), now),
                 Outcome::Outrun => self.learn_of_defeat(nanos(elapsed), now),
                 Outcome::Failure(error) if error.kind() == FailureKind::Timeout => {
-                    self.tab.member.latency.record_at_least(self.work, nanos(elapsed));
+                    self.tab.member.latency.record_at_least(self.work, nanos(elapsed), now);
                 }
                 Outcome::Failure(_) => {}
             }

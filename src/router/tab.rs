@@ -16,6 +16,8 @@ pub(super) struct Tab {
     pub(super) member: Arc<Member>,
     /// Tokens that the answer used, as its backend said last.
     used: AtomicU64,
+    /// Those of the answer itself; 0 while nothing was said.
+    output: AtomicU64,
 }
 
 /// Nothing was said.
@@ -25,7 +27,17 @@ const NEGATIVE: u64 = u64::MAX - 1;
 
 impl Tab {
     pub(super) fn new(shared: &Arc<Shared>, member: &Arc<Member>) -> Arc<Self> {
-        Arc::new(Self { shared: shared.clone(), member: member.clone(), used: AtomicU64::new(UNTOLD) })
+        Arc::new(Self {
+            shared: shared.clone(),
+            member: member.clone(),
+            used: AtomicU64::new(UNTOLD),
+            output: AtomicU64::new(0),
+        })
+    }
+
+    /// The tokens of the answer, as far as its backend said; 0 while it said nothing.
+    pub(super) fn output(&self) -> u64 {
+        self.output.load(Ordering::Acquire)
     }
 
     /// The tokens that were told and are believed, and why others are not. `most`: what a quota of tokens holds; without one
@@ -58,6 +70,7 @@ impl Ledger for Tab {
     fn used(&self, usage: Usage) {
         let tokens = usage.total().map_or(NEGATIVE, |tokens| tokens.min(NEGATIVE - 1));
         self.used.store(tokens, Ordering::Release);
+        self.output.store(usage.output_tokens().try_into().unwrap_or(0), Ordering::Release);
     }
 
     fn quota(&self, report: &QuotaReport) {

@@ -236,9 +236,10 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         }
     }
 
-    /// The answer is complete.
+    /// The answer is complete. Where its backend [said](Attempt::used) how many tokens it has, their pace is learned.
     pub fn finish(&mut self, now: Instant) {
         if let Some(lease) = self.lease.take() {
+            lease.paced(lease.tab().output().saturating_sub(1), now);
             lease.succeed(now);
         }
     }

@@ -25,6 +25,7 @@ mod probes;
 mod probing;
 mod reading;
 mod rows;
+mod sketch;
 mod success_rate;
 
 pub use crate::backend::quota::{Quota, QuotaReport};

@@ -8,6 +8,7 @@ use crate::decision::{AttemptRecord, Beside, Decision, Extra, Hedged, Next, Reas
 use crate::event::Event;
 use crate::router::lease::Lease;
 use crate::time::Instant;
+use std::time::Duration;
 
 /// The second of two attempts that run side by side; the first is the trip's own.
 pub(super) struct Second {
@@ -76,7 +77,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         } else if record.attempts.iter().any(|attempt| attempt.hedge) {
             Err(Unhedged::HedgedBefore)
         } else {
-            hedge.delay().map(|delay| lease.started() + delay).ok_or(Unhedged::WarmingUp { samples: 0 })
+            let delay = hedge.delay().map_or_else(|| usual_delay(hedge, lease), Ok)?;
+            Ok(lease.started() + delay)
         }
     }
 
@@ -170,6 +172,14 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         let record = AttemptRecord { failure: Some(error.kind()), ..record_of(&lease, &decision, number, now) };
         self.decision.record_mut().attempts.push(record);
         lease.fail(error, gave_up && cut_short, now);
+    }
+}
+
+/// When most of the backend's answers have begun.
+fn usual_delay(hedge: &Hedge, lease: &Lease) -> Result<Duration, Unhedged> {
+    match lease.quantile(hedge.quantile()) {
+        (delay, samples) if samples >= Hedge::WARM_UP => Ok(delay),
+        (_, samples) => Err(Unhedged::WarmingUp { samples }),
     }
 }
 
