@@ -4,7 +4,7 @@ use super::RouteError;
 use super::contain::Contained;
 use super::lease::Lease;
 use super::trip::{Step, Trip};
-use crate::backend::{Attempt, BackendError, FailureKind};
+use crate::backend::{BackendError, FailureKind};
 use crate::decision::{Decision, Refusal};
 use crate::time::{Instant, Sleep, Timer};
 use futures::future::BoxFuture;
@@ -65,10 +65,10 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static, O: 
                     let call = pin!(run(|| backend.call(request, &attempt), opening, attempt.limit, timer));
                     match attempt.hedge_at {
                         None => (None, call.await),
-                        Some(at) => hedged(&mut trip, &attempt, at, call, request, opening).await,
+                        Some(at) => hedged(&mut trip, attempt.number, at, call, request, opening).await,
                     }
                 };
-                let attempt = hedge.as_ref().unwrap_or(&attempt);
+                let attempt = hedge.unwrap_or(attempt.number);
                 now = timer.now();
                 match result {
                     Ok(opened) => return Ok(trip.into_answered(attempt, opened, now)),
@@ -94,15 +94,15 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static, O: 
 }
 
 /// Waits for an attempt, and from `at` on for another beside it, if there can be one. What came of the first that answered,
-/// or of the last that failed; with it the other attempt, where it is that one's.
+/// or of the last that failed; with it the number of the other attempt, where it is that one's.
 async fn hedged<Req: ?Sized + Sync + 'static, Res: Send + 'static, O: Opening<Res>>(
     trip: &mut Trip<'_, Req, Res>,
-    attempt: &Attempt,
+    attempt: u32,
     at: Instant,
     mut call: Pin<&mut (impl Future<Output = Result<O::Opened, Failed>> + Send)>,
     request: &Req,
     opening: &O,
-) -> (Option<Attempt>, Result<O::Opened, Failed>) {
+) -> (Option<u32>, Result<O::Opened, Failed>) {
     let timer = &*trip.core().shared.timer;
     let mut sleep = None;
     let begun = poll_fn(|cx| match call.as_mut().poll(cx) {
@@ -126,18 +126,14 @@ async fn hedged<Req: ?Sized + Sync + 'static, Res: Send + 'static, O: Opening<Re
     })
     .await;
     match result {
-        Ok(opened) => {
-            drop(beside);
-            (is_hedge.then_some(hedge), Ok(opened))
-        }
+        Ok(opened) => (is_hedge.then_some(hedge.number), Ok(opened)),
         Err(Failed { error, gave_up }) if is_hedge => {
-            trip.fail(&hedge, error, gave_up, timer.now());
+            trip.fail(hedge.number, error, gave_up, timer.now());
             (None, call.await)
         }
         Err(Failed { error, gave_up }) => {
             trip.fail(attempt, error, gave_up, timer.now());
-            let result = beside.await;
-            (Some(hedge), result)
+            (Some(hedge.number), beside.await)
         }
     }
 }

@@ -221,13 +221,13 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         waiting.poll_called(cx).map(|slot| self.in_hand = slot)
     }
 
-    /// The backend that `attempt` called began to answer: its first item is here, or the whole answer. From here on the
-    /// request stays with it; another attempt that runs beside it is over.
-    pub fn answered(&mut self, attempt: &Attempt, now: Instant) {
-        if !self.is_under_way(attempt.number) {
+    /// The backend began to answer that was called in the attempt of this [number](Attempt::number): its first item is
+    /// here, or the whole answer. From here on the request stays with it; another attempt that runs beside it is over.
+    pub fn answered(&mut self, attempt: u32, now: Instant) {
+        if !self.is_under_way(attempt) {
             return;
         }
-        if let Some(loser) = self.part(attempt.number) {
+        if let Some(loser) = self.part(attempt) {
             self.outrun(*loser, now);
         }
         self.note(None, now);
@@ -244,13 +244,13 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         }
     }
 
-    /// The call of `attempt` failed. `gave_up`: because its time was over, not because the backend said so. Another that
+    /// The attempt of this number failed. `gave_up`: because its time was over, not because the backend said so. Another that
     /// runs beside it goes on alone.
-    pub fn fail(&mut self, attempt: &Attempt, error: BackendError, gave_up: bool, now: Instant) {
-        if !self.is_under_way(attempt.number) {
+    pub fn fail(&mut self, attempt: u32, error: BackendError, gave_up: bool, now: Instant) {
+        if !self.is_under_way(attempt) {
             return;
         }
-        if let Some(loser) = self.part(self.other_than(attempt.number)) {
+        if let Some(loser) = self.part(self.other_than(attempt)) {
             self.drop_out(*loser, &error, gave_up, now);
             return self.last_error = Some(error);
         }
@@ -300,7 +300,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     }
 
     /// The call answered: here is how its answer begins.
-    pub(super) fn into_answered<T>(mut self, attempt: &Attempt, opened: T, now: Instant) -> Answered<T> {
+    pub(super) fn into_answered<T>(mut self, attempt: u32, opened: T, now: Instant) -> Answered<T> {
         self.answered(attempt, now);
         let (lease, idle_limit) = (self.lease.take(), self.idle_limit);
         Answered { opened, lease, decision: self.decision, idle_limit }
@@ -334,6 +334,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     }
 
     fn plan(&mut self, generation: &Generation<Req, Res>, now: Instant) -> Next {
+        // Where a hedge failed that was the last to go on, this is no hedge any more.
+        self.decision.record_mut().beside = None;
         let in_hand = self.in_hand.as_ref();
         self.core.plan(generation, &mut self.decision, now, self.extra, self.cells, in_hand);
         if self.core.shared.is_watched() {

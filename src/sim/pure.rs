@@ -293,7 +293,7 @@ impl<'s> Play<'s> {
                 let attempt = attempt.clone();
                 self.setting.tell(|audit| audit.began(flight.request.number, &attempt));
                 flight.give_up(1 - side, self.setting, now);
-                flight.trip.answered(&attempt, now);
+                flight.trip.answered(attempt.number(), now);
                 flight.answered = true;
                 if flight.trip.decision().beside().is_some() {
                     let router = &self.setting.routers[flight.router];
@@ -321,7 +321,7 @@ impl<'s> Play<'s> {
                 let Some(Call { attempt, .. }) = flight.calls[side].take() else { return };
                 let kind = error.kind();
                 self.setting.tell(|audit| audit.over(flight.request.number, &attempt, Over::Failed(&error), now));
-                flight.trip.fail(&attempt, error, false, now);
+                flight.trip.fail(attempt.number(), error, false, now);
                 if !flight.answered {
                     return self.go_on(tag);
                 }
@@ -360,7 +360,7 @@ impl<'s> Play<'s> {
             Alarm::Limit(number) => {
                 let side = flight.side_of(number);
                 if let Some(attempt) = side.and_then(|side| flight.give_up(side, self.setting, now)) {
-                    flight.trip.fail(&attempt, FailureKind::Timeout.into(), true, now);
+                    flight.trip.fail(attempt.number(), FailureKind::Timeout.into(), true, now);
                     self.go_on(tag);
                 }
             }

@@ -4,6 +4,7 @@ use super::{Trip, lease_best};
 use crate::backend::{Attempt, BackendError};
 use crate::budget::Hedge;
 use crate::bug;
+use crate::decision::record::Entry;
 use crate::decision::{AttemptRecord, Beside, Decision, Extra, Hedged, Next, Reason, Unhedged};
 use crate::event::Event;
 use crate::router::lease::Lease;
@@ -72,10 +73,10 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
             Err(Unhedged::NotReplaySafe)
         } else if tokens > most {
             Err(Unhedged::TooManyTokens { tokens, most })
-        } else if self.number >= allowed {
-            Err(Unhedged::AttemptsExhausted)
         } else if record.attempts.iter().any(|attempt| attempt.hedge) {
             Err(Unhedged::HedgedBefore)
+        } else if self.number >= allowed {
+            Err(Unhedged::AttemptsExhausted)
         } else {
             let delay = hedge.delay().map_or_else(|| usual_delay(hedge, lease), Ok)?;
             Ok(lease.started() + delay)
@@ -113,13 +114,14 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         if core.shared.is_watched() {
             core.shared.tell(&Event::Decided(&decision), now);
         }
+        let throttled = |entry: &Entry| matches!(entry.rejected, Some(Reason::Throttled { .. }));
+        if decision.record().sheet.entries.iter().any(throttled) {
+            return Err(Unhedged::Overload);
+        }
         if !matches!(decision.next(), Next::Call { at } if at <= now) {
             return Err(Unhedged::NobodyElse);
         }
         let record = decision.record_mut();
-        if record.sheet.entries.iter().any(|entry| matches!(entry.rejected, Some(Reason::Throttled { .. }))) {
-            return Err(Unhedged::Overload);
-        }
         let (lease, seat) =
             lease_best(core, &generation, record, self.cells, &mut None, now).ok_or(Unhedged::NobodyElse)?;
         let number = self.number + 1;
