@@ -202,6 +202,16 @@ pub enum Reason {
         /// Its predicted time to first token, in nanoseconds.
         predicted: u64,
     },
+    /// In what is left of the request's time it is not predicted to answer
+    /// ([`budgeted`](crate::policy::PolicyExt::budgeted)).
+    MissesDeadline {
+        /// What 95 of 100 answers stay below, in nanoseconds: its first token, or all of it where that is wanted.
+        late: u64,
+        /// What half of them stay below, in nanoseconds.
+        half: u64,
+        /// What is left, in nanoseconds.
+        left: u64,
+    },
     /// The failure before would repeat there: its context window is no larger.
     WouldRepeat {
         /// The failure.
@@ -270,6 +280,20 @@ pub enum Reason {
         /// How full it may be before, of 1000.
         headroom: u32,
     },
+    /// Note: a model that comes before its own is predicted to be too slow for what is left.
+    Brownout {
+        /// What 95 of 100 answers of that model stay below at its fastest backend, in nanoseconds.
+        late: u64,
+        /// What was left, in nanoseconds.
+        left: u64,
+    },
+    /// Note: nobody is sure to answer within what is left; it comes closest, and does so in half of the cases.
+    MayBeLate {
+        /// What 95 of 100 of its answers stay below, in nanoseconds.
+        late: u64,
+        /// What was left, in nanoseconds.
+        left: u64,
+    },
     /// Note: more load than its bound of affinity allows; the session spills.
     OverBound {
         /// Calls in flight.
@@ -331,6 +355,7 @@ impl Reason {
             | Self::Throttled { .. }
             | Self::QuotaInDoubt
             | Self::TooSlow { .. }
+            | Self::MissesDeadline { .. }
             | Self::ProbeInFlight { .. }
             | Self::NotForHedges
             | Self::LostRace => Class::Refused,
@@ -356,6 +381,8 @@ impl Reason {
             | Self::Readmitted
             | Self::RetriedHere { .. }
             | Self::Busy { .. }
+            | Self::Brownout { .. }
+            | Self::MayBeLate { .. }
             | Self::OverBound { .. } => Class::Note,
         }
     }
@@ -392,7 +419,7 @@ impl Reason {
 
     /// Whether it says what a request is sent for, so that nothing may take its place.
     pub(crate) const fn is_errand(&self) -> bool {
-        matches!(self, Self::Probe | Self::QuotaProbe | Self::Trial | Self::RetriedHere { .. })
+        matches!(self, Self::Probe | Self::QuotaProbe | Self::Trial | Self::RetriedHere { .. } | Self::MayBeLate { .. })
     }
 
     /// Whether nothing speaks against the backend but that it has no room.
@@ -443,6 +470,7 @@ impl Reason {
             Self::FailedHere { .. } => "failed in this request",
             Self::QuotaInDoubt => "of doubtful quota",
             Self::TooSlow { .. } => "too slow for another attempt",
+            Self::MissesDeadline { .. } => "too late for the deadline",
             Self::WouldRepeat { .. } => "would fail the same way",
             Self::AskedAlready { .. } => "asked already",
             Self::DomainAsked { .. } => "in the domain that was asked already",
@@ -460,6 +488,8 @@ impl Reason {
             Self::Readmitted => "readmitted",
             Self::RetriedHere { .. } => "retried",
             Self::Busy { .. } => "busy",
+            Self::Brownout { .. } => "brownout",
+            Self::MayBeLate { .. } => "perhaps too late",
             Self::OverBound { .. } => "over the affinity bound",
             Self::Forbidden { text } | Self::Custom { text } => text,
         }

@@ -340,6 +340,15 @@ pub enum Extra {
     Denied,
 }
 
+/// What a policy that forecasts wants to be kept for the attempts that could follow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reserve {
+    /// For each at least, in nanoseconds.
+    pub(crate) least: u64,
+    /// As long as whole answers take, and not only first tokens.
+    pub(crate) whole: bool,
+}
+
 /// The record of one decision.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
@@ -402,6 +411,8 @@ pub(crate) struct Sheet {
     pub(crate) hedge: Option<Hedge>,
     /// When a canary is given up, if another attempt would be paid for.
     pub(crate) canary_limit: Option<Instant>,
+    /// `None` while no policy forecasts.
+    pub(crate) reserve: Option<Reserve>,
     /// What of each limit a policy keeps for others than this request, in thousandths.
     pub(crate) kept: u32,
     /// A policy holds requests back by what backends accept of them, so that is counted.
@@ -424,6 +435,7 @@ impl Sheet {
         self.attempt_limit = None;
         self.hedge = None;
         self.canary_limit = None;
+        self.reserve = None;
         self.throttles = false;
         self.kept = 0;
         self.policy_panicked = false;
@@ -464,6 +476,15 @@ impl Sheet {
         Finding::apply(&finding, &mut entry);
         self.findings.push(Finding { index: self.entries.len(), ..finding });
         self.push(entry);
+    }
+
+    /// Who comes next after the candidate at this index, should that fail.
+    pub(crate) fn next_best(&self, seed: u64, after: usize) -> Option<usize> {
+        let behind = |index: &usize| {
+            let entry = &self.entries[*index];
+            entry.admitted() && order(seed, &self.entries[after], entry) == Ordering::Less
+        };
+        (0..self.entries.len()).filter(behind).min_by(|a, b| order(seed, &self.entries[*a], &self.entries[*b]))
     }
 
     /// The best candidate that may be called: lowest level, then lowest cost, then the seed's choice among equals.

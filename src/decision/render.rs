@@ -120,6 +120,9 @@ impl Decision {
                     let (start, time) = (Span(start - self.spoken_at()), Span(self.deadline() - self.spoken_at()));
                     write!(f, "it would start in {start}, behind {ahead} of its tenant, and has {time}")?;
                 }
+                Refusal::Infeasible { half, left } => {
+                    write!(f, "half of the answers take longer than {}, and {} are left", Nanos(half), Nanos(left))?;
+                }
                 Refusal::WaitedTooLong { waited } => {
                     write!(f, "it waited for {}, the longest wait", Span(Duration::from_nanos(waited)))?;
                 }
@@ -320,6 +323,13 @@ impl Candidate<'_> {
                 Reason::TooSlow { predicted } => {
                     write!(f, " (first token in {})", Span(Duration::from_nanos(predicted)))
                 }
+                Reason::MissesDeadline { late, half, left } => {
+                    write!(f, " (95 % within {}, half within {}, {} left)", Nanos(late), Nanos(half), Nanos(left))
+                }
+                Reason::Brownout { late, left } => {
+                    write!(f, " (the model before takes {}, {} left)", Nanos(late), Nanos(left))
+                }
+                Reason::MayBeLate { late, left } => write!(f, " (95 % within {}, {} left)", Nanos(late), Nanos(left)),
                 Reason::WouldRepeat { kind } => write!(f, " ({kind})"),
                 Reason::RampingUp { share } => write!(f, " (share {:.1} %)", f64::from(share) / 10.0),
                 Reason::RetriedHere { at } => write!(f, " (in {})", Span(at - now)),
@@ -347,6 +357,15 @@ impl fmt::Display for Count {
         let groups = self.0.checked_ilog10().unwrap_or(0) / 3;
         write!(f, "{}", self.0 / 1000u64.pow(groups))?;
         (0..groups).rev().try_for_each(|group| write!(f, ",{:03}", self.0 / 1000u64.pow(group) % 1000))
+    }
+}
+
+/// Nanoseconds in the unit that people would choose.
+struct Nanos(u64);
+
+impl fmt::Display for Nanos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Span(Duration::from_nanos(self.0)).fmt(f)
     }
 }
 

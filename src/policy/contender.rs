@@ -252,7 +252,7 @@ impl Contender<'_> {
         }
     }
 
-    const fn note_unless_on_errand(&mut self, why: Reason) {
+    pub(super) const fn note_unless_on_errand(&mut self, why: Reason) {
         match &self.entry.note {
             Some(note) if note.is_errand() => {}
             _ => self.entry.note = Some(why),

@@ -6,6 +6,7 @@
 mod architecture;
 mod bad_input;
 mod bars;
+mod budgets;
 mod campaign;
 mod cancel;
 mod capacity;

@@ -8,7 +8,7 @@ use fallway::FailureKind::{self, ContextTooLong, Overloaded, RateLimited, Server
 use fallway::decision::Reason;
 use fallway::facts::{Capabilities, Price};
 use fallway::limit::{Bulkheads, Share};
-use fallway::policy::{Capacity, FailSafe, PolicyExt, Regions, ordered, policy_fn, round_robin};
+use fallway::policy::{Budgets, Capacity, FailSafe, PolicyExt, Regions, ordered, policy_fn, round_robin};
 use fallway::recover::Ejection;
 use fallway::{CallOptions, Facts, Profile};
 
@@ -420,4 +420,17 @@ fn too_slow() {
     assert_eq!(error.attempts().len(), 1);
     let reasons: Vec<_> = error.decision().candidates().filter_map(|candidate| candidate.rejected()).collect();
     assert!(reasons.contains(&Reason::TooSlow { predicted: 800_000_000 }), "{reasons:?}");
+}
+
+#[test]
+fn misses_deadline() {
+    let world = World::new();
+    let policy = ordered().budgeted(Budgets::default()).fail_safe(FailSafe::default());
+    let members = [(a(), always(Act::Answer(secs(1)))), (Profile::new("b"), always(ANSWER))];
+    let (router, _) = world.fleet(world.router(policy), members);
+    (0..30).for_each(|_| drop(world.call(&router, within(secs(5)))));
+    let decision = router.explain(&within(ms(100)));
+    let reason = decision.candidates().next().unwrap().rejected();
+    assert!(matches!(reason, Some(Reason::MissesDeadline { left: 100_000_000, .. })), "{decision}");
+    assert_eq!(decision.chosen().unwrap().name(), "b");
 }

@@ -1,0 +1,49 @@
+//! The configuration of `budgeted`.
+
+use crate::policy::Check;
+use std::time::Duration;
+
+/// What a request may spend, and on what. Wrap a policy with [`PolicyExt::budgeted`](crate::policy::PolicyExt::budgeted).
+///
+/// ```
+/// use fallway::policy::{Budgets, FailSafe, PolicyExt, predicted_ttft};
+/// let policy = predicted_ttft().budgeted(Budgets::default()).fail_safe(FailSafe::default());
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Budgets {
+    pub(super) reserve: Option<Duration>,
+    pub(super) whole_answers: bool,
+}
+
+impl Budgets {
+    /// Samples without which a prediction forbids nothing.
+    pub const ENOUGH: u32 = 20;
+
+    /// What an attempt leaves, at least, for each that could follow it. Where more is known, it leaves as much as half of the
+    /// answers there take; without this, a second, and an eighth of what remains at most, for those of which nothing is
+    /// known.
+    #[must_use]
+    pub const fn reserve(mut self, least: Duration) -> Self {
+        self.reserve = Some(least);
+        self
+    }
+
+    /// Requests want the whole answer by their deadline, and not its first token. That is predicted where the request says
+    /// how many tokens [it expects](crate::Facts::output_tokens), from answers that were streamed.
+    #[must_use]
+    pub const fn whole_answers(mut self) -> Self {
+        self.whole_answers = true;
+        self
+    }
+
+    pub(super) fn check(&self, check: &mut Check<'_>) {
+        const NAME: &str = "budgeted";
+        let Some(reserve) = self.reserve else { return };
+        if reserve.is_zero() {
+            check.error(NAME, "a reserve of zero leaves nothing for the attempt that follows");
+        } else if reserve >= check.default_deadline {
+            let deadline = check.default_deadline;
+            check.error(NAME, format!("a reserve of {reserve:?} is all of the default deadline of {deadline:?}"));
+        }
+    }
+}
