@@ -204,8 +204,7 @@ fn the_retry_budget_is_empty_and_is_what_pays() {
 #[test]
 fn the_fleet_has_too_much_to_do() {
     let timed_out = || fail(FailureKind::Timeout);
-    let scene =
-        Scene::with(half(), profiles(), [SLOW, timed_out(), timed_out()], |builder| builder.ejection(Ejection::off()));
+    let scene = Scene::with(half(), profiles(), [SLOW, timed_out(), timed_out()], |builder| builder);
     // Ten of twelve attempts timed out, at two of three backends.
     scene.router.update(|fleet| fleet.drain("a")).unwrap();
     (0..10).for_each(|_| drop(scene.world.call(&scene.router, options())));
