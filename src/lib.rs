@@ -128,6 +128,7 @@ mod prose {
         Defaults: "../docs/defaults.md",
         Failures: "../docs/failures.md",
         Capacity: "../docs/guide/capacity.md",
+        Hedging: "../docs/guide/hedging.md",
         Isolation: "../docs/guide/isolation.md",
         Prefix: "../docs/guide/prefix.md",
         Queue: "../docs/guide/queue.md",

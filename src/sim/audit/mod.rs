@@ -149,7 +149,9 @@ impl Audit {
     pub(super) fn chosen(&self, decision: &Decision) {
         let Some(chosen) = decision.chosen() else { return };
         let again = matches!(chosen.note(), Some(Reason::RetriedHere { .. } | Reason::Probe | Reason::QuotaProbe));
-        let failed_here = |id| decision.attempts().iter().any(|attempt| attempt.backend() == id);
+        // Who was outrun there has not failed.
+        let failed_here =
+            |id| decision.attempts().iter().any(|attempt| attempt.backend() == id && attempt.failure().is_some());
         if failed_here(chosen.id()) && !again {
             self.find("I4", || format!("a retry goes to {} again and does not say why", chosen.name()));
         }

@@ -391,6 +391,7 @@ impl fmt::Display for Line<'_> {
             Effect::Hang => write!(f, ".hangs()"),
             Effect::Speed(share) => write!(f, ".speed({share:.4})"),
             Effect::Errors { kind, share, after } => write!(f, ".fails({kind}, {share:.2}, {after:?})"),
+            Effect::Straggle { share, times } => write!(f, ".straggles({share:.2}, {times:.1})"),
             Effect::Latency(more) => write!(f, ".latency({more:?})"),
             Effect::Cut { tokens } => write!(f, ".cuts_streams({tokens})"),
             Effect::Throttled { retry_after } => write!(f, ".throttled({retry_after:?})"),
