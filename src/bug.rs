@@ -45,7 +45,7 @@ planted! {
     RESUME_FREE = "resume_free";
     /// A request that may not be executed twice is repeated after a failure that leaves open whether it was.
     RETRY_UNSAFE = "retry_unsafe";
-    /// A hedge is not counted, and nobody pays for it.
+    /// Hedges are not counted.
     HEDGE_FREE = "hedge_free";
     /// A request is hedged although its answer has begun.
     HEDGE_AFTER_COMMIT = "hedge_after_commit";

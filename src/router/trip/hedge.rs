@@ -94,8 +94,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         }
         let grant = core.retry_budget.withdraw_for(self.payer, now);
         let sent = match grant {
-            None if !bug::HEDGE_FREE => Err(Unhedged::RetryBudgetEmpty),
-            _ => self.send_hedge(now),
+            Some(_) => self.send_hedge(now),
+            None => Err(Unhedged::RetryBudgetEmpty),
         };
         if sent.is_err() {
             core.savings.refund();

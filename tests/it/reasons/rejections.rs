@@ -441,12 +441,10 @@ fn misses_deadline() {
 /// The decision of a hedge beside `a`, at this moment and after what `before` did.
 fn hedge<const N: usize>(profiles: [Profile; N], at: Duration, before: impl FnOnce(&TestRouter)) -> Decision {
     let world = World::new();
-    let policy = policy_fn("hedged", |cx, slate| {
-        slate.hedge(Hedge::of(0.5).unwrap().after(ms(10)));
-        ordered().plan(cx, slate);
-    });
+    let hedge = Hedge::of(0.5).unwrap().after(ms(10));
+    let policy = ordered().budgeted(Budgets::default().hedge(hedge)).fail_safe(FailSafe::default());
     let members = profiles.map(|profile| (profile, always(ANSWER)));
-    let router = world.fleet(world.router(policy.fail_safe(FailSafe::default())), members).0;
+    let router = world.fleet(world.router(policy), members).0;
     let start = world.now();
     // Two requests pay for one hedge.
     let mut trips = [0; 2].map(|_| router.trip(within(secs(60)), start));
