@@ -127,6 +127,7 @@ mod prose {
         Contributing: "../docs/contributing.md",
         Defaults: "../docs/defaults.md",
         Failures: "../docs/failures.md",
+        Budgets: "../docs/guide/budgets.md",
         Capacity: "../docs/guide/capacity.md",
         Hedging: "../docs/guide/hedging.md",
         Isolation: "../docs/guide/isolation.md",

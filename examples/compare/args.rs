@@ -124,7 +124,7 @@ mod tests {
         let error_of = error("--scenario S99");
         assert!(
             error_of.contains("S99")
-                && error_of.contains("S1, S2, S3, S4, S5, S6, S7, S8, S9, S12, S14, S15, S16, S17, S18"),
+                && error_of.contains("S1, S2, S3, S4, S5, S6, S7, S8, S9, S12, S13, S14, S15, S16, S17, S18"),
             "{error_of}"
         );
         let error_of = error("--policy magic");

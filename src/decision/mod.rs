@@ -3,6 +3,7 @@
 mod hedged;
 #[cfg(feature = "serde")]
 mod json;
+mod label;
 mod next;
 mod reason;
 pub(crate) mod record;

@@ -132,6 +132,7 @@ pub struct Spread {
     /// 95 of 100 stay below this, in 1/1024 of the prediction.
     pub late: u32,
     /// Samples behind it that still count: those of five minutes ago count half. Of few the quantiles are mostly a guess.
+    /// Where a backend has few, these are those of all that serve its model.
     pub samples: u32,
 }
 

@@ -16,7 +16,7 @@ use crate::policy::{RoutingPolicy, Window};
 use crate::recover::{Alarm, Court, Credential, Domain, RegionGate};
 use crate::rng::mix;
 use crate::shape::Rates;
-use crate::signal::{HealthSignal, QuotaReport};
+use crate::signal::{HealthSignal, Peers, QuotaReport};
 use crate::time::{Instant, Timer};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, ReentrantMutex};
@@ -86,6 +86,8 @@ pub(super) struct Slots {
     regions: BTreeMap<(Option<String>, String), Weak<RegionGate>>,
     /// Failure domains by name.
     domains: BTreeMap<String, Weak<Domain>>,
+    /// What backends have seen together, by model.
+    peers: BTreeMap<Option<String>, Weak<Peers>>,
 }
 
 /// Ends an update, also one whose change panics.
@@ -119,6 +121,7 @@ impl Slots {
         self.credentials.retain(|_, credential| credential.strong_count() > 0);
         self.regions.retain(|_, gate| gate.strong_count() > 0);
         self.domains.retain(|_, domain| domain.strong_count() > 0);
+        self.peers.retain(|_, peers| peers.strong_count() > 0);
     }
 
     /// Gives a slot to the member that `make` makes.
@@ -163,6 +166,16 @@ impl Slots {
             let domain = Arc::new(Domain::new(name, &self.alarm));
             *known = Arc::downgrade(&domain);
             domain
+        })
+    }
+
+    /// What the backends of a model have seen together.
+    pub(super) fn peers(&mut self, model: Option<&str>) -> Arc<Peers> {
+        let known = self.peers.entry(model.map(str::to_owned)).or_default();
+        known.upgrade().unwrap_or_else(|| {
+            let peers = Arc::<Peers>::default();
+            *known = Arc::downgrade(&peers);
+            peers
         })
     }
 

@@ -178,6 +178,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         slots.collect_free();
         for seat in self.seats {
             let member = seat.member.unwrap_or_else(|| slots.take(&mut *join));
+            member.latency.join(&slots.peers(seat.profile.full_model()));
             let credential = seat.credential.unwrap_or_else(|| slots.credential(seat.profile.credential_name()));
             backends.push(seat.backend);
             kin.push(Kin { id: member.id, profile: seat.profile, recovery: member.recovery.clone() });

@@ -6,6 +6,7 @@ use crate::decision::{Latency, Pace, Spread};
 use crate::time::Instant;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Learns `ttft ≈ base + work · per_token` and a peak EWMA, from completed first items only.
 ///
@@ -34,6 +35,15 @@ pub(crate) struct LatencyModel {
     pace: AtomicU64,
     /// Of times per token, to what was usual.
     pace_spread: Sketch,
+    peers: OnceLock<Arc<Peers>>,
+}
+
+/// What the backends of one model have seen together, those of which each has too few samples to count on. How far a
+/// backend is from its own prediction is much the same for all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    spread: Sketch,
+    pace_spread: Sketch,
 }
 
 /// Decayed sums of the fit; times in nanoseconds.
@@ -58,8 +68,15 @@ const OUTLIER: f64 = 16.0;
 const PEAK_SHIFT: u32 = 3;
 /// How much of the usual time per token the latest is, as a power of two.
 const PACE_SHIFT: u32 = 4;
+/// Samples below which a quantile is a guess.
+pub(crate) const ENOUGH: u32 = 20;
 
 impl LatencyModel {
+    /// It serves what these serve. Where it did before, it stays with those.
+    pub(crate) fn join(&self, peers: &Arc<Peers>) {
+        self.peers.get_or_init(|| peers.clone());
+    }
+
     /// A first item arrived after `ttft` nanoseconds behind `work` tokens.
     pub(crate) fn record(&self, work: u64, ttft: u64, now: Instant) {
         let typical = match self.typical.load(Ordering::Relaxed) {
@@ -93,7 +110,13 @@ impl LatencyModel {
     fn learn(&self, work: u64, ttft: u64, now: Instant) {
         let before = self.read();
         if before.samples > 0 {
-            self.spread.record(ttft, before.predict(work), now);
+            let predicted = before.predict(work);
+            if self.spread.read(now).samples < ENOUGH
+                && let Some(peers) = self.peers.get()
+            {
+                peers.spread.record(ttft, predicted, now);
+            }
+            self.spread.record(ttft, predicted, now);
         }
         let mut fit = self.fit.lock();
         // Callers estimate the work, and one absurd estimate would have the leverage of thousands of good ones.
@@ -132,6 +155,11 @@ impl LatencyModel {
         let usual = match self.pace.load(Ordering::Relaxed) {
             0 => each,
             usual => {
+                if self.pace_spread.read(now).samples < ENOUGH
+                    && let Some(peers) = self.peers.get()
+                {
+                    peers.pace_spread.record(each, usual, now);
+                }
                 self.pace_spread.record(each, usual, now);
                 usual - (usual >> PACE_SHIFT) + (each >> PACE_SHIFT)
             }
@@ -158,13 +186,23 @@ impl LatencyModel {
     /// What so many thousandths of the times to first token behind `work` tokens stay below, in nanoseconds, and how many
     /// samples say so.
     pub(crate) fn quantile(&self, work: u64, permille: u32, now: Instant) -> (u64, u32) {
-        (scale(self.read().predict(work), self.spread.quantile(permille)), self.spread.read(now).samples)
+        let spread = self.known(&self.spread, |peers| &peers.spread, now);
+        (scale(self.read().predict(work), spread.quantile(permille)), spread.read(now).samples)
     }
 
-    /// How far first tokens are from their prediction, and how fast tokens follow.
+    /// How far first tokens are from their prediction, and how fast tokens follow: as its peers have seen it, where it has
+    /// few samples itself.
     pub(crate) fn read_spread(&self, now: Instant) -> (Spread, Pace) {
-        let pace = Pace { usual: self.pace.load(Ordering::Relaxed), spread: self.pace_spread.read(now) };
-        (self.spread.read(now), pace)
+        let spread = self.known(&self.pace_spread, |peers| &peers.pace_spread, now).read(now);
+        let pace = Pace { usual: self.pace.load(Ordering::Relaxed), spread };
+        (self.known(&self.spread, |peers| &peers.spread, now).read(now), pace)
+    }
+
+    /// Its own sketch, or where that has few samples its peers'.
+    fn known<'s>(&'s self, own: &'s Sketch, theirs: fn(&Peers) -> &Sketch, now: Instant) -> &'s Sketch {
+        let few = (1..ENOUGH).contains(&own.read(now).samples);
+        let theirs = self.peers.get().filter(|_| few).map(|peers| theirs(peers));
+        theirs.filter(|theirs| theirs.read(now).samples >= ENOUGH).unwrap_or(own)
     }
 }
 
@@ -278,6 +316,37 @@ mod tests {
         });
         let predicted = model.read().predict(50_000);
         assert!(predicted.abs_diff(5_000 * MS) < 500 * MS, "{predicted}");
+    }
+
+    #[test]
+    fn few_samples_are_read_as_those_of_peers() {
+        let peers = Arc::<Peers>::default();
+        let members: [LatencyModel; 8] = Default::default();
+        members.iter().for_each(|model| model.join(&peers));
+        let ask = |times| {
+            for model in &members {
+                for _ in 0..times {
+                    model.record(1_000, 200 * MS, NOW);
+                    model.record_pace(100, 3_000 * MS, NOW);
+                }
+            }
+        };
+        // The first is what the others are compared with.
+        ask(1);
+        assert_eq!(members[0].read_spread(NOW).0.samples, 0);
+        ask(3);
+        let (spread, pace) = members[0].read_spread(NOW);
+        assert!(
+            spread.samples >= ENOUGH && pace.spread.samples >= ENOUGH && pace.usual == 30 * MS,
+            "{spread:?} {pace:?}"
+        );
+        // Those that know enough say what they know.
+        (0..40).for_each(|_| members[0].record(1_000, 200 * MS, NOW));
+        assert_eq!(members[0].read_spread(NOW).0.samples, 43);
+        // Who is new forbids nothing.
+        let new = LatencyModel::default();
+        new.join(&peers);
+        assert_eq!(new.read_spread(NOW).0.samples, 0);
     }
 
     #[test]

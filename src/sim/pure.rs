@@ -176,7 +176,7 @@ impl<'s> Play<'s> {
         let now = self.script.time();
         let record = self.records.len();
         self.records.push(Record::new(&arrival));
-        self.setting.tell(|audit| audit.came(&arrival, self.world.deadline, now));
+        self.setting.tell(|audit| audit.came(&arrival, now));
         let slot = self.free.pop().unwrap_or_else(|| {
             self.flights.push((0, None));
             self.flights.len() as u32 - 1

@@ -340,6 +340,7 @@ impl Setting {
                 slo: world.slo,
                 quotas: world.servers.iter().map(|server| server.known_part(world.routers)).collect(),
                 deadline: world.deadline,
+                hurried: world.hurry.is_some(),
                 tenants: world
                     .tenants
                     .iter()

@@ -193,6 +193,13 @@ impl Server {
         }
     }
 
+    /// Seconds until it has answered this when nobody else is there.
+    pub(super) fn alone(&self, prompt: u32, output: u32) -> f64 {
+        let step = self.step.as_secs_f64() + self.step_per_request.as_secs_f64();
+        let work = f64::from(prompt) / self.prefill_rate + f64::from(output.saturating_sub(1)) * step;
+        self.base.as_secs_f64() + work / self.speed
+    }
+
     /// Requests a second that it can serve, of `prompt` and `output` tokens on average: the smaller of what prefill
     /// and decode allow.
     pub fn capacity(&self, prompt: f64, output: f64) -> f64 {

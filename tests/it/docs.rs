@@ -4,7 +4,7 @@ use fallway::backend::{BackendError, FailureKind};
 use fallway::budget::{Backoff, Hedge, RetryBudget};
 use fallway::facts::{Adaptive, Prefix};
 use fallway::limit::Bulkheads;
-use fallway::policy::{Capacity, FailSafe, Regions, Window};
+use fallway::policy::{Budgets, Capacity, FailSafe, Regions, Window};
 use fallway::recover::Ejection;
 use fallway::registry::store::Store;
 use fallway::registry::{Alias, Judge, Placement, Poller, Registry, Warming};
@@ -219,6 +219,7 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("Regions::RAMP", time(Regions::RAMP)),
         ("Regions::HOLD_SHARE", format!("{} of 1000", Regions::HOLD_SHARE)),
         ("Regions::CLEAN", time(Regions::CLEAN)),
+        ("Budgets::ENOUGH", Budgets::ENOUGH.to_string()),
         ("Capacity::HEADROOM", format!("{} and {}", Capacity::HEADROOM.0, Capacity::HEADROOM.1)),
         ("Capacity::CEILINGS", format!("{standard}, {sheddable} and {batch}")),
         ("Adaptive::KEEPS", Adaptive::KEEPS.to_string()),

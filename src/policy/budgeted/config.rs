@@ -18,8 +18,9 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// Samples without which a prediction forbids nothing.
-    pub const ENOUGH: u32 = 20;
+    /// Samples without which a prediction forbids nothing: of the backend itself, or of all that serve its model where it
+    /// has a few.
+    pub const ENOUGH: u32 = crate::signal::ENOUGH;
 
     /// What an attempt leaves, at least, for each that could follow it. Where more is known, it leaves as much as half of the
     /// answers there take; without this, a second, and an eighth of what remains at most, for those of which nothing is

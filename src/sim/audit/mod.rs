@@ -19,7 +19,6 @@ use crate::time::Instant;
 use books::Books;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::Duration;
 pub(super) use witness::Witness;
 
 /// The books of one run. Clones share them.
@@ -87,8 +86,8 @@ impl Audit {
     }
 
     /// A request comes.
-    pub(super) fn came(&self, arrival: &Arrival, deadline: Duration, now: Instant) {
-        self.0.lock().came(arrival, now + deadline, now);
+    pub(super) fn came(&self, arrival: &Arrival, now: Instant) {
+        self.0.lock().came(arrival, now + arrival.deadline, now);
     }
 
     /// A call is sent to a server.

@@ -90,7 +90,7 @@ impl fmt::Debug for Contestant {
 }
 
 /// The default stack of this crate, as the README shows it; where servers stand in several regions, with these in the
-/// order of their distance; where quotas are known, the cheapest that has room. It is told what users want: nobody waits for a slot
+/// order of their distance; where quotas are known, the cheapest that has room; where callers bring deadlines, within these. It is told what users want: nobody waits for a slot
 /// for longer than half of the time within which they want the first token; and where there are tenants, what each may have in flight.
 pub fn fallway(desk: &Desk) -> Stack {
     let metered = desk.quotas().iter().any(|quota| *quota != (None, None));
@@ -99,6 +99,10 @@ pub fn fallway(desk: &Desk) -> Stack {
         [home, others @ ..] if !others.is_empty() => {
             let regions = others.iter().fold(Regions::new(home), Regions::then);
             Stack::new(predicted_ttft().region_failover(regions).fail_safe(FailSafe::default()))
+        }
+        _ if desk.is_hurried() => {
+            let budgets = Budgets::default().whole_answers();
+            Stack::new(predicted_ttft().budgeted(budgets).fail_safe(FailSafe::default()))
         }
         _ => Stack::new(predicted_ttft().fail_safe(FailSafe::default())),
     }

@@ -4,6 +4,7 @@
 //! the warm-up, or in the time that matters for it; each [`Measured`] says which.
 
 mod blind;
+mod deadlines;
 mod measured;
 mod pools;
 mod prefixes;
@@ -44,6 +45,8 @@ pub enum Scenario {
     S10,
     /// The same as S5 at twice the rate; three in ten requests are critical.
     S12,
+    /// Callers with a second, five seconds or a minute; one in five asks for what no server can do in that time.
+    S13,
     /// Two of eight servers cut their streams.
     S14,
     /// One of eight servers goes down and comes back every ten seconds.
@@ -88,7 +91,7 @@ pub struct Stage {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::S1,
         Self::S2,
         Self::S3,
@@ -100,6 +103,7 @@ impl Scenario {
         Self::S9,
         Self::S10,
         Self::S12,
+        Self::S13,
         Self::S14,
         Self::S15,
         Self::S16,
@@ -121,6 +125,7 @@ impl Scenario {
             Self::S9 => "S9",
             Self::S10 => "S10",
             Self::S12 => "S12",
+            Self::S13 => "S13",
             Self::S14 => "S14",
             Self::S15 => "S15",
             Self::S16 => "S16",
@@ -143,6 +148,7 @@ impl Scenario {
             Self::S9 => "year: 10,000 h of incidents at two providers in two regions",
             Self::S10 => "tenants: 30 % of the requests are one tenant's, in bursts",
             Self::S12 => "quotas at twice the rate, 30 % critical",
+            Self::S13 => "deadlines: callers give 1, 5 or 60 s, and one in five asks for the impossible",
             Self::S14 => "cuts: two of eight servers cut their streams after 2 and after 60 tokens, for 200 s",
             Self::S15 => "flapping: one of eight servers, 10 s up and 10 s down",
             Self::S16 => "ramp: noisy speeds, load 0.75 to 1.74",
@@ -175,6 +181,7 @@ impl Scenario {
             Self::S5 | Self::S9 => 1.0,
             Self::S10 => 0.6,
             Self::S12 => 2.0,
+            Self::S13 => 0.9,
             Self::S16 => 0.75,
             Self::S17 => 0.4,
             Self::S18 => 0.7,
@@ -196,6 +203,7 @@ impl Scenario {
             Self::S9 => vec![providers::year(settings, load)],
             Self::S10 => vec![tenants::loud(settings, load)],
             Self::S12 => vec![quotas::mix(settings, load)],
+            Self::S13 => vec![deadlines::hurried(settings, load)],
             Self::S14 => streams::cut(settings, load),
             Self::S15 => vec![pools::flapping(settings, load)],
             Self::S16 => vec![pools::ramp(settings, load)],

@@ -82,6 +82,28 @@ fn quotas_are_used_up_and_not_overrun() {
 }
 
 #[test]
+fn the_impossible_is_refused_at_entry_and_the_possible_is_served() {
+    for seed in [1, 2] {
+        for routers in [1, 32] {
+            for stage in stages(Scenario::S13, routers, seed) {
+                let measured = play(&stage, "fallway").1;
+                let Measured { goodput, hopeless_refused, wasted, .. } = measured;
+                let refused = hopeless_refused.unwrap();
+                assert!(
+                    goodput >= 0.95 && refused >= 0.95 && wasted <= 0.02,
+                    "{routers} routers, seed {seed}: {goodput}, {refused}, {wasted}"
+                );
+            }
+        }
+    }
+    // Who knows of no budgets works for nothing.
+    for stage in stages(Scenario::S13, 1, 1) {
+        let (_, measured) = play(&stage, "least_in_flight");
+        assert!(measured.hopeless_refused == Some(0.0) && measured.wasted > 0.1, "{measured:?}");
+    }
+}
+
+#[test]
 fn a_gray_server_costs_next_to_nothing() {
     for seed in [1, 2] {
         for routers in [1, 32] {
