@@ -122,11 +122,7 @@ mod tests {
     #[test]
     fn what_is_unknown_is_named_beside_what_is_known() {
         let error_of = error("--scenario S99");
-        assert!(
-            error_of.contains("S99")
-                && error_of.contains("S1, S2, S3, S4, S5, S6, S7, S8, S9, S12, S13, S14, S15, S16, S17, S18"),
-            "{error_of}"
-        );
+        assert!(error_of.contains("S99") && error_of.contains("S1, S2, S3") && error_of.contains("S18"), "{error_of}");
         let error_of = error("--policy magic");
         assert!(error_of.contains("magic") && error_of.contains("peak_ewma"), "{error_of}");
     }
@@ -143,7 +139,7 @@ mod tests {
     #[test]
     fn the_whole_is_the_default() {
         let args = Args::parse(std::iter::empty()).unwrap();
-        assert_eq!((args.scenarios.len(), args.policies.len()), (13, 18));
+        assert_eq!((&*args.scenarios, args.policies.len()), (&Scenario::ALL[..], Contestant::ALL.len()));
         assert_eq!((args.seeds, args.routers), (vec![1, 2, 3], vec![1, 32]));
     }
 }

@@ -179,7 +179,7 @@ pub enum Doubt {
     Missing,
     /// It is negative. What was expected counts.
     Negative,
-    /// It is more than the quota holds. All that the quota holds counts.
+    /// It is more than a minute has, and than the quota holds at once. So much counts.
     Absurd {
         /// Tokens, as they were told.
         tokens: u64,

@@ -23,7 +23,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 /// Assembles a [`Router`].
@@ -280,6 +280,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             court: Court::new(self.ejection, seed),
             crowd: Crowd::new(self.reports),
             waiters: Waiters::new(self.queue, self.weights),
+            freed: AtomicU64::new(0),
             metered: AtomicBool::new(false),
         };
         shared.tell_of_fleet(&generation.fleet);

@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(super) court: Court,
     pub(super) crowd: Crowd,
     pub(super) waiters: Waiters<Slot>,
+    /// Slots and shares that were given back while others waited, and could be used by none of them.
+    pub(super) freed: AtomicU64,
     /// A backend whose profile has no quota said that it has one.
     pub(super) metered: AtomicBool,
     pub(super) shares: Shares,

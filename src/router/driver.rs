@@ -3,7 +3,8 @@
 use super::RouteError;
 use super::contain::Contained;
 use super::lease::Lease;
-use super::trip::{Step, Trip};
+use super::step::Step;
+use super::trip::Trip;
 use crate::backend::{BackendError, FailureKind};
 use crate::decision::{Decision, Refusal};
 use crate::time::{Instant, Sleep, Timer};

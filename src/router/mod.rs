@@ -13,6 +13,7 @@ mod prober;
 mod routed;
 mod shadow;
 mod slot;
+mod step;
 mod stream;
 mod tab;
 mod trip;
@@ -25,8 +26,9 @@ pub use error::{RouteError, RouteErrorKind};
 pub use options::CallOptions;
 pub use prober::{FnProbe, Probe, probe_fn};
 pub use routed::Routed;
+pub use step::Step;
 pub use stream::{Delivered, Interrupted, Piece, Resumable, Resume, Streamed, TooLarge};
-pub use trip::{Step, Trip};
+pub use trip::Trip;
 pub use update::Update;
 
 use self::core::Core;

@@ -7,6 +7,7 @@ use crate::fleet::Member;
 use crate::limit::{Given, Handed, Passed, Stake, Ticket, WaitTurn};
 use crate::time::Instant;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A slot of a backend that was freed for a request which waited for it, with its call of the shares; or that alone, where
 /// that is what it waited for. Dropped without a call, both go to the next that waits, or are free.
@@ -26,6 +27,7 @@ pub(super) struct Slot {
 impl Slot {
     /// Gives it to the next: it is of no use to whom it was given, nor, if `alike`, to those who wait for the same.
     pub(super) fn pass_on(mut self, turn: &WaitTurn<'_, Self>, alike: bool) {
+        self.passed.see(self.shared.freed.load(Ordering::SeqCst));
         turn.pass(&mut self.passed, alike);
     }
 
@@ -61,6 +63,7 @@ impl Drop for Slot {
         if let Some(stake) = stake {
             self.shared.shares.give_back(stake);
         }
+        self.passed.see(self.shared.freed.load(Ordering::SeqCst));
         self.shared.hand_over(member.as_ref(), &self.passed, self.freed);
     }
 }
@@ -70,19 +73,26 @@ impl Shared {
     /// on, gets it.
     pub(super) fn hand_over(self: &Arc<Self>, member: Option<&Arc<Member>>, passed: &Passed, freed: Instant) {
         let mut member = member.filter(|member| member.gauge.is_wanted());
+        let mut handed = false;
         while member.is_some() || self.shares.are_wanted() {
             let id = member.map(|member| member.id);
-            let handed = self.waiters.call_one(id, &self.shares, passed, freed, |Given { slot, stake, passed }| {
+            let called = self.waiters.call_one(id, &self.shares, passed, freed, |Given { slot, stake, passed }| {
                 let member = member.filter(|_| slot).cloned();
                 if member.as_ref().is_some_and(|member| !member.gauge.hold(member.gauge.limit())) {
                     return Err(stake);
                 }
                 Ok(Slot { shared: self.clone(), member, stake: Some(stake), freed, passed })
             });
-            match handed {
-                Handed::Nobody => break,
-                Handed::Slot | Handed::Gone => member = None,
-                Handed::Share => {}
+            match called {
+                Handed::Nobody => {
+                    if member.is_some() || !handed {
+                        // Who passed another on meanwhile had counted this one as taken.
+                        self.freed.fetch_add(1, Ordering::SeqCst);
+                    }
+                    break;
+                }
+                Handed::Slot | Handed::Gone => (member, handed) = (None, true),
+                Handed::Share => handed = true,
             }
         }
     }

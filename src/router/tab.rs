@@ -40,7 +40,7 @@ impl Tab {
         self.output.load(Ordering::Acquire)
     }
 
-    /// The tokens that were told and are believed, and why others are not. `most`: what a quota of tokens holds; without one
+    /// The tokens that were told and are believed, and why others are not. `most`: what a quota of tokens makes possible; without one
     /// whatever is told is believed, and nobody misses what is not.
     pub(super) fn read(&self, outcome: Outcome<'_>, most: Option<u64>) -> (Option<u64>, Option<Doubt>) {
         match self.used.load(Ordering::Acquire) {

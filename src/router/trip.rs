@@ -7,6 +7,7 @@ use super::core::{Core, Generation};
 use super::driver::Answered;
 use super::lease::{Lease, Needs};
 use super::slot::Slot;
+use super::step::Step;
 use super::waiting::{Waiting, wants};
 use super::{CallOptions, RouteError};
 use crate::backend::{Attempt, BackendError, BackendId, FailureKind};
@@ -70,29 +71,6 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     over: Option<Refusal>,
     /// Observers know of the end, or the answer began: then there is no refusal to tell.
     told: bool,
-}
-
-/// What a [`Trip`] does next.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Step {
-    /// Call the [backend](Attempt::backend), now, and give it up after its [limit](Attempt::time_limit).
-    Call(Attempt),
-    /// Come again at this moment: the same backend is tried again.
-    Sleep {
-        /// When.
-        until: Instant,
-    },
-    /// Come again when [called](Trip::poll_called), or at this moment at the latest: something may be usable then.
-    Wait {
-        /// When.
-        until: Instant,
-    },
-    /// Nothing better is left than the host's last resort. The trip is over.
-    LastResort {
-        /// Why.
-        why: Refusal,
-    },
 }
 
 /// How often all candidates of a plan may be lost to other requests before the request gives up.

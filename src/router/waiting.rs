@@ -119,6 +119,8 @@ pub(super) fn wants(decision: &Decision, cells: Cells) -> Vec<Want> {
         Reason::AtCapacity { .. } | Reason::LostRace => Some(Lack::Slot),
         Reason::RegionFull { .. } | Reason::Reserved { .. } => Some(Lack::Room),
         Reason::ProbeInFlight { .. } | Reason::OnProbation { .. } => Some(Lack::Probe),
+        // It refills by itself; and a call that used less than was expected gives back the rest.
+        Reason::OverQuota { .. } => Some(Lack::Quota),
         _ => None,
     };
     let mut wants = Vec::with_capacity(decision.record().sheet.entries.len());

@@ -112,6 +112,11 @@ impl Bucket {
         self.most.load(Ordering::Relaxed)
     }
 
+    /// Units a minute.
+    pub(super) fn per_minute(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
     /// When `amount` units can be taken; the origin of time for now. More than it holds is all that it holds.
     #[inline]
     pub(super) fn returns_at(&self, amount: u64, now: Instant) -> Instant {

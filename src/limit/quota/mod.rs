@@ -137,9 +137,10 @@ impl Quotas {
         hear(&self.requests, &report.requests) | hear(&self.tokens, &report.tokens)
     }
 
-    /// The most tokens of one answer that are believed.
+    /// The most tokens of one answer that are believed: a minute's worth, or a whole bucket if that is more. A burst below that
+    /// bounds what is sent at once, not how long an answer becomes.
     pub(crate) fn most_tokens(&self) -> u64 {
-        self.tokens.most()
+        self.tokens.most().max(self.tokens.per_minute())
     }
 
     /// Counts an answer whose usage was not told or not believed; returns how many there were.

@@ -46,6 +46,8 @@ pub(crate) enum Lack {
     Room,
     /// What a probe will show.
     Probe,
+    /// What a call may give back of a quota.
+    Quota,
     /// A call of its tenant's share and its route's: more than backends can give, and lacking before they are looked at.
     Share(Cells),
 }
@@ -69,6 +71,8 @@ pub(super) type Class = (LaneId, Priority);
 /// Who had a slot and could not use it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Passed {
+    /// How many slots and shares had been given back to nobody by then.
+    freed: u64,
     pub(super) places: BTreeSet<PlaceId>,
     pub(super) classes: BTreeSet<Class>,
 }
@@ -203,6 +207,13 @@ impl Spot {
 }
 
 impl Passed {
+    /// Forgets who could not use it, where something else is free since: now they may.
+    pub(crate) fn see(&mut self, freed: u64) {
+        if self.freed != freed {
+            *self = Self { freed, ..Self::default() };
+        }
+    }
+
     /// `class`: those who would pass it on as well.
     pub(super) fn add(&mut self, place: PlaceId, class: Option<Class>) {
         self.places.insert(place);

@@ -8,6 +8,7 @@ use fallway::policy::{Capacity, ordered};
 use fallway::rng::Rng;
 use fallway::router::Step;
 use fallway::time::Instant;
+use std::task::{Context, Waker};
 
 /// A million decisions: at whatever load, a request finds room wherever one of lower priority does.
 #[test]
@@ -66,4 +67,37 @@ fn of_those_who_wait_the_highest_gets_the_slot() {
     world.run();
     assert!(standard.into_iter().all(Task::take));
     assert_eq!(router.total_in_flight(), 0);
+}
+
+#[test]
+fn who_passed_a_slot_on_gets_it_when_another_is_free_too() {
+    let world = World::new();
+    let router = fleet(&world, world.router(stack(ordered(), Capacity::default())), [("a", 4)]);
+    let (now, cx) = (world.now(), || Context::from_waker(Waker::noop()));
+    let call = |priority, waits| {
+        let mut trip = router.trip(of(priority), now);
+        assert_eq!(matches!(trip.next(now), Ok(Step::Wait { .. })), waits);
+        assert_eq!(trip.poll_called(&mut cx()).is_pending(), waits);
+        trip
+    };
+    let mut calls: Vec<_> = (0..4).map(|_| call(Priority::Critical, false)).collect();
+    let mut standard = call(Priority::Standard, true);
+    calls.pop();
+    let critical = call(Priority::Critical, true);
+    // It may fill three, and three are taken: the freed one goes on to the critical request. The next is freed while that
+    // has not begun yet, and is nobody's.
+    let mut pass_on = || {
+        assert!(standard.poll_called(&mut cx()).is_ready());
+        assert!(matches!(standard.next(now), Ok(Step::Wait { .. })));
+        assert!(standard.poll_called(&mut cx()).is_pending());
+    };
+    pass_on();
+    calls.pop();
+    pass_on();
+    // The critical request leaves. Two are taken now.
+    drop(critical);
+    assert!(standard.poll_called(&mut cx()).is_ready());
+    assert!(matches!(standard.next(now), Ok(Step::Call(_))));
+    drop((calls, standard));
+    assert_eq!((router.total_in_flight(), router.waiting()), (0, 0));
 }

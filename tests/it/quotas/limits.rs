@@ -3,6 +3,7 @@
 use super::{PLAIN, a, ask, builder, left, scripted, tokens};
 use crate::support::{Task, World, ms, plain, secs, within};
 use fallway::decision::{Next, Reason};
+use fallway::facts::Priority;
 use fallway::policy::{FailSafe, PolicyExt, cheapest, ordered};
 use fallway::router::{BuildError, RouteErrorKind};
 use fallway::time::Timer;
@@ -55,6 +56,25 @@ fn where_all_are_over_their_quotas_requests_wait_for_the_earliest_return() {
     let expected =
         [(0, "a"), (0, "b"), (1, "b"), (2, "a"), (2, "b"), (3, "b"), (4, "a"), (4, "b")].map(|(n, name)| at(n, name));
     assert_eq!(ends, expected);
+}
+
+#[test]
+fn what_a_call_gives_back_wakes_who_waits_for_it() {
+    let world = World::new();
+    // Expects 9,000 tokens and uses 100: the others could start when it ends, instead of half a minute later.
+    let (backend, _) = scripted(world.timer(), |_| super::used(90, 10));
+    let router = builder(&world, ordered().fail_safe(FailSafe::default()));
+    let router = router.backend(a().tokens_per_minute(10_000), backend).build().unwrap();
+    let start = world.now();
+    let call = |priority| {
+        let (router, timer) = (router.clone(), world.timer().clone());
+        let options = CallOptions::within(secs(50)).facts(tokens(1_000, 8_000).priority(priority));
+        world.spawn(async move { router.call("ask", options).await.map(|_| timer.now() - start).unwrap() })
+    };
+    let calls = [Priority::Standard, Priority::Batch, Priority::Critical, Priority::Standard].map(call);
+    world.run();
+    assert_eq!(calls.map(Task::take), [ms(20), ms(80), ms(40), ms(60)]);
+    assert_eq!(router.waiting(), 0);
 }
 
 #[test]

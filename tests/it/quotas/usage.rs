@@ -57,6 +57,23 @@ fn usage_that_can_not_be_is_not_believed_and_counted() {
 }
 
 #[test]
+fn answers_longer_than_the_burst_are_owed() {
+    let world = World::new();
+    // Sent by its prompt, each answer is five times what the bucket holds at once.
+    let (backend, calls) = scripted(world.timer(), |_| used(500, 4_500));
+    let doubts = Arc::new(Doubts::default());
+    let router = builder(&world, ordered()).observer(doubts.clone());
+    let router = router.backend(a().tokens_per_minute(6_000).token_burst(1_000), backend).build().unwrap();
+    for _ in 0..600 {
+        let _ = ask(&world, &router, CallOptions::within(secs(1)).facts(tokens(500, 0)));
+        world.run_for(secs(1));
+    }
+    let spent = calls.load(std::sync::atomic::Ordering::SeqCst) * 5_000;
+    assert!((55_000..=66_000).contains(&spent), "{spent} tokens in ten minutes of 6,000");
+    assert!(doubts.0.lock().unwrap().is_empty());
+}
+
+#[test]
 fn hostile_usage_does_not_add_up() {
     let world = World::new();
     let usages = [(i64::MAX, 1), (i64::MIN, i64::MIN), (-1, 0), (0, 0), (1 << 62, 1 << 62), (90, 10)];
