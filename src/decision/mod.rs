@@ -1,20 +1,25 @@
 //! [`Decision`]: a choice and its reasons.
 
+mod attempt;
 mod hedged;
 #[cfg(feature = "serde")]
 mod json;
 mod label;
 mod next;
+mod readings;
 mod reason;
 pub(crate) mod record;
 mod recycle;
 mod region;
 mod render;
 
+pub use attempt::AttemptRecord;
 pub use hedged::{Beside, Hedged, Unhedged};
 pub use next::{Next, Refusal};
+pub(crate) use readings::scale;
+pub use readings::{Latency, Load, Pace, Spread};
 pub use reason::{Class, Reason};
-pub use record::{AttemptRecord, Extra, Latency, Load, Pace, Spread};
+pub use record::Extra;
 pub(crate) use region::{CLEAN, RegionRow, RegionRules, RegionState};
 pub use region::{RegionPhase, RegionView};
 

@@ -1,8 +1,7 @@
 //! What is learned of a backend's time to first token, and of its time for each token after that.
 
 use super::sketch::Sketch;
-use crate::decision::record::scale;
-use crate::decision::{Latency, Pace, Spread};
+use crate::decision::{Latency, Pace, Spread, scale};
 use crate::time::Instant;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -2,21 +2,22 @@
 
 use super::audit::{Audit, Over};
 use super::cluster::Step as Happened;
-use super::job::{JobId, Notice, Request};
+use super::flight::{Call, Flight, HEDGE, flight};
+use super::job::{Notice, Request};
 use super::reality::{Setting, SimRouter};
 use super::run::{Ended, Record, Run};
 use super::script::{Cue, Script};
 use super::source::Source;
 use super::stack::{Desk, Stack};
-use super::{Answer, Clock, World, WorldError};
+use super::{Clock, World, WorldError};
 use crate::backend::{Attempt, FailureKind};
-use crate::router::{RouteErrorKind, Step, Trip};
+use crate::router::{RouteErrorKind, Step};
 use crate::time::Instant;
 use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake};
 
 impl World {
     /// Plays it, with the stack that `make` makes for each router.
@@ -48,34 +49,6 @@ impl Setting {
         Run::new(world, records, reality.cluster.tally, regions, self.diary.entries(), reality.hash, leaked)
     }
 }
-
-/// A request on its way.
-struct Flight<'s> {
-    trip: Trip<'s, Request, Answer>,
-    request: Request,
-    router: usize,
-    record: usize,
-    /// What runs: one call, or two side by side, the second a hedge.
-    calls: [Option<Call>; 2],
-    answered: bool,
-    /// How its answer broke last.
-    broken: Option<FailureKind>,
-    /// How many steps it took.
-    steps: u32,
-    /// When its caller leaves.
-    leaves: Option<Instant>,
-    waits: bool,
-    bell: Option<Waker>,
-}
-
-/// A call to a server.
-struct Call {
-    job: JobId,
-    attempt: Attempt,
-}
-
-/// Marks the tag of a request's second call.
-const HEDGE: u64 = 1 << 31;
 
 /// Why a timer rings.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -456,24 +429,4 @@ impl<'s> Play<'s> {
         self.order += 1;
         self.timers.push(Reverse((at, self.order, tag, alarm)));
     }
-}
-
-impl Flight<'_> {
-    /// Which of the calls is that of this attempt.
-    fn side_of(&self, number: u32) -> Option<usize> {
-        self.calls.iter().position(|call| call.as_ref().is_some_and(|call| call.attempt.number() == number))
-    }
-
-    /// Nobody waits for this call any more.
-    fn give_up(&mut self, side: usize, setting: &Setting, now: Instant) -> Option<Attempt> {
-        let Call { job, attempt } = self.calls[side].take()?;
-        setting.reality.lock().cluster.cancel(job);
-        setting.tell(|audit| audit.over(self.request.number, &attempt, Over::GivenUp, now));
-        Some(attempt)
-    }
-}
-
-fn flight<'f, 's>(flights: &'f mut [(u32, Option<Flight<'s>>)], tag: u64) -> Option<&'f mut Flight<'s>> {
-    let (generation, flight) = flights.get_mut(tag as u32 as usize)?;
-    if u64::from(*generation) == tag >> 32 { flight.as_mut() } else { None }
 }

@@ -1,6 +1,7 @@
 //! A second attempt beside one that is slow to begin.
 
-use super::{Trip, lease_best};
+use super::Trip;
+use super::claim::lease_best;
 use crate::backend::{Attempt, BackendError};
 use crate::budget::Hedge;
 use crate::bug;
