@@ -32,6 +32,8 @@ pub(super) struct Flight<'s> {
 pub(super) struct Call {
     pub(super) job: JobId,
     pub(super) attempt: Attempt,
+    /// When it has had its time.
+    pub(super) limit: Instant,
 }
 
 /// Marks the tag of a request's second call.
@@ -43,9 +45,19 @@ impl Flight<'_> {
         self.calls.iter().position(|call| call.as_ref().is_some_and(|call| call.attempt.number() == number))
     }
 
+    /// Gives up this call, if it has had its time by now.
+    pub(super) fn time_out(&mut self, side: usize, setting: &Setting, now: Instant) {
+        if self.answered || self.calls[side].as_ref().is_none_or(|call| now < call.limit) {
+            return;
+        }
+        if let Some(attempt) = self.give_up(side, setting, now) {
+            self.trip.fail(attempt.number(), FailureKind::Timeout.into(), true, now);
+        }
+    }
+
     /// Nobody waits for this call any more.
     pub(super) fn give_up(&mut self, side: usize, setting: &Setting, now: Instant) -> Option<Attempt> {
-        let Call { job, attempt } = self.calls[side].take()?;
+        let Call { job, attempt, .. } = self.calls[side].take()?;
         setting.reality.lock().cluster.cancel(job);
         setting.tell(|audit| audit.over(self.request.number, &attempt, Over::GivenUp, now));
         Some(attempt)

@@ -244,7 +244,7 @@ impl<'s> Play<'s> {
         let record = &mut self.records[flight.record];
         (record.attempts, record.server) = (number, Some(slot as u32));
         let (limit, hedge) = (now + attempt.time_limit(), attempt.hedge_at());
-        flight.calls[side] = Some(Call { job, attempt });
+        flight.calls[side] = Some(Call { job, attempt, limit });
         self.set_timer(limit, tag, Alarm::Limit(number));
         if let Some(at) = hedge {
             self.set_timer(at, tag, Alarm::Hedge(number));
@@ -260,6 +260,10 @@ impl<'s> Play<'s> {
             return;
         }
         let Some(flight) = flight(&mut self.flights, tag) else { return };
+        if side == 1 {
+            // Who waits for both looks after the first one first.
+            flight.time_out(0, self.setting, now);
+        }
         match notice {
             Notice::FirstToken(_) => {
                 let Some(Call { attempt, .. }) = &flight.calls[side] else { return };
@@ -330,15 +334,13 @@ impl<'s> Play<'s> {
         }
         let Some(flight) = flight(&mut self.flights, tag) else { return };
         match alarm {
-            Alarm::Limit(number) => {
-                let side = flight.side_of(number);
-                if let Some(attempt) = side.and_then(|side| flight.give_up(side, self.setting, now)) {
-                    flight.trip.fail(attempt.number(), FailureKind::Timeout.into(), true, now);
+            // In a clock that jumps, all of them may be due at once.
+            Alarm::Limit(_) | Alarm::Hedge(_) => {
+                (0..2).for_each(|side| flight.time_out(side, self.setting, now));
+                let hedge = matches!(alarm, Alarm::Hedge(number) if flight.side_of(number).is_some());
+                if !hedge {
                     self.go_on(tag);
-                }
-            }
-            Alarm::Hedge(_) => {
-                if let Some(hedge) = flight.trip.hedge(now) {
+                } else if let Some(hedge) = flight.trip.hedge(now) {
                     self.send(tag, hedge);
                 }
             }

@@ -6,7 +6,7 @@ use super::super::{Arrivals, Fault, Lengths, Server, Stack, World, secs};
 use crate::budget::{Hedge, RetryBudget};
 use crate::limit::{Bulkheads, Share};
 use crate::policy::{
-    Budgets, Capacity, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two,
+    Capacity, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, policy_fn, power_of_two,
     predicted_ttft, round_robin, sticky, weighted,
 };
 use crate::recover::Ejection;
@@ -164,7 +164,11 @@ impl StackPlan {
             Some((share, after)) => {
                 let hedge = Hedge::of(share).unwrap_or_default();
                 let hedge = after.map_or(hedge, |after| hedge.after(after));
-                leaf.budgeted(Budgets::default().hedge(hedge)).boxed()
+                let hedged = policy_fn("hedged", move |cx, slate| {
+                    slate.hedge(hedge);
+                    leaf.plan(cx, slate);
+                });
+                hedged.boxed()
             }
             None => leaf,
         };
