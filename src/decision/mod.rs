@@ -5,8 +5,8 @@ mod hedged;
 #[cfg(feature = "serde")]
 mod json;
 mod label;
+mod latency;
 mod next;
-mod readings;
 mod reason;
 pub(crate) mod record;
 mod recycle;
@@ -15,11 +15,11 @@ mod render;
 
 pub use attempt::AttemptRecord;
 pub use hedged::{Beside, Hedged, Unhedged};
+pub(crate) use latency::scale;
+pub use latency::{Latency, Pace, Spread};
 pub use next::{Next, Refusal};
-pub(crate) use readings::scale;
-pub use readings::{Latency, Load, Pace, Spread};
 pub use reason::{Class, Reason};
-pub use record::Extra;
+pub use record::{Extra, Load};
 pub(crate) use region::{CLEAN, RegionRow, RegionRules, RegionState};
 pub use region::{RegionPhase, RegionView};
 

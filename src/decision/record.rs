@@ -3,8 +3,9 @@
 //! One record is both the working set of the policies and the explanation that is kept. It holds every value that
 //! a policy read, so running the policies over it again must give the same choice.
 
+use super::latency::{Latency, Pace, Spread};
 use super::region::{RegionRow, RegionRules};
-use super::{AttemptRecord, Beside, Hedged, Latency, Load, Next, Pace, Reason, Spread};
+use super::{AttemptRecord, Beside, Hedged, Next, Reason};
 use crate::backend::BackendId;
 use crate::budget::Hedge;
 use crate::facts::{Facts, Profile};
@@ -47,6 +48,52 @@ pub(crate) struct Region {
     pub(crate) hash: u64,
     /// The policy serves requests there.
     pub(crate) allowed: bool,
+}
+
+/// How loaded a backend was when it was looked at, as this router sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Load {
+    /// Calls in flight.
+    pub in_flight: u32,
+    /// The most that may be, as far as that was [learned](crate::facts::Adaptive); `None` where nothing was.
+    pub learned_limit: Option<u32>,
+    /// Prompt tokens of calls that wait for their first item.
+    pub waiting_tokens: u64,
+    /// Prompt tokens of others that wait there as well: what the backend's own
+    /// [report](crate::router::Builder::load_reports) of its queue makes probable.
+    pub others_tokens: u64,
+    /// Whether a canary is on its way to it.
+    pub canary_out: bool,
+    /// Whether it was not called for so long that what is known of it may be wrong.
+    pub stale: bool,
+    // The origin of time stands for "never": plain words make the leaves' comparisons free of branches.
+    pub(crate) oldest_wait: Instant,
+    pub(crate) last_called: Instant,
+    /// When its quotas have enough for this request; the origin of time for now.
+    pub(crate) over_quota_until: Instant,
+}
+
+impl Load {
+    /// Prompt tokens that stand before a newcomer.
+    pub(crate) const fn queued_tokens(&self) -> u64 {
+        self.waiting_tokens.saturating_add(self.others_tokens)
+    }
+
+    /// When the oldest call that still waits for its first item was sent.
+    pub fn oldest_wait(&self) -> Option<Instant> {
+        (self.oldest_wait != Instant::default()).then_some(self.oldest_wait)
+    }
+
+    /// When it was called last.
+    pub fn last_called(&self) -> Option<Instant> {
+        (self.last_called != Instant::default()).then_some(self.last_called)
+    }
+
+    /// For how long the oldest call waits for its first item, in nanoseconds; 0 when none does.
+    pub(crate) fn age(&self, now: Instant) -> u64 {
+        if self.oldest_wait == Instant::default() { 0 } else { now.nanos_since(self.oldest_wait) }
+    }
 }
 
 /// One candidate of a decision: a cache line, for a decision visits each several times.

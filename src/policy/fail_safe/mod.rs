@@ -13,6 +13,9 @@
 //! 7. the last resort of the host, marked degraded;
 //! 8. an error, at once.
 //!
+//! Where [`budgeted`](super::PolicyExt::budgeted) stands inside, who is predicted to miss the deadline is not usable. Before step 4 the one
+//! that comes closest tries, if it is in time in half of the cases.
+//!
 //! It also decides about retries: it is the one owner of them, so nothing multiplies.
 
 mod chains;

@@ -181,7 +181,7 @@ impl Scenario {
             Self::S5 | Self::S9 => 1.0,
             Self::S10 => 0.6,
             Self::S12 => 2.0,
-            Self::S13 => 0.9,
+            Self::S13 => 1.1,
             Self::S16 => 0.75,
             Self::S17 => 0.4,
             Self::S18 => 0.7,
