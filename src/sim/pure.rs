@@ -422,7 +422,8 @@ impl<'s> Play<'s> {
             audit.ended(request.number, ended, now);
         });
         drop(trip);
-        for call in calls.into_iter().flatten() {
+        // The hedge first, as futures are dropped: the places of jobs are used again, and whoever has which is in some order.
+        for call in calls.into_iter().flatten().rev() {
             self.setting.reality.lock().cluster.cancel(call.job);
         }
     }

@@ -294,7 +294,9 @@ fn give_up(cx: &PlanContext<'_>, why: Refusal) -> Next {
 /// Where and how the request failed at this backend, the last time.
 fn failed_here(cx: &PlanContext<'_>, backend: BackendId) -> Option<Reason> {
     let failed = cx.attempts().iter().filter(|attempt| attempt.backend() == backend);
-    failed.filter_map(|failed| Some(Reason::FailedHere { attempt: failed.number(), kind: failed.failure()? })).last()
+    failed
+        .filter_map(|failed| Some(Reason::FailedHere { attempt: failed.number(), kind: failed.failure()? }))
+        .next_back()
 }
 
 /// The attempt that failed in this backend's domain, by a fault of the backend or on the way to it: what is wrong
