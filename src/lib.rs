@@ -129,6 +129,7 @@ mod prose {
         Failures: "../docs/failures.md",
         Budgets: "../docs/guide/budgets.md",
         Capacity: "../docs/guide/capacity.md",
+        Hedging: "../docs/guide/hedging.md",
         Isolation: "../docs/guide/isolation.md",
         Prefix: "../docs/guide/prefix.md",
         Queue: "../docs/guide/queue.md",

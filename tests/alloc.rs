@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 use fallway::backend::{Attempt, Backend, BackendError, FailureKind, StreamItem};
+use fallway::budget::Hedge;
 use fallway::facts::Prefix;
 use fallway::policy::{
     Budgets, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft,
@@ -327,9 +328,13 @@ fn a_resolution_allocates_nothing() {
 
 #[test]
 fn a_call_to_a_boxed_backend_allocates_three_times_at_most() {
-    for (name, router) in [("power_of_two", router(power_of_two(), 8)), ("full stack", full_stack(8))] {
+    let fail_safe = FailSafe::default().tiers("chat", ["m", "m@1"]);
+    let hedged = predicted_ttft().budgeted(Budgets::default().hedge(Hedge::default())).fail_safe(fail_safe);
+    let hedged = router(hedged, 8);
+    let stacks = [("power_of_two", router(power_of_two(), 8)), ("full stack", full_stack(8)), ("hedged", hedged)];
+    for (name, router) in stacks {
         let options = CallOptions::within(Duration::from_secs(8)).facts(facts().prompt_tokens(1));
-        let options = if name == "full stack" { options } else { options.facts(Facts::model("m").prompt_tokens(1)) };
+        let options = if name != "power_of_two" { options } else { options.facts(Facts::model("m").prompt_tokens(1)) };
         let mut call = || drop(black_box(block_on(router.call("hi", options.clone()))));
         allocations(200, &mut call);
         let made = allocations(1_000, &mut call);

@@ -1,6 +1,6 @@
 //! Decisions as data (feature `serde`).
 
-use super::{AttemptRecord, Candidate, Decision, RegionView};
+use super::{AttemptRecord, Beside, Candidate, Decision, RegionView};
 use crate::facts::Facts;
 use crate::shape::Drawn;
 use crate::time::Instant;
@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 impl Serialize for Decision {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Decision", 15)?;
+        let mut out = serializer.serialize_struct("Decision", 17)?;
         out.serialize_field("summary", &format!("{self:#}"))?;
         out.serialize_field("next", &self.next())?;
         out.serialize_field("chosen", &self.chosen().map(|candidate| candidate.name()))?;
@@ -18,6 +18,8 @@ impl Serialize for Decision {
         out.serialize_field("time_ns", &self.time())?;
         out.serialize_field("time_left_ns", &crate::time::nanos(self.deadline() - self.time()))?;
         out.serialize_field("extra", &self.extra())?;
+        out.serialize_field("hedged", &self.hedged())?;
+        out.serialize_field("beside", &self.beside().map(Beside::attempt))?;
         out.serialize_field("panic", &self.panicked())?;
         out.serialize_field("policy_panicked", &self.policy_panicked())?;
         out.serialize_field::<Facts>("facts", self.facts())?;
@@ -45,11 +47,14 @@ impl Serialize for Drawn {
 
 impl Serialize for AttemptRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Attempt", 4)?;
+        let mut out = serializer.serialize_struct("Attempt", 7)?;
         out.serialize_field("backend", self.name())?;
         out.serialize_field("started_ns", &self.started())?;
         out.serialize_field("elapsed_ns", &crate::time::nanos(self.elapsed()))?;
         out.serialize_field("failure", &self.failure())?;
+        out.serialize_field("number", &self.number())?;
+        out.serialize_field("hedge", &self.is_hedge())?;
+        out.serialize_field("outrun", &self.is_outrun())?;
         out.end()
     }
 }

@@ -53,7 +53,8 @@ impl Spread {
     }
 }
 
-const fn scale(predicted: u64, ratio: u32) -> u64 {
+/// `ratio` is in 1/1024.
+pub(crate) const fn scale(predicted: u64, ratio: u32) -> u64 {
     let scaled = (predicted as u128 * ratio as u128) >> 10;
     if scaled > u64::MAX as u128 { u64::MAX } else { scaled as u64 }
 }

@@ -1,5 +1,7 @@
 //! [`Decision`]: a choice and its reasons.
 
+mod attempt;
+mod hedged;
 #[cfg(feature = "serde")]
 mod json;
 mod label;
@@ -11,10 +13,13 @@ mod recycle;
 mod region;
 mod render;
 
+pub use attempt::AttemptRecord;
+pub use hedged::{Beside, Hedged, Unhedged};
+pub(crate) use latency::scale;
 pub use latency::{Latency, Pace, Spread};
 pub use next::{Next, Refusal};
 pub use reason::{Class, Reason};
-pub use record::{AttemptRecord, Extra, Load};
+pub use record::{Extra, Load};
 pub(crate) use region::{CLEAN, RegionRow, RegionRules, RegionState};
 pub use region::{RegionPhase, RegionView};
 
@@ -116,7 +121,17 @@ impl Decision {
         self.record().roster.generation
     }
 
-    /// The request's attempts so far, in order; a successful one is the last.
+    /// Whether another attempt runs beside the one that this decides, or why none does.
+    pub fn hedged(&self) -> Hedged {
+        self.record().hedged
+    }
+
+    /// The attempt beside which this decides another, where it decides a hedge.
+    pub fn beside(&self) -> Option<&Beside> {
+        self.record().beside.as_ref()
+    }
+
+    /// The request's attempts so far, in the order in which they ended; a successful one is the last.
     pub fn attempts(&self) -> &[AttemptRecord] {
         &self.record().attempts
     }

@@ -217,6 +217,18 @@ pub enum Reason {
         /// The failure.
         kind: FailureKind,
     },
+    /// This decides a hedge, and the request waits for this backend's answer already.
+    AskedAlready {
+        /// By which attempt.
+        attempt: u32,
+    },
+    /// This decides a hedge, and the backend stands in the failure domain of the one that was asked.
+    DomainAsked {
+        /// By which attempt.
+        attempt: u32,
+    },
+    /// It is to be probed, and this decides a hedge, which finds nothing out.
+    NotForHedges,
     /// Another request took its last slot or its probe between the decision and the call.
     LostRace,
     /// Note: it is on probation, and this request is its probe.
@@ -326,7 +338,9 @@ impl Reason {
             | Self::PriceUnknown
             | Self::QuotaTooSmall { .. }
             | Self::Forbidden { .. }
-            | Self::WouldRepeat { .. } => Class::Hard,
+            | Self::WouldRepeat { .. }
+            | Self::AskedAlready { .. }
+            | Self::DomainAsked { .. } => Class::Hard,
             Self::RateLimited { .. }
             | Self::AskedToWait { .. }
             | Self::QuotaExhausted { .. }
@@ -343,6 +357,7 @@ impl Reason {
             | Self::TooSlow { .. }
             | Self::MissesDeadline { .. }
             | Self::ProbeInFlight { .. }
+            | Self::NotForHedges
             | Self::LostRace => Class::Refused,
             Self::Ejected { .. }
             | Self::FailsOften { .. }

@@ -5,8 +5,9 @@
 
 use super::latency::{Latency, Pace, Spread};
 use super::region::{RegionRow, RegionRules};
-use super::{Next, Reason};
-use crate::backend::{BackendId, FailureKind};
+use super::{AttemptRecord, Beside, Hedged, Next, Reason};
+use crate::backend::BackendId;
+use crate::budget::Hedge;
 use crate::facts::{Facts, Profile};
 use crate::rng::mix;
 use crate::shape::{Drawn, Split};
@@ -204,43 +205,6 @@ pub(crate) struct Tier {
     pub(crate) tick: Option<u64>,
 }
 
-/// A finished attempt of a request.
-#[derive(Clone, Debug)]
-pub struct AttemptRecord {
-    pub(crate) backend: BackendId,
-    pub(crate) profile: Arc<Profile>,
-    pub(crate) started: Instant,
-    pub(crate) ended: Instant,
-    pub(crate) failure: Option<FailureKind>,
-}
-
-impl AttemptRecord {
-    /// The backend that was called.
-    pub const fn backend(&self) -> BackendId {
-        self.backend
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &str {
-        self.profile.id()
-    }
-
-    /// When it was called.
-    pub const fn started(&self) -> Instant {
-        self.started
-    }
-
-    /// How long it took.
-    pub fn elapsed(&self) -> std::time::Duration {
-        self.ended - self.started
-    }
-
-    /// How it failed; `None` when it answered.
-    pub const fn failure(&self) -> Option<FailureKind> {
-        self.failure
-    }
-}
-
 /// Whether an extra attempt is paid for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
@@ -278,11 +242,15 @@ pub(crate) struct Record {
     pub(crate) extra: Extra,
     pub(crate) last_resort: bool,
     pub(crate) dry_run: bool,
+    /// Where this decides a hedge.
+    pub(crate) beside: Option<Beside>,
     pub(crate) attempts: Vec<AttemptRecord>,
     /// How many of the attempts were over when the sheet was written.
     pub(crate) planned_after: usize,
     // The sheet.
     pub(crate) sheet: Sheet,
+    /// What the driver makes of the wish to hedge.
+    pub(crate) hedged: Hedged,
     /// What the driver did instead, in the end.
     pub(crate) verdict: Option<Next>,
     /// When it did so; later than `now` where it waited before.
@@ -317,6 +285,8 @@ pub(crate) struct Sheet {
     pub(crate) attempts_allowed: Option<u32>,
     /// When the attempt is given up, and whether only because of the deadline.
     pub(crate) attempt_limit: Option<(Instant, bool)>,
+    /// Under which rules the next attempt is hedged.
+    pub(crate) hedge: Option<Hedge>,
     /// When a canary is given up, if another attempt would be paid for.
     pub(crate) canary_limit: Option<Instant>,
     /// `None` while no policy forecasts.
@@ -341,6 +311,7 @@ impl Sheet {
         self.best = None;
         self.attempts_allowed = None;
         self.attempt_limit = None;
+        self.hedge = None;
         self.canary_limit = None;
         self.reserve = None;
         self.throttles = false;

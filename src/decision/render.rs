@@ -1,6 +1,6 @@
 //! Decisions as text, for people.
 
-use super::{Candidate, Class, Decision, Extra, Next, Reason, Refusal, RegionPhase, RegionView};
+use super::{Candidate, Class, Decision, Extra, Hedged, Next, Reason, Refusal, RegionPhase, RegionView, Unhedged};
 use crate::time::Instant;
 use std::fmt;
 use std::time::Duration;
@@ -13,12 +13,20 @@ impl fmt::Display for Decision {
         if f.alternate() {
             return Ok(());
         }
-        for (number, attempt) in (1..).zip(self.attempts()) {
-            write!(f, "\n  attempt {number}: {} ", attempt.name())?;
+        for attempt in self.attempts() {
+            let hedge = if attempt.is_hedge() { " (a hedge)" } else { "" };
+            write!(f, "\n  attempt {}{hedge}: {} ", attempt.number(), attempt.name())?;
             match attempt.failure() {
                 Some(kind) => write!(f, "failed with {kind} after {}", Span(attempt.elapsed()))?,
+                None if attempt.is_outrun() => write!(f, "was outrun after {}", Span(attempt.elapsed()))?,
                 None => write!(f, "answered after {}", Span(attempt.elapsed()))?,
             }
+        }
+        match self.hedged() {
+            Hedged::NotAsked => {}
+            Hedged::Withheld { why } => write!(f, "\n  no hedge: {why}")?,
+            Hedged::Due { at } => write!(f, "\n  hedged if nothing begins within {}", Span(at - self.time()))?,
+            Hedged::Sent { at } => write!(f, "\n  hedged after {}", Span(at - self.time()))?,
         }
         for drawn in self.splits() {
             let (name, bucket, share) = (drawn.split().name(), drawn.bucket(), f64::from(drawn.share()) / 100.0);
@@ -71,7 +79,13 @@ impl Decision {
         match self.next() {
             Next::Call { .. } => {
                 let paid = if self.extra() == Extra::Granted { ", paid by the retry budget" } else { "" };
-                write!(f, "attempt {}{paid}", self.record().planned_after + 1)?;
+                match self.beside() {
+                    None => write!(f, "attempt {}{paid}", self.record().planned_after + 1)?,
+                    Some(beside) => {
+                        let (first, name) = (beside.attempt(), beside.profile().id());
+                        write!(f, "attempt {}, a hedge beside attempt {first} at {name}{paid}", first + 1)?;
+                    }
+                }
             }
             _ => match self.attempts().len() {
                 1 => write!(f, "after 1 attempt")?,
@@ -125,6 +139,17 @@ impl Decision {
             }
             Ok(())
         })
+    }
+}
+
+impl fmt::Display for Unhedged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())?;
+        match self {
+            Self::TooManyTokens { tokens, most } => write!(f, " ({tokens}, {most} at most)"),
+            Self::WarmingUp { samples } => write!(f, " ({samples} answers)"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -292,7 +317,9 @@ impl Candidate<'_> {
                     None => write!(f, " ({} never said anything)", self.signal(signal)),
                 },
                 Reason::FailedHere { attempt, kind } => write!(f, " ({kind} in attempt {attempt})"),
-                Reason::SameDomain { attempt } => write!(f, " (attempt {attempt})"),
+                Reason::SameDomain { attempt } | Reason::AskedAlready { attempt } | Reason::DomainAsked { attempt } => {
+                    write!(f, " (attempt {attempt})")
+                }
                 Reason::TooSlow { predicted } => {
                     write!(f, " (first token in {})", Span(Duration::from_nanos(predicted)))
                 }

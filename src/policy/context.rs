@@ -1,6 +1,6 @@
 //! [`PlanContext`].
 
-use crate::decision::{AttemptRecord, Extra};
+use crate::decision::{AttemptRecord, Beside, Extra};
 use crate::facts::Facts;
 use crate::policy::FailSafe;
 use crate::rng::Rng;
@@ -18,6 +18,7 @@ pub struct PlanContext<'a> {
     pub(crate) attempts: &'a [AttemptRecord],
     pub(crate) extra: Extra,
     pub(crate) last_resort: bool,
+    pub(crate) beside: Option<&'a Beside>,
 }
 
 impl<'a> PlanContext<'a> {
@@ -49,6 +50,12 @@ impl<'a> PlanContext<'a> {
     /// Whether the shared retry budget pays for another attempt.
     pub const fn extra(&self) -> Extra {
         self.extra
+    }
+
+    /// The attempt beside which a hedge is planned, where this decides one. It goes to a backend that is well and has
+    /// room now, or nowhere: it finds nothing out, waits for nothing, and is no fallback.
+    pub const fn beside(&self) -> Option<&'a Beside> {
+        self.beside
     }
 
     /// Whether the host gave the router a last resort.

@@ -7,7 +7,7 @@ use super::core::{Core, Seeds, Shared, Slots, Ticks};
 use super::shadow::Fed;
 use super::{Router, SharedBackend, Update};
 use crate::backend::{Backend, BackendId};
-use crate::budget::RetryBudget;
+use crate::budget::{RetryBudget, Savings};
 use crate::event::Observer;
 use crate::facts::Profile;
 use crate::fleet::Crowd;
@@ -291,6 +291,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
                 window: self.policy.window(),
                 policy: self.policy,
                 retry_budget: self.retry_budget,
+                savings: Savings::default(),
                 salt,
                 last_resort: self.last_resort,
                 mirrors: self.mirrors,

@@ -255,6 +255,31 @@ impl Lease {
         self.end(Outcome::Failure(error), now);
     }
 
+    /// Another attempt of the request was faster.
+    pub(super) fn outrun(mut self, now: Instant) {
+        if !bug::LOSER_KEPT {
+            return self.end(Outcome::Outrun, now);
+        }
+        self.held = None;
+    }
+
+    /// The slowest first tokens of a backend are those that hedges save its callers from. Were they not counted as what
+    /// they were at least, it would look the better the more often it is too slow.
+    fn learn_of_defeat(&self, elapsed: u64, now: Instant) {
+        let member = &self.tab.member;
+        let typical = member.latency.typical();
+        member.latency.contradict(self.work, elapsed, now);
+        if typical > 0 && elapsed > typical {
+            member.recovery.first_token(elapsed, now);
+        }
+    }
+
+    /// The time to its first item that so many thousandths stay below, and how many samples say so.
+    pub(super) fn quantile(&self, permille: u32) -> (Duration, u32) {
+        let (nanos, samples) = self.tab.member.latency.quantile(self.work, permille, self.started);
+        (Duration::from_nanos(nanos), samples)
+    }
+
     fn patience(&self) -> Duration {
         match self.tab.member.latency.typical() {
             0 => PATIENCE,
@@ -309,7 +334,7 @@ impl Lease {
         let elapsed = now - self.started;
         let evidence = match outcome {
             Outcome::Success => Evidence::Success,
-            Outcome::Cancelled => Evidence::Nothing,
+            Outcome::Cancelled | Outcome::Outrun => Evidence::Nothing,
             Outcome::Failure(_) if self.excused => Evidence::TooEarly,
             Outcome::Failure(error) => Evidence::Failure(error),
         };
@@ -317,6 +342,7 @@ impl Lease {
             match outcome {
                 Outcome::Success => {}
                 Outcome::Cancelled => self.tab.member.latency.contradict(self.work, nanos(elapsed), now),
+                Outcome::Outrun => self.learn_of_defeat(nanos(elapsed), now),
                 Outcome::Failure(error) if error.kind() == FailureKind::Timeout => {
                     self.tab.member.latency.record_at_least(self.work, nanos(elapsed), now);
                 }

@@ -61,7 +61,7 @@ impl Tab {
                 _ => Spent::Tokens(tokens),
             },
             // Nobody knows whether the backend goes on after its caller has left.
-            Outcome::Success | Outcome::Cancelled => Spent::Tokens(tokens),
+            Outcome::Success | Outcome::Cancelled | Outcome::Outrun => Spent::Tokens(tokens),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! [`Trip`]: one request on its way, without the waiting.
 
+mod claim;
 mod extra;
+mod hedge;
 
 use super::core::{Core, Generation};
 use super::driver::Answered;
-use super::lease::{Lease, Needs};
+use super::lease::Lease;
 use super::slot::Slot;
 use super::step::Step;
 use super::waiting::{Waiting, wants};
@@ -12,11 +14,11 @@ use super::{CallOptions, RouteError};
 use crate::backend::{Attempt, BackendError, BackendId, FailureKind};
 use crate::budget::{Grant, Payer};
 use crate::bug;
-use crate::decision::record::AttemptRecord;
-use crate::decision::{Decision, Extra, Next, Reason, Refusal};
+use crate::decision::{AttemptRecord, Decision, Extra, Next, Refusal};
 use crate::event::Event;
 use crate::limit::{Cells, Wished};
 use crate::time::{Instant, nanos};
+use hedge::{Second, record_of};
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -29,6 +31,8 @@ use std::time::Duration;
 ///
 /// - after [`Step::Call`], either [`answered`](Self::answered) at the first item and [`finish`](Self::finish) at the
 ///   last, or [`fail`](Self::fail), and then `next` again, unless the call was answered before;
+/// - where the attempt says [when](Attempt::hedge_at), [`hedge`](Self::hedge) at that moment if neither has happened: then
+///   two calls are under way until one is answered, and `next` comes when both failed;
 /// - after [`Step::Sleep`] and [`Step::Wait`], `next` again when the moment has come.
 ///
 /// Dropping a trip abandons its attempt: the slot is free at once, and the backend's record says neither success nor
@@ -46,8 +50,12 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     /// The seat of the backend that is called.
     target: Option<(Arc<Generation<Req, Res>>, usize)>,
     lease: Option<Lease>,
-    /// Whether the attempt in flight was cut short by the deadline.
+    /// The number of the attempt in flight.
+    number: u32,
+    /// Whether it was cut short by the deadline.
     cut_short: bool,
+    /// What runs beside it.
+    second: Option<Box<Second>>,
     /// The place in the queue, while it waits.
     waiting: Option<Waiting<'r>>,
     /// A slot that was freed for it.
@@ -107,7 +115,9 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             planned: None,
             target: None,
             lease: None,
+            number: 0,
             cut_short: false,
+            second: None,
             waiting: None,
             in_hand: None,
             extra: Extra::NotAsked,
@@ -189,9 +199,15 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         waiting.poll_called(cx).map(|slot| self.in_hand = slot)
     }
 
-    /// The backend began to answer: its first item is here, or the whole answer. From here on the request stays with
-    /// it.
-    pub fn answered(&mut self, now: Instant) {
+    /// The backend began to answer that was called in the attempt of this [number](Attempt::number): its first item is
+    /// here, or the whole answer. From here on the request stays with it; another attempt that runs beside it is over.
+    pub fn answered(&mut self, attempt: u32, now: Instant) {
+        if !self.is_under_way(attempt) {
+            return;
+        }
+        if let Some(loser) = self.part(attempt) {
+            self.outrun(*loser, now);
+        }
         self.note(None, now);
         if let Some(lease) = &mut self.lease {
             lease.first_item(now);
@@ -206,8 +222,16 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         }
     }
 
-    /// The call failed. `gave_up`: because its time was over, not because the backend said so.
-    pub fn fail(&mut self, error: BackendError, gave_up: bool, now: Instant) {
+    /// The attempt of this number failed. `gave_up`: because its time was over, not because the backend said so. Another that
+    /// runs beside it goes on alone.
+    pub fn fail(&mut self, attempt: u32, error: BackendError, gave_up: bool, now: Instant) {
+        if !self.is_under_way(attempt) {
+            return;
+        }
+        if let Some(loser) = self.part(self.other_than(attempt)) {
+            self.drop_out(*loser, &error, gave_up, now);
+            return self.last_error = Some(error);
+        }
         let answered = self.lease.as_ref().is_some_and(|lease| !lease.is_waiting());
         if !answered {
             self.note(Some(error.kind()), now);
@@ -254,8 +278,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     }
 
     /// The call answered: here is how its answer begins.
-    pub(super) fn into_answered<T>(mut self, opened: T, now: Instant) -> Answered<T> {
-        self.answered(now);
+    pub(super) fn into_answered<T>(mut self, attempt: u32, opened: T, now: Instant) -> Answered<T> {
+        self.answered(attempt, now);
         let (lease, idle_limit) = (self.lease.take(), self.idle_limit);
         Answered { opened, lease, decision: self.decision, idle_limit }
     }
@@ -281,61 +305,21 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             limit: self.deadline,
             cut_short: true,
             deadline: self.deadline,
+            hedge_at: None,
+            hedge: false,
             ledger: None,
         }
     }
 
     fn plan(&mut self, generation: &Generation<Req, Res>, now: Instant) -> Next {
+        // Where a hedge failed that was the last to go on, this is no hedge any more.
+        self.decision.record_mut().beside = None;
         let in_hand = self.in_hand.as_ref();
         self.core.plan(generation, &mut self.decision, now, self.extra, self.cells, in_hand);
         if self.core.shared.is_watched() {
             self.core.shared.tell(&Event::Decided(&self.decision), now);
         }
         self.decision.next()
-    }
-
-    /// Takes the lease of the best candidate that still has room, and notes the races that were lost.
-    fn claim(&mut self, generation: Arc<Generation<Req, Res>>, now: Instant) -> Option<Attempt> {
-        let record = self.decision.record_mut();
-        let facts = record.facts.as_deref().expect("a record in use has the facts of its request");
-        while let Some(best) = record.sheet.best(record.seed) {
-            let entry = &mut record.sheet.entries[best];
-            let seat = entry.seat as usize;
-            let (berth, profile) = (&generation.fleet.berths[seat], generation.fleet.profile(entry.seat));
-            let (shared, note, in_hand) = (&self.core.shared, entry.note, &mut self.in_hand);
-            let cached = record.sheet.readings[best]
-                .cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
-            let (cells, kept, throttles) = (self.cells, record.sheet.kept, record.sheet.throttles);
-            let needs = Needs { facts, cells, cached: cached.unwrap_or(0), kept, throttles };
-            let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, needs, now) else {
-                entry.rejected = Some(Reason::LostRace);
-                continue;
-            };
-            // Another than the one that was freed for it: that goes to the next.
-            (self.waiting, self.in_hand) = (None, None);
-            // Spent: what is made is not given back, also where a broken answer is asked what is next.
-            (self.extra, self.grant) = (Extra::NotAsked, None);
-            let attempt = self.describe(&lease);
-            self.cut_short = attempt.cut_short;
-            if shared.is_watched() {
-                let (backend, profile, attempt) = (attempt.backend, lease.profile(), attempt.number);
-                shared.tell(&Event::Started { backend, profile, attempt }, now);
-            }
-            self.lease = Some(lease);
-            self.count_held_back(&generation, now);
-            self.target = Some((generation, seat));
-            return Some(attempt);
-        }
-        None
-    }
-
-    /// What was held back from a backend that it would have been sent to counts as a request to it.
-    fn count_held_back(&self, generation: &Generation<Req, Res>, now: Instant) {
-        let sheet = &self.decision.record().sheet;
-        let throttled = |reason| matches!(reason, Some(Reason::Throttled { .. }));
-        for entry in sheet.entries.iter().filter(|entry| sheet.throttles && throttled(entry.rejected)) {
-            generation.fleet.berths[entry.seat as usize].member.throttle.held_back(now);
-        }
     }
 
     /// Takes a place in the queue, or keeps it. Returns how long it may wait there, or `None` where it is to look once
@@ -363,36 +347,10 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         }
     }
 
-    /// The attempt under `lease`, with the time that it has.
-    fn describe(&self, lease: &Lease) -> Attempt {
-        let record = self.decision.record();
-        let started = lease.started();
-        let own = lease.profile().attempt_limit.map_or(self.deadline, |limit| started + limit);
-        let (policy, by_deadline) = record.sheet.attempt_limit.unwrap_or((self.deadline, true));
-        // Given up early for another attempt, where that would be paid for; else it is the only one.
-        let canary = record.sheet.canary_limit.filter(|limit| *limit < policy && lease.is_canary());
-        let (policy, by_deadline) = match canary {
-            Some(limit) if self.would_pay(started) => (limit, true),
-            _ => (policy, by_deadline),
-        };
-        let limit = policy.min(own).min(self.deadline);
-        Attempt {
-            backend: lease.member().id,
-            number: record.attempts.len() as u32 + 1,
-            request: record.seed,
-            started,
-            limit,
-            // What the host configured is a judgement on the backend; what the caller's time leaves is not.
-            cut_short: limit == self.deadline || (limit == policy && by_deadline),
-            deadline: self.deadline,
-            ledger: Some(lease.tab()),
-        }
-    }
-
     fn note(&mut self, failure: Option<FailureKind>, ended: Instant) {
         let Some(lease) = &self.lease else { return };
-        let (backend, profile, started) = (lease.member().id, lease.profile().clone(), lease.started());
-        self.decision.record_mut().attempts.push(AttemptRecord { backend, profile, started, ended, failure });
+        let record = AttemptRecord { failure, ..record_of(lease, &self.decision, self.number, ended) };
+        self.decision.record_mut().attempts.push(record);
     }
 
     /// Waits for nothing any more; what was freed for it goes to the next.

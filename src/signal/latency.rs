@@ -1,7 +1,7 @@
 //! What is learned of a backend's time to first token, and of its time for each token after that.
 
 use super::sketch::Sketch;
-use crate::decision::{Latency, Pace, Spread};
+use crate::decision::{Latency, Pace, Spread, scale};
 use crate::time::Instant;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -182,18 +182,26 @@ impl LatencyModel {
         }
     }
 
+    /// What so many thousandths of the times to first token behind `work` tokens stay below, in nanoseconds, and how many
+    /// samples say so.
+    pub(crate) fn quantile(&self, work: u64, permille: u32, now: Instant) -> (u64, u32) {
+        let spread = self.known(&self.spread, |peers| &peers.spread, now);
+        (scale(self.read().predict(work), spread.quantile(permille)), spread.read(now).samples)
+    }
+
     /// How far first tokens are from their prediction, and how fast tokens follow: as its peers have seen it, where it has
     /// few samples itself.
     pub(crate) fn read_spread(&self, now: Instant) -> (Spread, Pace) {
-        let or_peers = |own: &Sketch, theirs: fn(&Peers) -> &Sketch| {
-            let own = own.read(now);
-            let few = (1..ENOUGH).contains(&own.samples);
-            let theirs = self.peers.get().filter(|_| few).map(|peers| theirs(peers).read(now));
-            theirs.filter(|theirs| theirs.samples >= ENOUGH).unwrap_or(own)
-        };
-        let spread = or_peers(&self.pace_spread, |peers| &peers.pace_spread);
+        let spread = self.known(&self.pace_spread, |peers| &peers.pace_spread, now).read(now);
         let pace = Pace { usual: self.pace.load(Ordering::Relaxed), spread };
-        (or_peers(&self.spread, |peers| &peers.spread), pace)
+        (self.known(&self.spread, |peers| &peers.spread, now).read(now), pace)
+    }
+
+    /// Its own sketch, or where that has few samples its peers'.
+    fn known<'s>(&'s self, own: &'s Sketch, theirs: fn(&Peers) -> &Sketch, now: Instant) -> &'s Sketch {
+        let few = (1..ENOUGH).contains(&own.read(now).samples);
+        let theirs = self.peers.get().filter(|_| few).map(|peers| theirs(peers));
+        theirs.filter(|theirs| theirs.read(now).samples >= ENOUGH).unwrap_or(own)
     }
 }
 

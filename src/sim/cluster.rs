@@ -114,6 +114,7 @@ impl Cluster {
             prefill,
             decode,
             cut: false,
+            times: 1.0,
             joined: 0.0,
             arrived: 0,
             met: 0,
@@ -138,10 +139,10 @@ impl Cluster {
         machine.engine.advance(seconds(self.now));
         let spent = match job.place {
             Place::Travelling | Place::Done => 0.0,
-            Place::Queued => machine.engine.drop_queued(id, job.prefill),
+            Place::Queued => machine.engine.drop_queued(id, job.prefill * job.times) / job.times,
             Place::Decoding => {
                 machine.engine.drop_decoding();
-                job.prefill + machine.engine.tokens() - job.joined
+                job.prefill + job.decoded(machine.engine.tokens())
             }
         };
         self.tally.wasted += spent;
@@ -250,11 +251,15 @@ impl Cluster {
         machine.cache.keep(blocks);
         // The last token is always worked on, or there would be no first one.
         job.prefill = (f64::from(job.request.prompt) - hit).max(1.0);
+        if let Some((_, times)) = state.straggles.filter(|(share, _)| self.rng.unit() < *share) {
+            job.times = times;
+            self.tally.harmed += 1;
+        }
         job.place = Place::Queued;
         (job.arrived, job.met) = (now, machine.engine.in_flight());
         job.back = trip.saturating_add(nanos(machine.server.base.saturating_add(state.latency)));
         machine.engine.advance(seconds(now));
-        machine.engine.enqueue(id, job.prefill);
+        machine.engine.enqueue(id, job.prefill * job.times);
         self.tally.peak = self.tally.peak.max(machine.engine.in_flight());
         self.expect(server);
         self.weigh(server, id);
@@ -304,9 +309,12 @@ impl Cluster {
         }
         job.place = Place::Decoding;
         machine.sample(job.met, seconds(self.now - job.arrived) + seconds(job.back - job.trip));
-        let (decode, back, tag) = (job.decode, job.back, job.tag);
+        let (decode, back, tag) = (job.decode * job.times, job.back, job.tag);
         machine.engine.decode(id, decode);
         job.joined = machine.engine.tokens();
+        if machine.server.whole_answers {
+            return None;
+        }
         if back == 0 {
             return Some(Notice::FirstToken(tag));
         }
@@ -323,6 +331,14 @@ impl Cluster {
         self.tally.cost += spent * self.machines[server].server.price / 1e6;
         *(if cut { &mut self.tally.wasted } else { &mut self.tally.useful }) += spent;
         let last = if cut { Last::Broken } else { Last::Done };
+        if self.machines[server].server.whole_answers {
+            let at = self.now.saturating_add(back);
+            if !cut {
+                self.push(at, Event::First(id));
+            }
+            self.push(at, Event::Return(id, last));
+            return None;
+        }
         if back == 0 {
             self.jobs.remove(id);
             return Some(notice(tag, last, sent));
@@ -403,7 +419,7 @@ impl Cluster {
                 Place::Queued => {}
                 Place::Decoding => {
                     job.sent = job.sent_by(machine.engine.tokens());
-                    let spent = job.prefill + machine.engine.tokens() - job.joined;
+                    let spent = job.prefill + job.decoded(machine.engine.tokens());
                     self.tally.wasted += spent;
                     self.tally.cost += spent * machine.server.price / 1e6;
                 }

@@ -231,10 +231,10 @@ pub fn signal(make: impl Fn() -> Box<dyn HealthSignal>) {
     let error = BackendError::new(FailureKind::ServerError);
     let elapsed = secs(0.001);
     for (now, id) in times.into_iter().rev().zip(ids.iter().cycle()) {
-        for outcome in [Outcome::Cancelled, Outcome::Failure(&error), Outcome::Success] {
+        for outcome in [Outcome::Cancelled, Outcome::Outrun, Outcome::Failure(&error), Outcome::Success] {
             signal.observe(&Event::Ended { backend: *id, profile: &profile, elapsed, outcome, excused: false }, now);
         }
-        signal.observe(&Event::Started { backend: *id, profile: &profile, attempt: 1 }, now);
+        signal.observe(&Event::Started { backend: *id, profile: &profile, attempt: 1, hedge: false }, now);
         signal.observe(&Event::FirstItem { backend: *id, profile: &profile, elapsed }, now);
         signal.observe(&Event::Panicked { name: "x" }, now);
         // The same fleet again and again, another backend each time; what it says of one that is gone is its own.

@@ -20,6 +20,7 @@ pub struct Server {
     pub(super) step: Duration,
     pub(super) step_per_request: Duration,
     pub(super) batch: u32,
+    pub(super) whole_answers: bool,
     pub(super) base: Duration,
     pub(super) cache_blocks: usize,
     pub(super) requests_per_minute: Option<u64>,
@@ -55,6 +56,7 @@ impl Server {
             step: Self::STEP,
             step_per_request: Self::STEP_PER_REQUEST,
             batch: Self::BATCH,
+            whole_answers: false,
             base: Duration::ZERO,
             cache_blocks: 0,
             requests_per_minute: None,
@@ -105,6 +107,16 @@ impl Server {
     #[must_use]
     pub const fn decode(mut self, step: Duration, per_request: Duration, batch: u32) -> Self {
         (self.step, self.step_per_request, self.batch) = (step, per_request, batch);
+        self
+    }
+
+    /// So many slots, each of which works on one request as fast as any other, and answers when it is done: the tokens of
+    /// its answer come all at once.
+    #[must_use]
+    pub const fn slots(mut self, slots: u32) -> Self {
+        // No prompt takes a moment of another's.
+        (self.prefill_rate, self.step_per_request, self.batch) = (1e9, Duration::ZERO, slots);
+        self.whole_answers = true;
         self
     }
 
@@ -590,6 +602,7 @@ mod tests {
             prefill: ask.prompt,
             decode: ask.output,
             cut: false,
+            times: 1.0,
             joined: 0.0,
             arrived: 0,
             met: 0,

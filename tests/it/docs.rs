@@ -1,7 +1,7 @@
 //! What the prose says against what the code does.
 
 use fallway::backend::{BackendError, FailureKind};
-use fallway::budget::{Backoff, RetryBudget};
+use fallway::budget::{Backoff, Hedge, RetryBudget};
 use fallway::facts::{Adaptive, Prefix};
 use fallway::limit::Bulkheads;
 use fallway::policy::{Budgets, Capacity, FailSafe, Regions, Window};
@@ -182,6 +182,10 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("RetryBudget::RATIO", RetryBudget::RATIO.to_string()),
         ("RetryBudget::RESERVE", format!("{} per second", RetryBudget::RESERVE)),
         ("RetryBudget::WINDOW", time(RetryBudget::WINDOW)),
+        ("Hedge::SHARE", Hedge::SHARE.to_string()),
+        ("Hedge::WARM_UP", Hedge::WARM_UP.to_string()),
+        ("Hedge::MOST_TOKENS", Hedge::MOST_TOKENS.to_string()),
+        ("Hedge::SAVED", Hedge::SAVED.to_string()),
         ("RetryBudget::CELLS", RetryBudget::CELLS.to_string()),
         ("Bulkheads::CELLS", Bulkheads::CELLS.to_string()),
         ("Ejection::CONSECUTIVE", Ejection::CONSECUTIVE.to_string()),

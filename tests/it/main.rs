@@ -20,6 +20,7 @@ mod events;
 mod examples;
 mod fail_safe;
 mod fleet;
+mod hedging;
 mod isolation;
 mod prefixes;
 mod queue;

@@ -1,5 +1,6 @@
 //! The configuration of `budgeted`.
 
+use crate::budget::Hedge;
 use crate::policy::Check;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub struct Budgets {
     pub(super) reserve: Option<Duration>,
     pub(super) whole_answers: bool,
+    pub(super) hedge: Option<Hedge>,
 }
 
 impl Budgets {
@@ -37,8 +39,33 @@ impl Budgets {
         self
     }
 
+    /// Sends a request to a second backend as well, when its answer has not begun in the time that is usual at the first; off by
+    /// default. Only requests that are [replay safe](crate::Facts::replay_safe), within what [`Hedge`] says of the rest.
+    ///
+    /// ```
+    /// use fallway::budget::Hedge;
+    /// use fallway::policy::{Budgets, FailSafe, PolicyExt, predicted_ttft};
+    /// let budgets = Budgets::default().hedge(Hedge::default());
+    /// let policy = predicted_ttft().budgeted(budgets).fail_safe(FailSafe::default());
+    /// # drop(policy);
+    /// ```
+    #[must_use]
+    pub const fn hedge(mut self, hedge: Hedge) -> Self {
+        self.hedge = Some(hedge);
+        self
+    }
+
     pub(super) fn check(&self, check: &mut Check<'_>) {
         const NAME: &str = "budgeted";
+        if let Some(delay) = self.hedge.and_then(|hedge| hedge.delay())
+            && delay >= check.default_deadline
+        {
+            let deadline = check.default_deadline;
+            check.error(
+                NAME,
+                format!("a hedge after {delay:?} comes when the default deadline of {deadline:?} is over"),
+            );
+        }
         let Some(reserve) = self.reserve else { return };
         if reserve.is_zero() {
             check.error(NAME, "a reserve of zero leaves nothing for the attempt that follows");

@@ -50,6 +50,7 @@ impl<P: RoutingPolicy> RoutingPolicy for Budgeted<P> {
     fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
         let left = cx.time_for_attempts();
         slate.sheet.reserve = Some(self.reserve);
+        slate.sheet.hedge = self.config.hedge;
         slate.each(|candidate| self.look(cx, candidate, left));
         if !slate.is_regular() {
             slate.each_rejected(|candidate| self.look_at_busy(candidate, left));
@@ -95,7 +96,7 @@ impl<P: RoutingPolicy> Budgeted<P> {
             return;
         }
         let draw = mix(cx.seed, candidate.id().slot() as u64 ^ CANARY_STREAM);
-        if forecast.old && !candidate.load().canary_out && draw.is_multiple_of(CANARY_ODDS) {
+        if forecast.old && cx.beside().is_none() && !candidate.load().canary_out && draw.is_multiple_of(CANARY_ODDS) {
             candidate.note_unless_on_errand(Reason::Canary);
         } else {
             candidate.reject(Reason::MissesDeadline { late: forecast.late, half: forecast.half, left });

@@ -67,10 +67,13 @@ impl<P: RoutingPolicy> RoutingPolicy for FailSafePolicy<P> {
         self.config.each_tier(cx, slate, &mut |slate, larger| {
             self.plan_tier(cx, slate, larger);
             found = slate.is_usable();
-            found
+            // A hedge is no fallback: it goes no further than what it stands beside.
+            found || cx.beside().is_some_and(|beside| slate.is_of(beside.profile()))
         });
         if found {
             self.limit_attempt(cx, slate);
+        } else if cx.beside().is_some() {
+            slate.conclude(Next::Refuse { why: Refusal::NothingUsable });
         } else {
             let next = self.when_nothing_is_left(cx, slate);
             slate.conclude(next);
@@ -133,7 +136,9 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
     /// Has the inner policies rank the current tier.
     fn plan_tier(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>, larger: bool) {
         self.set_aside_failed(cx, slate, larger);
-        self.panic(slate);
+        if cx.beside().is_none() {
+            self.panic(slate);
+        }
         self.plan_inner(cx, slate);
     }
 
@@ -141,7 +146,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         slate.plan_with(&self.inner, cx);
         // The inner policies may have rejected, softly, all that was left. Let back in, these are shown to all of them
         // once more, and soft doubts do not count: who saw nobody then may draw a hard line now, and the leaf ranks.
-        if self.readmit(slate) {
+        if cx.beside().is_none() && self.readmit(slate) {
             slate.lenient = true;
             slate.plan_with(&self.inner, cx);
             slate.lenient = false;
@@ -288,17 +293,19 @@ fn give_up(cx: &PlanContext<'_>, why: Refusal) -> Next {
 
 /// Where and how the request failed at this backend, the last time.
 fn failed_here(cx: &PlanContext<'_>, backend: BackendId) -> Option<Reason> {
-    let failed = (1u32..).zip(cx.attempts()).filter(|(_, attempt)| attempt.backend() == backend);
-    failed.filter_map(|(attempt, record)| Some(Reason::FailedHere { attempt, kind: record.failure()? })).last()
+    let failed = cx.attempts().iter().filter(|attempt| attempt.backend() == backend);
+    failed
+        .filter_map(|failed| Some(Reason::FailedHere { attempt: failed.number(), kind: failed.failure()? }))
+        .next_back()
 }
 
 /// The attempt that failed in this backend's domain, by a fault of the backend or on the way to it: what is wrong
 /// there may be wrong with all of it.
 fn failed_domain(cx: &PlanContext<'_>, profile: &Profile) -> Option<u32> {
     let domain = profile.domain()?;
-    let mut attempts = (1u32..).zip(cx.attempts()).filter(|(_, attempt)| attempt.profile.domain() == Some(domain));
+    let mut attempts = cx.attempts().iter().filter(|attempt| attempt.profile.domain() == Some(domain));
     let blamed = |kind: FailureKind| matches!(kind.conduct().fault, Fault::Backend | Fault::Transport);
-    attempts.find(|(_, attempt)| attempt.failure().is_some_and(blamed)).map(|(number, _)| number)
+    attempts.find(|attempt| attempt.failure().is_some_and(blamed)).map(AttemptRecord::number)
 }
 
 /// Whether a window is larger than that which was too small. `named`: the host says so.

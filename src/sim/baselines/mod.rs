@@ -23,6 +23,7 @@ pub use simple::{
     weighted_random,
 };
 
+use crate::budget::Hedge;
 use crate::event::{Event, Observer};
 use crate::limit::{Bulkheads, Share};
 use crate::policy::{Budgets, FailSafe, PolicyExt, Regions, cheapest, predicted_ttft};
@@ -40,8 +41,9 @@ pub struct Contestant {
 
 impl Contestant {
     /// Everybody, fallway's default stack first.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self { name: "fallway", make: fallway },
+        Self { name: "fallway_hedged", make: fallway_hedged },
         Self { name: "random", make: random },
         Self { name: "weighted_random", make: weighted_random },
         Self { name: "round_robin", make: round_robin },
@@ -110,6 +112,14 @@ pub fn fallway(desk: &Desk) -> Stack {
         ([], _) | (_, None) => stack,
         (tenants, Some(room)) => stack.tenant_bulkheads(shares(tenants, room)),
     }
+}
+
+/// The same where nothing is known of quotas and regions, and requests are hedged. All simulated requests are short enough, and
+/// may be executed twice.
+pub fn fallway_hedged(desk: &Desk) -> Stack {
+    let budgets = Budgets::default().hedge(Hedge::default().most_tokens(u64::MAX));
+    let policy = predicted_ttft().budgeted(budgets).fail_safe(FailSafe::default());
+    Stack::new(policy).load_reports().longest_wait(desk.slo() / 2)
 }
 
 /// What users want of tenants: an equal part of the room for each, of which it lends a half, and for nobody more than a fifth.

@@ -11,6 +11,7 @@ mod prefixes;
 mod providers;
 mod quotas;
 mod regions;
+mod stragglers;
 mod streams;
 mod tenants;
 
@@ -32,6 +33,8 @@ pub enum Scenario {
     S4,
     /// Three providers with quotas of tokens per minute, and with prices, under the bursts of a code completion service.
     S5,
+    /// One execution in fifty takes eight times as long.
+    S6,
     /// Conversations that grow, on servers which keep what they computed of them.
     S7,
     /// Four remote providers; the best turns slow for five minutes.
@@ -88,12 +91,13 @@ pub struct Stage {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::S1,
         Self::S2,
         Self::S3,
         Self::S4,
         Self::S5,
+        Self::S6,
         Self::S7,
         Self::S8,
         Self::S9,
@@ -115,6 +119,7 @@ impl Scenario {
             Self::S3 => "S3",
             Self::S4 => "S4",
             Self::S5 => "S5",
+            Self::S6 => "S6",
             Self::S7 => "S7",
             Self::S8 => "S8",
             Self::S9 => "S9",
@@ -137,6 +142,7 @@ impl Scenario {
             Self::S3 => "region: the nearest of three is down for 200 s",
             Self::S4 => "storm: eight servers at 85 %, a third of their speed for 30 s",
             Self::S5 => "quotas: a code completion trace over three providers with quotas and prices",
+            Self::S6 => "stragglers: ten servers of eight slots, 2 % of the executions take eight times as long",
             Self::S7 => "prefixes: a conversation trace at 2.2 times its rate, eight servers with prefix caches",
             Self::S8 => "providers: the best of four turns slow for 300 s",
             Self::S9 => "year: 10,000 h of incidents at two providers in two regions",
@@ -169,6 +175,7 @@ impl Scenario {
             Self::S2 | Self::S14 | Self::S15 => 0.6,
             Self::S3 => regions::LOADS[0].1,
             Self::S4 => 0.85,
+            Self::S6 => 0.7,
             Self::S7 => prefixes::SPEED,
             Self::S8 => 0.3,
             Self::S5 | Self::S9 => 1.0,
@@ -190,6 +197,7 @@ impl Scenario {
             Self::S3 => regions::lost(settings),
             Self::S4 => vec![pools::storm(settings, load)],
             Self::S5 => vec![quotas::bursts(settings, load)],
+            Self::S6 => vec![stragglers::slow_ones(settings, load)],
             Self::S7 => vec![prefixes::conversations(settings, load)],
             Self::S8 => vec![providers::slow(settings, load)],
             Self::S9 => vec![providers::year(settings, load)],

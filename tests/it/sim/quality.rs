@@ -243,6 +243,29 @@ fn nothing_fails_because_nothing_is_heard() {
 }
 
 #[test]
+fn a_hedge_halves_the_tail_that_chance_makes() {
+    for (routers, seed) in [(1, 1), (1, 2), (32, 1)] {
+        for stage in stages(Scenario::S6, routers, seed) {
+            let (ours, none) = (play(&stage, "fallway_hedged").1, play(&stage, "fallway").1);
+            let (p99, without) = (ours.ttft_p99, none.ttft_p99);
+            assert!(p99 <= without * 0.6, "{routers} routers, seed {seed}: {p99} s, and {without} s");
+            assert!(ours.attempts <= 1.055 && ours.failures == 0, "{routers} routers, seed {seed}: {ours:?}");
+        }
+    }
+}
+
+/// A fleet that has too much to do is not given more of it.
+#[test]
+fn hedges_make_no_storm() {
+    for routers in [1, 32] {
+        for stage in stages(Scenario::S4, routers, 1) {
+            let Measured { goodput, attempts, .. } = play(&stage, "fallway_hedged").1;
+            assert!(goodput >= 0.99 && attempts <= 1.15, "{routers} routers: {goodput}, {attempts}");
+        }
+    }
+}
+
+#[test]
 fn a_newcomer_is_not_overrun() {
     for seed in [1, 2] {
         for routers in [1, 32] {
