@@ -11,7 +11,7 @@ use crate::event::{Doubt, Event, Outcome};
 use crate::facts::{Facts, Profile};
 use crate::fleet::{Berth, Member};
 use crate::limit::{Cells, Claim, Moved, Need, Passed, Sent, Spent, Stake, Ticket, slots};
-use crate::recover::{Evidence, Kin, Permits, Ties, Verdict};
+use crate::recover::{Change, Evidence, Kin, Permits, Ties, Verdict};
 use crate::time::{Instant, nanos};
 use std::sync::Arc;
 use std::time::Duration;
@@ -421,9 +421,8 @@ impl Lease {
                 }
             }
         }
-        if let Some(change) = &verdict.change {
+        if let Some(Change { out, cause, trips, .. }) = verdict.change {
             let (backend, profile) = (self.tab.member.id, &*self.profile);
-            let (out, cause, trips) = (change.out, change.cause, change.trips);
             self.tell(&Event::Transition { backend, profile, out, cause, trips }, now);
         }
     }
