@@ -47,7 +47,7 @@ impl Tab {
             // An answer without tokens there is not.
             UNTOLD | 0 => (None, (most.is_some() && matches!(outcome, Outcome::Success)).then_some(Doubt::Missing)),
             NEGATIVE => (None, Some(Doubt::Negative)),
-            tokens if most.is_some_and(|most| tokens > most) => (most, Some(Doubt::Absurd { tokens })),
+            tokens if most.is_some_and(|most| tokens > most) => (None, Some(Doubt::Absurd { tokens })),
             tokens => (Some(tokens), None),
         }
     }
