@@ -25,6 +25,8 @@ pub(super) struct Bucket {
     /// What the host said: units per minute, and at once; 0 for nothing.
     told: AtomicU64,
     burst: AtomicU64,
+    /// Until when a limit that the backend said holds, in nanoseconds; 0 where it said none.
+    heard_until: AtomicU64,
 }
 
 /// What a request took: time, and the rate at which it was counted.
@@ -37,6 +39,9 @@ pub(super) struct Taken {
 
 /// The quotas that are mirrored are those of a minute.
 pub(super) const WINDOW: u64 = 60_000_000_000;
+
+/// How long a limit holds that the backend said once and did not repeat, in nanoseconds.
+const HEARD_FOR: u64 = 10 * WINDOW;
 
 /// Nanoseconds are too coarse for a unit of a large quota.
 const FRACTION: u32 = 20;
@@ -53,6 +58,7 @@ impl Default for Bucket {
             most: zero(),
             told: zero(),
             burst: zero(),
+            heard_until: zero(),
         }
     }
 }
@@ -77,8 +83,14 @@ impl Bucket {
         if (self.told.load(Ordering::Relaxed), self.burst.load(Ordering::Relaxed)) != (limit, burst) {
             self.told.store(limit, Ordering::Relaxed);
             self.burst.store(burst, Ordering::Relaxed);
-            self.set(limit, u64::MAX);
+            self.unhear();
         }
+    }
+
+    /// Only what the host said is known of the limit.
+    fn unhear(&self) {
+        self.heard_until.store(0, Ordering::Relaxed);
+        self.set(self.told.load(Ordering::Relaxed), u64::MAX);
     }
 
     /// So many units a minute, and no more than `whole` at once.
@@ -96,15 +108,13 @@ impl Bucket {
         self.unit.load(Ordering::Relaxed) != 0
     }
 
-    /// The limit that `amount` units exceed, so that they can never be taken at once.
+    /// The limit that `amount` units exceed, so that they can never be taken at once. Only the host draws such a line: what a
+    /// backend said may have been a mistake, and where nothing is sent it could not correct it.
     #[inline]
     pub(super) fn too_small_for(&self, amount: u64) -> Option<u64> {
-        let unit = self.unit.load(Ordering::Relaxed);
-        if unit == 0 || cost(amount, unit) <= self.depth.load(Ordering::Relaxed) {
-            return None;
-        }
-        // The rounding of units must not make a whole bucket too large for itself.
-        Some(self.most()).filter(|most| amount > *most)
+        let (told, burst) = (self.told.load(Ordering::Relaxed), self.burst.load(Ordering::Relaxed));
+        let most = if burst == 0 { told } else { burst };
+        (told > 0 && amount > most).then_some(most)
     }
 
     /// The most that can be taken at once.
@@ -135,6 +145,10 @@ impl Bucket {
 
     /// Takes `amount` units; `None` when they are not there.
     pub(super) fn take(&self, amount: u64, now: Instant) -> Option<Taken> {
+        let heard_until = self.heard_until.load(Ordering::Relaxed);
+        if heard_until > 0 && heard_until <= now.as_nanos() {
+            self.unhear();
+        }
         let unit = self.unit.load(Ordering::Relaxed);
         if unit == 0 {
             return Some(Taken::default());
@@ -164,7 +178,9 @@ impl Bucket {
         if taken.unit == 0 {
             return;
         }
-        let owed = cost(amount, taken.unit);
+        // No more than a minute, or all of it: the limit that it was counted by may have been a mistake.
+        let most = self.depth.load(Ordering::Relaxed).max(WINDOW);
+        let owed = cost(amount, taken.unit).min(most.max(taken.cost));
         if owed >= taken.cost {
             self.move_by(|full_at| Some(full_at.saturating_add(owed - taken.cost)));
         } else {
@@ -189,6 +205,7 @@ impl Bucket {
         if let Some(limit) = limit.filter(|limit| *limit > 0) {
             let told = self.told.load(Ordering::Relaxed);
             let part = if told == 0 { limit } else { limit.min(told) };
+            self.heard_until.store(now.as_nanos().saturating_add(HEARD_FOR), Ordering::Relaxed);
             if part != self.limit.load(Ordering::Relaxed) || self.most() > limit {
                 self.set(part, limit);
             }

@@ -59,6 +59,31 @@ fn what_says_nothing_changes_nothing() {
 }
 
 #[test]
+fn one_odd_limit_locks_nobody_out() {
+    let odd = &[("x-ratelimit-limit-tokens", "1")];
+    for next in [&[][..], &[("x-ratelimit-limit-tokens", "90000")]] {
+        let world = World::new();
+        let headers = move |call| if call == 0 { &odd[..] } else { next };
+        let (backend, _) = scripted(world.timer(), move |call| Play { headers: headers(call), ..super::used(500, 10) });
+        let router = builder(&world, ordered().fail_safe(FailSafe::default()));
+        let router = router.backend(a(), backend).build().unwrap();
+        let options = || CallOptions::within(secs(70)).facts(tokens(500, 10));
+        ask(&world, &router, options()).unwrap();
+        // What it said is more than it is asked for, so it is tried when all of it is there: after a minute.
+        ask(&world, &router, options()).unwrap();
+        let (second, took) = world.timed(|| ask(&world, &router, options()));
+        second.unwrap();
+        // It says something else then; or it says nothing any more, and a limit that nobody repeats is forgotten.
+        assert_eq!(took > secs(50), next.is_empty(), "{took:?}");
+        world.run_for(secs(600));
+        for _ in 0..20 {
+            let (answered, took) = world.timed(|| ask(&world, &router, options()));
+            assert_eq!((answered.is_ok(), took), (true, ms(20)));
+        }
+    }
+}
+
+#[test]
 fn the_learned_limit_holds_for_the_next_request_and_survives_updates() {
     let world = World::new();
     let headers = &[("x-ratelimit-limit-requests", "2"), ("x-ratelimit-remaining-requests", "1")];
