@@ -1,7 +1,8 @@
 //! [`Bucket`]: one quota per minute, as this router mirrors it.
 
+use crate::backend::quota::Quota;
 use crate::sync::{AtomicU64, Ordering};
-use crate::time::Instant;
+use crate::time::{Instant, nanos};
 
 /// A bucket that refills continuously and holds a minute's worth, if nothing else is said: the generic cell rate algorithm (ITU-T I.371).
 ///
@@ -27,6 +28,8 @@ pub(super) struct Bucket {
     burst: AtomicU64,
     /// Until when a limit that the backend said holds, in nanoseconds; 0 where it said none.
     heard_until: AtomicU64,
+    /// What resets said of the backend's window: one of the three below.
+    window: AtomicU64,
 }
 
 /// What a request took: time, and the rate at which it was counted.
@@ -42,6 +45,15 @@ pub(super) const WINDOW: u64 = 60_000_000_000;
 
 /// How long a limit holds that the backend said once and did not repeat, in nanoseconds.
 const HEARD_FOR: u64 = 10 * WINDOW;
+
+/// What is known of the window of a limit that the backend says; nothing yet, and what speaks for a minute.
+const UNKNOWN: u64 = 0;
+const SHORTER: u64 = 1;
+const MINUTE: u64 = 2;
+/// A reset that is so far away, in nanoseconds, is not that of a window of seconds.
+const OF_A_MINUTE: u64 = WINDOW / 2;
+/// Resets are told in whole seconds by some.
+const ROUNDED: u64 = 1_000_000_000;
 
 /// Nanoseconds are too coarse for a unit of a large quota.
 const FRACTION: u32 = 20;
@@ -59,6 +71,7 @@ impl Default for Bucket {
             told: zero(),
             burst: zero(),
             heard_until: zero(),
+            window: zero(),
         }
     }
 }
@@ -89,6 +102,7 @@ impl Bucket {
 
     /// Only what the host said is known of the limit.
     fn unhear(&self) {
+        self.window.store(UNKNOWN, Ordering::Relaxed);
         self.heard_until.store(0, Ordering::Relaxed);
         self.set(self.told.load(Ordering::Relaxed), u64::MAX);
     }
@@ -196,6 +210,25 @@ impl Bucket {
         let depth = self.depth.load(Ordering::Relaxed);
         let least = now.as_nanos().saturating_add(depth).saturating_add(hint.min(WINDOW)) - taken.cost.min(depth);
         self.lower(least, now);
+    }
+
+    /// Whether the limit in this word of the backend may be one of a minute. A bucket of a minute is full again only after
+    /// the time in which what is used of it refills, so an earlier reset is that of a shorter window, or comes near the end
+    /// of a minute of the clock; and then there are late ones as well.
+    pub(super) fn counts_minutes(&self, quota: &Quota) -> bool {
+        if let (Some(limit), Some(left), Some(reset)) = (quota.limit, quota.remaining, quota.resets_in) {
+            let (reset, used) = (nanos(reset), limit.saturating_sub(left));
+            let refills = u128::from(WINDOW) * u128::from(used);
+            if reset >= OF_A_MINUTE {
+                self.window.store(MINUTE, Ordering::Relaxed);
+            } else if u128::from(reset + ROUNDED) * u128::from(limit) < refills
+                && self.window.load(Ordering::Relaxed) == UNKNOWN
+            {
+                self.unhear();
+                self.window.store(SHORTER, Ordering::Relaxed);
+            }
+        }
+        self.window.load(Ordering::Relaxed) != SHORTER
     }
 
     /// The backend says how many units a minute there are, and how many are left. Fewer than expected is believed. More

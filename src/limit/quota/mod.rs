@@ -131,8 +131,11 @@ impl Quotas {
     pub(crate) fn hear(&self, report: &QuotaReport, now: Instant) -> bool {
         let hear = |bucket: &Bucket, quota: &Quota| {
             // What takes longer to be full is the quota of a day or a month.
-            let of_a_minute = quota.resets_in.is_none_or(|reset| nanos(reset) <= WINDOW);
-            of_a_minute && bucket.hear(quota.limit, quota.remaining, now)
+            let short_enough = quota.resets_in.is_none_or(|reset| nanos(reset) <= WINDOW);
+            short_enough && {
+                let limit = quota.limit.filter(|_| bucket.counts_minutes(quota));
+                bucket.hear(limit, quota.remaining, now)
+            }
         };
         hear(&self.requests, &report.requests) | hear(&self.tokens, &report.tokens)
     }
