@@ -118,6 +118,13 @@ impl Bucket {
         self.unit.store(unit, Ordering::Relaxed);
     }
 
+    /// Full again, and as the host said: whoever took of it took of another.
+    pub(super) fn renew(&self, now: Instant) {
+        self.unhear();
+        self.certain_at.fetch_max(now.as_nanos().saturating_add(1), Ordering::AcqRel);
+        self.full_at.store(0, Ordering::Release);
+    }
+
     pub(super) fn is_limited(&self) -> bool {
         self.unit.load(Ordering::Relaxed) != 0
     }

@@ -78,6 +78,12 @@ impl Quotas {
         self.tokens.tell(profile.tokens_per_minute.unwrap_or(0), profile.token_burst.unwrap_or(0));
     }
 
+    /// Another key, or another model: what was learned and taken is that of the one before.
+    pub(crate) fn renew(&self, now: Instant) {
+        self.requests.renew(now);
+        self.tokens.renew(now);
+    }
+
     /// The limit that the request exceeds, whatever is left.
     #[inline]
     pub(crate) fn too_small(&self, need: Need) -> Option<Reason> {

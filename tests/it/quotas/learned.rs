@@ -146,6 +146,26 @@ fn minutes_of_the_clock_are_minutes() {
 }
 
 #[test]
+fn a_new_key_and_another_model_have_quotas_of_their_own() {
+    let headers = &[("x-ratelimit-limit-requests", "5"), ("x-ratelimit-remaining-requests", "0")];
+    let profile = || a().model("m@1").credential("old").requests_per_minute(10);
+    for (next, same) in
+        [(profile().weight(2.0), true), (profile().credential("new"), false), (profile().model("m@2"), false)]
+    {
+        let world = World::new();
+        let (backend, _) = scripted(world.timer(), move |_| Play { headers, ..PLAIN });
+        let router = builder(&world, ordered()).backend(profile(), backend).build().unwrap();
+        ask(&world, &router, within(secs(5))).unwrap();
+        let before = router.quota("a").unwrap().requests;
+        assert_eq!((before.limit, before.remaining), (Some(5), Some(0)));
+        router.update(|fleet| fleet.reprofile(next)).unwrap();
+        let after = router.quota("a").unwrap().requests;
+        let expected = if same { (Some(5), Some(0)) } else { (Some(10), Some(10)) };
+        assert_eq!((after.limit, after.remaining), expected);
+    }
+}
+
+#[test]
 fn the_learned_limit_holds_for_the_next_request_and_survives_updates() {
     let world = World::new();
     let headers = &[("x-ratelimit-limit-requests", "2"), ("x-ratelimit-remaining-requests", "1")];
