@@ -257,20 +257,19 @@ impl Lease {
 
     /// Another attempt of the request was faster.
     pub(super) fn outrun(mut self, now: Instant) {
-        if !bug::LOSER_KEPT {
-            return self.end(Outcome::Outrun, now);
+        if bug::LOSER_KEPT {
+            self.held = None;
         }
-        self.held = None;
+        self.end(Outcome::Outrun, now);
     }
 
     /// The slowest first tokens of a backend are those that hedges save its callers from. Were they not counted as what
     /// they were at least, it would look the better the more often it is too slow.
     fn learn_of_defeat(&self, elapsed: u64, now: Instant) {
-        let member = &self.tab.member;
-        let typical = member.latency.typical();
-        member.latency.contradict(self.work, elapsed, now);
-        if typical > 0 && elapsed > typical {
-            member.recovery.first_token(elapsed, now);
+        let Member { latency, recovery, .. } = self.member();
+        latency.contradict(self.work, elapsed, now);
+        if (1..elapsed).contains(&latency.typical()) {
+            recovery.first_token(elapsed, now);
         }
     }
 

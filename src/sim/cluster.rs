@@ -1,15 +1,17 @@
 //! The simulated servers and their network, as one queue of events.
 
 use super::cache::PrefixCache;
+use super::engine::Finished;
 use super::fault::{Effect, Target};
 use super::job::{Job, JobId, Jobs, Notice, Place, Request};
+use super::last::Last;
 use super::machine::{Machine, Probes, State, nanos, seconds};
 use super::regions::Regions;
-use super::server::{Finished, Server};
+use super::server::Server;
 use super::stack::Load;
 use super::tally::Tally;
 use super::{Fault, World};
-use crate::backend::{BackendError, FailureKind};
+use crate::backend::FailureKind;
 use crate::rng::Rng;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -45,17 +47,6 @@ enum Event {
     /// A fault begins or ends.
     Begin(usize),
     End(usize),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Last {
-    Done,
-    Refused,
-    Broken,
-    /// By its position in [`FailureKind::ALL`], which has an order.
-    Failed(usize),
-    Stalled,
-    Throttled(Duration),
 }
 
 /// How long a client waits for the next token of a stream.
@@ -171,7 +162,7 @@ impl Cluster {
             }
             Event::Return(job, last) => {
                 if let Some(job) = self.jobs.remove(job) {
-                    return Step::Notice(notice(job.tag, last, job.sent));
+                    return Step::Notice(last.notice(job.tag, job.sent));
                 }
             }
             Event::Progress(server, epoch) if self.machines[server].epoch == epoch => {
@@ -341,7 +332,7 @@ impl Cluster {
         }
         if back == 0 {
             self.jobs.remove(id);
-            return Some(notice(tag, last, sent));
+            return Some(last.notice(tag, sent));
         }
         self.push(self.now.saturating_add(back), Event::Return(id, last));
         None
@@ -401,7 +392,7 @@ impl Cluster {
         }
         let (tag, sent) = (job.tag, job.sent_by(machine.engine.tokens()));
         self.cancel(id);
-        Some(notice(tag, Last::Stalled, sent))
+        Some(Last::Stalled.notice(tag, sent))
     }
 
     /// A server went down: what was in flight on it breaks.
@@ -448,16 +439,4 @@ pub(super) enum Step {
     Notice(Notice),
     /// The routers' clock jumps by this many nanoseconds.
     ClockJump(i64),
-}
-
-fn notice(tag: u64, last: Last, sent: u32) -> Notice {
-    let error = match last {
-        Last::Done => return Notice::Done(tag),
-        Last::Refused => BackendError::new(FailureKind::Unreachable),
-        Last::Broken => BackendError::new(FailureKind::Truncated),
-        Last::Failed(number) => BackendError::new(FailureKind::ALL[number]),
-        Last::Stalled => BackendError::new(FailureKind::Stalled),
-        Last::Throttled(hint) => BackendError::new(FailureKind::RateLimited).retry_after(hint),
-    };
-    Notice::Failed(tag, error, sent)
 }
