@@ -134,11 +134,7 @@ impl<P: RoutingPolicy> RoutingPolicy for CapacityAware<P> {
     }
 
     fn window(&self) -> Window {
-        match self.inner.window() {
-            // Of two that are full nothing is learned of the others.
-            Window::Pair => Window::Random,
-            window => window,
-        }
+        self.inner.window().beyond_a_pair()
     }
 
     fn allows_region(&self, region: Option<&str>) -> bool {

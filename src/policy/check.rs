@@ -1,6 +1,6 @@
 //! What `build` and `update` ask of a policy.
 
-use super::RoutingPolicy;
+use super::{RoutingPolicy, stack};
 use crate::fleet::Fleet;
 use std::time::Duration;
 
@@ -33,12 +33,13 @@ pub struct Check<'a> {
 impl Check<'_> {
     /// `fail_safe` opens tiers and decides about waiting and retries, where the `wrapper` around `inner` must have spoken.
     pub(super) fn has_no_fail_safe(&mut self, wrapper: &'static str, inner: &dyn RoutingPolicy) {
-        let mut inside = Some(inner);
-        while let Some(policy) = inside {
-            if policy.name() == "fail_safe" {
-                self.error(wrapper, "fail_safe stands inside of it; it belongs around it");
-            }
-            inside = policy.inner();
+        self.has_none_of(&["fail_safe"], wrapper, inner);
+    }
+
+    /// Reports the policies inside of `wrapper` that belong around it.
+    pub(super) fn has_none_of(&mut self, outer: &[&str], wrapper: &'static str, inner: &dyn RoutingPolicy) {
+        for policy in stack(inner).filter(|policy| outer.contains(&policy.name())) {
+            self.error(wrapper, format!("{} stands inside of it; it belongs around it", policy.name()));
         }
     }
 

@@ -119,7 +119,7 @@ pub enum Window {
     /// Anywhere: a different part of the pool for each decision.
     Random,
     /// Two of them, whatever the size of the pool. Nothing is learned of the others, so a wrapper that judges a
-    /// tier as a whole asks for [`Random`](Self::Random) instead.
+    /// tier as a whole looks [beyond](Self::beyond_a_pair).
     Pair,
     /// From the first backend on, in the order of the fleet.
     InOrder,
@@ -136,6 +136,16 @@ pub enum Window {
 impl Window {
     /// How many candidates a decision looks at: pools up to this size are looked at whole.
     pub const SIZE: usize = 64;
+
+    /// The window of a wrapper that rules candidates out, around a policy with this one: of two that it rules out nothing
+    /// would be learned of the others.
+    #[must_use]
+    pub const fn beyond_a_pair(self) -> Self {
+        match self {
+            Self::Pair => Self::Random,
+            window => window,
+        }
+    }
 }
 
 /// Combinators on every [`RoutingPolicy`].
@@ -219,12 +229,10 @@ forward!(&P, Box<P>, std::sync::Arc<P>);
 
 /// The stack as one line, outermost first: `fail_safe > predicted_ttft`. Stable, for a host's own snapshot tests.
 pub fn describe(policy: &dyn RoutingPolicy) -> String {
-    let mut text = policy.name().to_owned();
-    let mut next = policy.inner();
-    while let Some(policy) = next {
-        text.push_str(" > ");
-        text.push_str(policy.name());
-        next = policy.inner();
-    }
-    text
+    stack(policy).map(RoutingPolicy::name).collect::<Vec<_>>().join(" > ")
+}
+
+/// A policy and those inside of it, outermost first.
+fn stack(policy: &dyn RoutingPolicy) -> impl Iterator<Item = &dyn RoutingPolicy> {
+    std::iter::successors(Some(policy), |policy: &&dyn RoutingPolicy| (*policy).inner())
 }

@@ -64,11 +64,7 @@ impl<P: RoutingPolicy> RoutingPolicy for Budgeted<P> {
     }
 
     fn window(&self) -> Window {
-        match self.inner.window() {
-            // Of two that are too slow nothing is learned of the others.
-            Window::Pair => Window::Random,
-            window => window,
-        }
+        self.inner.window().beyond_a_pair()
     }
 
     fn allows_region(&self, region: Option<&str>) -> bool {

@@ -25,7 +25,7 @@ mod split;
 
 pub use config::FailSafe;
 
-use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window};
+use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window, stack};
 use crate::backend::{BackendId, FailureKind, Fault, Replay, Retry};
 use crate::bug;
 use crate::decision::{AttemptRecord, Extra, Next, Reason, Refusal};
@@ -85,10 +85,7 @@ impl<P: RoutingPolicy> RoutingPolicy for FailSafePolicy<P> {
     }
 
     fn window(&self) -> Window {
-        match self.inner.window() {
-            Window::Pair => Window::Random,
-            window => window,
-        }
+        self.inner.window().beyond_a_pair()
     }
 
     fn allows_region(&self, region: Option<&str>) -> bool {
@@ -97,16 +94,8 @@ impl<P: RoutingPolicy> RoutingPolicy for FailSafePolicy<P> {
 
     fn check(&self, check: &mut Check<'_>) {
         self.config.check(check);
-        let mut inner = self.inner.inner();
-        let mut name = self.inner.name();
-        loop {
-            if name == self.name() {
-                check.error(self.name(), "wraps another fail_safe: two owners of retries multiply attempts");
-                break;
-            }
-            let Some(policy) = inner else { break };
-            name = policy.name();
-            inner = policy.inner();
+        if stack(&self.inner).any(|policy| policy.name() == self.name()) {
+            check.error(self.name(), "wraps another fail_safe: two owners of retries multiply attempts");
         }
         self.inner.check(check);
     }
