@@ -1,17 +1,24 @@
 //! [`Decision`]: a choice and its reasons.
 
+mod attempt;
+mod cost;
 #[cfg(feature = "serde")]
 mod json;
+mod label;
 mod next;
 mod reason;
 pub(crate) mod record;
 mod recycle;
 mod region;
 mod render;
+mod waterfall;
 
+pub use attempt::{AttemptRecord, Ending};
+use cost::Usd;
+pub use cost::{Bill, Cost, Tokens};
 pub use next::{Next, Refusal};
 pub use reason::{Class, Reason};
-pub use record::{AttemptRecord, Extra, Latency, Load};
+pub use record::{Extra, Latency, Load};
 pub(crate) use region::{CLEAN, RegionRow, RegionRules, RegionState};
 pub use region::{RegionPhase, RegionView};
 
@@ -98,6 +105,11 @@ impl Decision {
         self.record().now
     }
 
+    /// When the request came.
+    pub fn arrival(&self) -> Instant {
+        self.record().arrival
+    }
+
     /// When the request ends.
     pub fn deadline(&self) -> Instant {
         self.record().deadline
@@ -116,6 +128,17 @@ impl Decision {
     /// The request's attempts so far, in order; a successful one is the last.
     pub fn attempts(&self) -> &[AttemptRecord] {
         &self.record().attempts
+    }
+
+    /// What the attempts so far cost together.
+    pub fn bill(&self) -> Bill {
+        self.attempts().iter().map(AttemptRecord::cost).sum()
+    }
+
+    /// What those of them cost that did not answer, or not to the end.
+    pub fn wasted(&self) -> Bill {
+        let wasted = |attempt: &&AttemptRecord| !matches!(attempt.ending(), Ending::Answering | Ending::Answered);
+        self.attempts().iter().filter(wasted).map(AttemptRecord::cost).sum()
     }
 
     /// Whether a shared budget paid for the attempt that this decides.

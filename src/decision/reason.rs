@@ -32,12 +32,14 @@ pub enum Reason {
         /// Tokens that the window would have to hold.
         tokens: u64,
     },
-    /// The attempt could cost more than the request may.
+    /// An attempt there could cost more than is left of what the [whole request may](crate::Facts::max_cost).
     OverPriceCap {
-        /// What it would cost, in pico-dollars.
+        /// What the attempts of the request so far may have cost, in pico-dollars.
+        spent: u64,
+        /// What it can cost, in pico-dollars.
         cost: u64,
     },
-    /// The request has a price cap and this backend's price is not known.
+    /// What the request may cost is limited, by a cap of its own or a spend limit, and this backend's price is not known.
     PriceUnknown,
     /// The backend answered 429; its quota returns then.
     RateLimited {
@@ -263,6 +265,25 @@ pub enum Reason {
         /// Calls in flight.
         in_flight: u32,
     },
+    /// An attempt there can cost more than is left of the money that the request's tenant, or whoever the
+    /// [spend limit](crate::shape::SpendLimit) is of, may spend.
+    OverSpendLimit {
+        /// The name of the limit.
+        limit: &'static str,
+        /// What it can cost, in pico-dollars.
+        cost: u64,
+        /// When so much is there again, if what is in flight by now costs what it can.
+        until: Instant,
+    },
+    /// An attempt there can cost more than its [spend limit](crate::shape::SpendLimit) ever allows at once.
+    SpendLimitTooSmall {
+        /// The name of the limit.
+        limit: &'static str,
+        /// What it can cost, in pico-dollars.
+        cost: u64,
+        /// What may be spent at once, in pico-dollars.
+        most: u64,
+    },
     /// A hard line of a custom policy.
     Forbidden {
         /// Its words.
@@ -300,6 +321,7 @@ impl Reason {
             | Self::ContextTooLong { .. }
             | Self::OverPriceCap { .. }
             | Self::PriceUnknown
+            | Self::SpendLimitTooSmall { .. }
             | Self::QuotaTooSmall { .. }
             | Self::Forbidden { .. }
             | Self::WouldRepeat { .. } => Class::Hard,
@@ -310,6 +332,7 @@ impl Reason {
             | Self::ModelUnavailable { .. }
             | Self::AtCapacity { .. }
             | Self::OverQuota { .. }
+            | Self::OverSpendLimit { .. }
             | Self::TenantFull { .. }
             | Self::RouteFull { .. }
             | Self::RegionFull { .. }
@@ -350,6 +373,7 @@ impl Reason {
         match self {
             Self::RateLimited { until }
             | Self::OverQuota { until }
+            | Self::OverSpendLimit { until, .. }
             | Self::AskedToWait { until }
             | Self::QuotaExhausted { until }
             | Self::Unauthorized { until }
@@ -390,60 +414,5 @@ impl Reason {
                 | Self::RegionFull { .. }
                 | Self::Reserved { .. }
         )
-    }
-
-    /// Two or three words for counts: "3 at capacity".
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Drained => "drained",
-            Self::OutsideResidency => "outside residency",
-            Self::TenantForbidden => "closed to the tenant",
-            Self::OutsideShard { .. } => "outside the tenant's shard",
-            Self::MissingCapabilities { .. } => "lacking a capability",
-            Self::ContextTooLong { .. } => "context too small",
-            Self::OverPriceCap { .. } => "over the price cap",
-            Self::PriceUnknown => "of unknown price",
-            Self::RateLimited { .. } => "rate limited",
-            Self::AskedToWait { .. } => "asked to wait",
-            Self::QuotaExhausted { .. } => "out of quota",
-            Self::Unauthorized { .. } => "credential refused",
-            Self::ModelUnavailable { .. } => "without the model",
-            Self::AtCapacity { .. } => "at capacity",
-            Self::OverQuota { .. } => "over quota",
-            Self::QuotaTooSmall { .. } => "of too small a quota",
-            Self::TenantFull { .. } => "beyond the tenant's share",
-            Self::RouteFull { .. } => "beyond the route's share",
-            Self::RegionFull { .. } => "in a full region",
-            Self::Reserved { .. } => "kept for higher priorities",
-            Self::Throttled { .. } => "throttled",
-            Self::ProbeInFlight { .. } => "waiting for a probe",
-            Self::Ejected { .. } => "ejected",
-            Self::FailsOften { .. } => "failing too often",
-            Self::SlowerThanPeers { .. } => "slower than its peers",
-            Self::FailsMoreThanPeers { .. } => "failing more than its peers",
-            Self::DomainOut { .. } => "in a domain that is out",
-            Self::CoolingDown { .. } => "cooling down",
-            Self::OnProbation { .. } => "on probation",
-            Self::Unhealthy { .. } => "unhealthy",
-            Self::FailedHere { .. } => "failed in this request",
-            Self::QuotaInDoubt => "of doubtful quota",
-            Self::TooSlow { .. } => "too slow for another attempt",
-            Self::WouldRepeat { .. } => "would fail the same way",
-            Self::LostRace => "lost to another request",
-            Self::Probe => "probe",
-            Self::QuotaProbe => "quota probe",
-            Self::OtherRegion => "behind another region",
-            Self::SameDomain { .. } => "in the domain that failed",
-            Self::Trial => "trial",
-            Self::Canary => "canary",
-            Self::RampingUp { .. } => "ramping up",
-            Self::Unproven { .. } => "unproven",
-            Self::PartlyUnproven { .. } => "partly unproven",
-            Self::Readmitted => "readmitted",
-            Self::RetriedHere { .. } => "retried",
-            Self::Busy { .. } => "busy",
-            Self::OverBound { .. } => "over the affinity bound",
-            Self::Forbidden { text } | Self::Custom { text } => text,
-        }
     }
 }

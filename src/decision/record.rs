@@ -4,8 +4,8 @@
 //! a policy read, so running the policies over it again must give the same choice.
 
 use super::region::{RegionRow, RegionRules};
-use super::{Next, Reason};
-use crate::backend::{BackendId, FailureKind};
+use super::{AttemptRecord, Next, Reason};
+use crate::backend::BackendId;
 use crate::facts::{Facts, Profile};
 use crate::rng::mix;
 use crate::shape::{Drawn, Split};
@@ -225,43 +225,6 @@ pub(crate) struct Tier {
     pub(crate) tick: Option<u64>,
 }
 
-/// A finished attempt of a request.
-#[derive(Clone, Debug)]
-pub struct AttemptRecord {
-    pub(crate) backend: BackendId,
-    pub(crate) profile: Arc<Profile>,
-    pub(crate) started: Instant,
-    pub(crate) ended: Instant,
-    pub(crate) failure: Option<FailureKind>,
-}
-
-impl AttemptRecord {
-    /// The backend that was called.
-    pub const fn backend(&self) -> BackendId {
-        self.backend
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &str {
-        self.profile.id()
-    }
-
-    /// When it was called.
-    pub const fn started(&self) -> Instant {
-        self.started
-    }
-
-    /// How long it took.
-    pub fn elapsed(&self) -> std::time::Duration {
-        self.ended - self.started
-    }
-
-    /// How it failed; `None` when it answered.
-    pub const fn failure(&self) -> Option<FailureKind> {
-        self.failure
-    }
-}
-
 /// Whether an extra attempt is paid for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
@@ -293,6 +256,8 @@ pub(crate) struct Record {
     pub(crate) attempts: Vec<AttemptRecord>,
     /// How many of the attempts were over when the sheet was written.
     pub(crate) planned_after: usize,
+    /// What attempts in flight may cost, in pico-dollars, when the sheet was written.
+    pub(crate) at_stake: u64,
     // The sheet.
     pub(crate) sheet: Sheet,
     /// What the driver did instead, in the end.
@@ -304,6 +269,11 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn facts(&self) -> &Arc<Facts> {
         self.facts.as_ref().expect("a record in use has the facts of its request")
+    }
+
+    /// Tokens of its answer that broken attempts delivered, which go along with a request for the rest.
+    pub(crate) fn carried(&self) -> u64 {
+        self.attempts.iter().fold(0, |sum, attempt| sum.saturating_add(attempt.broken_off()))
     }
 }
 

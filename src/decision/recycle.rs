@@ -36,6 +36,7 @@ pub(crate) fn take() -> Box<Record> {
             dry_run: false,
             attempts: Vec::new(),
             planned_after: 0,
+            at_stake: 0,
             sheet: super::record::Sheet::default(),
             verdict: None,
             verdict_at: crate::time::Instant::default(),

@@ -1,23 +1,29 @@
 //! [`Lease`]: the claim of one attempt on its backend.
 
+mod money;
+
+pub(super) use money::is_limited;
+
 use super::core::Shared;
 use super::imprint::{Imprint, loses_memory};
+use super::receipt::Quote;
 use super::slot::Slot;
 use super::tab::Tab;
 use crate::backend::{BackendError, FailureKind};
 use crate::bug;
-use crate::decision::Reason;
+use crate::decision::{Ending, Reason};
 use crate::event::{Doubt, Event, Outcome};
 use crate::facts::{Facts, Profile};
 use crate::fleet::{Berth, Member};
 use crate::limit::{Cells, Claim, Moved, Need, Passed, Sent, Spent, Stake, Ticket, slots};
 use crate::recover::{Evidence, Kin, Permits, Ties, Verdict};
+use crate::shape::Held;
 use crate::time::{Instant, nanos};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The claim of one attempt on its backend: a slot, prefill work on the books, its part of the quotas, a call of the shares of its
-/// tenant and its route, the permit of a probe.
+/// tenant and its route, money, the permit of a probe.
 ///
 /// However the attempt ends, dropping the lease returns all of it and tells those who learn from the outcome.
 #[derive(Debug)]
@@ -28,6 +34,11 @@ pub(crate) struct Lease {
     // All `None` only after the end.
     held: Option<(Ticket, Claim, Permits)>,
     stake: Option<Stake>,
+    /// Money of the spend limits; `None` after the end.
+    money: Option<Held>,
+    quote: Quote,
+    request: u64,
+    number: u32,
     canary: bool,
     started: Instant,
     /// Prefill work before this when it was sent, its own and that of others included.
@@ -35,6 +46,9 @@ pub(crate) struct Lease {
     /// What is to be seen of its prompt's prefix; until its first item.
     imprint: Option<Imprint>,
     waiting: bool,
+    /// When the first item came, and how much content there was.
+    first: Option<Instant>,
+    content: u64,
     /// What a drop without an explicit end means.
     answered: bool,
     /// Its failure says nothing about the backend.
@@ -54,6 +68,10 @@ pub(super) struct Needs<'a> {
     pub(super) kept: u32,
     /// The decision asks what the backend accepts.
     pub(super) throttles: bool,
+    /// The request, the number of its attempt, and the tokens of its answer that it sends along.
+    pub(super) request: u64,
+    pub(super) number: u32,
+    pub(super) carried: u64,
 }
 
 /// A caller with little time must not bench a backend for all: where the deadline cut an attempt short, giving it up
@@ -63,8 +81,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const TYPICAL_TIMES: u32 = 3;
 
 impl Lease {
-    /// Takes everything that an attempt needs, or nothing: `None` when another request was faster.
-    pub(super) fn take(
+    /// Takes a call of the shares, and what the backend gives.
+    fn join(
         shared: &Arc<Shared>,
         berth: &Berth,
         profile: &Arc<Profile>,
@@ -156,11 +174,17 @@ impl Lease {
             profile: profile.clone(),
             held,
             stake: None,
+            money: None,
+            quote: needs.quote(profile),
+            request: needs.request,
+            number: needs.number,
             canary,
             started: now,
             work,
             imprint: Imprint::leave(berth, needs.facts, tokens),
             waiting: true,
+            first: None,
+            content: 0,
             answered: false,
             excused: false,
             throttles: needs.throttles,
@@ -199,6 +223,7 @@ impl Lease {
         if !std::mem::take(&mut self.waiting) {
             return;
         }
+        self.first = Some(now);
         if let Some((ticket, ..)) = &mut self.held {
             self.tab.member.gauge.first_item(ticket);
         }
@@ -291,6 +316,11 @@ impl Lease {
             let moved = self.tab.member.gauge.learned().refused(sent, now);
             self.limit_moved(moved, now);
         }
+        let (tokens, cost) = self.receipt(match outcome {
+            Outcome::Success => Ending::Answered,
+            Outcome::Failure(error) => Ending::Failed { kind: error.kind() },
+            Outcome::Cancelled => Ending::Abandoned,
+        });
         let Some((ticket, claim, permits)) = self.held.take() else { return };
         let elapsed = now - self.started;
         let evidence = match outcome {
@@ -317,6 +347,9 @@ impl Lease {
         }
         // Before the slot is free: who gets it finds what is given back.
         let usage = self.settle(&claim, outcome, now);
+        if let Some(money) = self.money.take() {
+            self.tab.shared.spends.settle(&money, cost.most().unwrap_or(0), now);
+        }
         let verdict = self.tab.member.recovery.learn(&self.ties, permits, evidence, &self.tab.shared.court, now);
         if !(bug::PERMIT_LEAKED_ON_CANCEL && matches!(outcome, Outcome::Cancelled)) {
             self.tab.member.gauge.leave(ticket);
@@ -344,8 +377,9 @@ impl Lease {
         }
         if self.tab.shared.is_watched() {
             let (backend, profile) = (self.tab.member.id, &*self.profile);
-            let excused = self.excused;
-            self.tell(&Event::Ended { backend, profile, elapsed, outcome, excused }, now);
+            let Self { excused, request, number: attempt, .. } = *self;
+            let ended = Event::Ended { backend, profile, elapsed, outcome, excused, request, attempt, tokens, cost };
+            self.tell(&ended, now);
             if let Some((tokens, doubt, doubts)) = usage {
                 self.tell(&Event::Usage { backend, profile, tokens, doubt, doubts }, now);
             }

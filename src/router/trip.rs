@@ -1,19 +1,19 @@
 //! [`Trip`]: one request on its way, without the waiting.
 
+mod claim;
 mod extra;
 
 use super::core::{Core, Generation};
 use super::driver::Answered;
-use super::lease::{Lease, Needs};
+use super::lease::Lease;
 use super::slot::Slot;
 use super::step::Step;
 use super::waiting::{Waiting, wants};
 use super::{CallOptions, RouteError};
-use crate::backend::{Attempt, BackendError, BackendId, FailureKind};
+use crate::backend::{Attempt, BackendError, BackendId};
 use crate::budget::{Grant, Payer};
 use crate::bug;
-use crate::decision::record::AttemptRecord;
-use crate::decision::{Decision, Extra, Next, Reason, Refusal};
+use crate::decision::{Decision, Ending, Extra, Next, Refusal};
 use crate::event::Event;
 use crate::limit::{Cells, Wished};
 use crate::time::{Instant, nanos};
@@ -192,29 +192,39 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     /// The backend began to answer: its first item is here, or the whole answer. From here on the request stays with
     /// it.
     pub fn answered(&mut self, now: Instant) {
-        self.note(None, now);
         if let Some(lease) = &mut self.lease {
             lease.first_item(now);
         }
+        self.note(Ending::Answering, now);
     }
 
     /// The answer is complete.
     pub fn finish(&mut self, now: Instant) {
         if let Some(lease) = self.lease.take() {
+            self.close(&lease, Ending::Answered, now);
             lease.succeed(now);
+        }
+    }
+
+    /// So much of the answer came, in what [`StreamItem::content`](crate::backend::StreamItem::content) counts: for the ledger,
+    /// where the backend does not tell what it used.
+    pub const fn received(&mut self, content: u64) {
+        if let Some(lease) = &mut self.lease {
+            lease.received(content);
         }
     }
 
     /// The call failed. `gave_up`: because its time was over, not because the backend said so.
     pub fn fail(&mut self, error: BackendError, gave_up: bool, now: Instant) {
         let answered = self.lease.as_ref().is_some_and(|lease| !lease.is_waiting());
+        let ending = Ending::Failed { kind: error.kind() };
         if !answered {
-            self.note(Some(error.kind()), now);
-        } else if let Some(attempt) = self.decision.record_mut().attempts.last_mut() {
-            // The decision tells how it ended, not how it began.
-            (attempt.failure, attempt.ended) = (Some(error.kind()), now);
+            self.note(ending, now);
         }
         if let Some(lease) = self.lease.take() {
+            if answered {
+                self.close(&lease, ending, now);
+            }
             lease.fail(&error, gave_up && self.cut_short, now);
         }
         self.last_error = Some(error);
@@ -286,55 +296,12 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
 
     fn plan(&mut self, generation: &Generation<Req, Res>, now: Instant) -> Next {
         let in_hand = self.in_hand.as_ref();
+        self.decision.record_mut().at_stake = self.lease.iter().map(Lease::at_stake).fold(0, u64::saturating_add);
         self.core.plan(generation, &mut self.decision, now, self.extra, self.cells, in_hand);
         if self.core.shared.is_watched() {
             self.core.shared.tell(&Event::Decided(&self.decision), now);
         }
         self.decision.next()
-    }
-
-    /// Takes the lease of the best candidate that still has room, and notes the races that were lost.
-    fn claim(&mut self, generation: Arc<Generation<Req, Res>>, now: Instant) -> Option<Attempt> {
-        let record = self.decision.record_mut();
-        let facts = record.facts.as_deref().expect("a record in use has the facts of its request");
-        while let Some(best) = record.sheet.best(record.seed) {
-            let entry = &mut record.sheet.entries[best];
-            let seat = entry.seat as usize;
-            let (berth, profile) = (&generation.fleet.berths[seat], generation.fleet.profile(entry.seat));
-            let (shared, note, in_hand) = (&self.core.shared, entry.note, &mut self.in_hand);
-            let cached = record.sheet.readings[best]
-                .cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
-            let (cells, kept, throttles) = (self.cells, record.sheet.kept, record.sheet.throttles);
-            let needs = Needs { facts, cells, cached: cached.unwrap_or(0), kept, throttles };
-            let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, needs, now) else {
-                entry.rejected = Some(Reason::LostRace);
-                continue;
-            };
-            // Another than the one that was freed for it: that goes to the next.
-            (self.waiting, self.in_hand) = (None, None);
-            // Spent: what is made is not given back, also where a broken answer is asked what is next.
-            (self.extra, self.grant) = (Extra::NotAsked, None);
-            let attempt = self.describe(&lease);
-            self.cut_short = attempt.cut_short;
-            if shared.is_watched() {
-                let (backend, profile, attempt) = (attempt.backend, lease.profile(), attempt.number);
-                shared.tell(&Event::Started { backend, profile, attempt }, now);
-            }
-            self.lease = Some(lease);
-            self.count_held_back(&generation, now);
-            self.target = Some((generation, seat));
-            return Some(attempt);
-        }
-        None
-    }
-
-    /// What was held back from a backend that it would have been sent to counts as a request to it.
-    fn count_held_back(&self, generation: &Generation<Req, Res>, now: Instant) {
-        let sheet = &self.decision.record().sheet;
-        let throttled = |reason| matches!(reason, Some(Reason::Throttled { .. }));
-        for entry in sheet.entries.iter().filter(|entry| sheet.throttles && throttled(entry.rejected)) {
-            generation.fleet.berths[entry.seat as usize].member.throttle.held_back(now);
-        }
     }
 
     /// Takes a place in the queue, or keeps it. Returns how long it may wait there, or `None` where it is to look once
@@ -362,36 +329,17 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         }
     }
 
-    /// The attempt under `lease`, with the time that it has.
-    fn describe(&self, lease: &Lease) -> Attempt {
-        let record = self.decision.record();
-        let started = lease.started();
-        let own = lease.profile().attempt_limit.map_or(self.deadline, |limit| started + limit);
-        let (policy, by_deadline) = record.sheet.attempt_limit.unwrap_or((self.deadline, true));
-        // Given up early for another attempt, where that would be paid for; else it is the only one.
-        let canary = record.sheet.canary_limit.filter(|limit| *limit < policy && lease.is_canary());
-        let (policy, by_deadline) = match canary {
-            Some(limit) if self.would_pay(started) => (limit, true),
-            _ => (policy, by_deadline),
-        };
-        let limit = policy.min(own).min(self.deadline);
-        Attempt {
-            backend: lease.member().id,
-            number: record.attempts.len() as u32 + 1,
-            request: record.seed,
-            started,
-            limit,
-            // What the host configured is a judgement on the backend; what the caller's time leaves is not.
-            cut_short: limit == self.deadline || (limit == policy && by_deadline),
-            deadline: self.deadline,
-            ledger: Some(lease.tab()),
-        }
+    /// Enters the attempt in the ledger.
+    fn note(&mut self, ending: Ending, ended: Instant) {
+        let Some(lease) = &self.lease else { return };
+        self.decision.record_mut().attempts.push(lease.record(ending, ended));
     }
 
-    fn note(&mut self, failure: Option<FailureKind>, ended: Instant) {
-        let Some(lease) = &self.lease else { return };
-        let (backend, profile, started) = (lease.member().id, lease.profile().clone(), lease.started());
-        self.decision.record_mut().attempts.push(AttemptRecord { backend, profile, started, ended, failure });
+    /// The ledger tells how it ended, not how it began.
+    fn close(&mut self, lease: &Lease, ending: Ending, ended: Instant) {
+        if let Some(attempt) = self.decision.record_mut().attempts.last_mut() {
+            lease.close(attempt, ending, ended);
+        }
     }
 
     /// Waits for nothing any more; what was freed for it goes to the next.

@@ -1,0 +1,99 @@
+//! [`AttemptRecord`]: one attempt of a request, as the ledger has it.
+
+use super::{Cost, Tokens};
+use crate::backend::{BackendId, FailureKind};
+use crate::facts::Profile;
+use crate::time::Instant;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An attempt of a request: whom it asked, when, what it used, what it cost, and how it ended.
+#[derive(Clone, Debug)]
+pub struct AttemptRecord {
+    pub(crate) backend: BackendId,
+    pub(crate) profile: Arc<Profile>,
+    pub(crate) started: Instant,
+    pub(crate) first: Option<Instant>,
+    pub(crate) ended: Instant,
+    pub(crate) ending: Ending,
+    pub(crate) tokens: Tokens,
+    pub(crate) cost: Cost,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(tag = "code", rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Ending {
+    /// It has not: its answer began, and goes on.
+    Answering,
+    /// With a whole answer.
+    Answered,
+    /// With a failure; [`FailureKind::Timeout`] also where its time was over.
+    Failed {
+        /// Which.
+        kind: FailureKind,
+    },
+    /// It was dropped: nobody wanted its answer any more.
+    Abandoned,
+}
+
+impl AttemptRecord {
+    /// The backend that was called.
+    pub const fn backend(&self) -> BackendId {
+        self.backend
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.profile.id()
+    }
+
+    /// When it was called.
+    pub const fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// When its first content was there, or its whole answer; `None` where there was neither.
+    pub const fn first_item(&self) -> Option<Instant> {
+        self.first
+    }
+
+    /// When it ended. While it [answers](Ending::Answering), when its answer began.
+    pub const fn ended(&self) -> Instant {
+        self.ended
+    }
+
+    /// How long it took.
+    pub fn elapsed(&self) -> Duration {
+        self.ended - self.started
+    }
+
+    /// How it ended.
+    pub const fn ending(&self) -> Ending {
+        self.ending
+    }
+
+    /// How it failed; `None` when it answered, or was abandoned.
+    pub const fn failure(&self) -> Option<FailureKind> {
+        if let Ending::Failed { kind } = self.ending { Some(kind) } else { None }
+    }
+
+    /// What it used.
+    pub const fn tokens(&self) -> Tokens {
+        self.tokens
+    }
+
+    /// What it cost.
+    pub const fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// Tokens of an answer that broke: who goes on with it sends them along.
+    pub(crate) const fn broken_off(&self) -> u64 {
+        match (self.ending, self.first) {
+            (Ending::Failed { .. }, Some(_)) => self.tokens.output,
+            _ => 0,
+        }
+    }
+}

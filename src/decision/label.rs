@@ -1,0 +1,62 @@
+//! Reasons in two or three words.
+
+use super::Reason;
+
+impl Reason {
+    /// Two or three words for counts: "3 at capacity".
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::OutsideResidency => "outside residency",
+            Self::TenantForbidden => "closed to the tenant",
+            Self::OutsideShard { .. } => "outside the tenant's shard",
+            Self::MissingCapabilities { .. } => "lacking a capability",
+            Self::ContextTooLong { .. } => "context too small",
+            Self::OverPriceCap { .. } => "over the price cap",
+            Self::PriceUnknown => "of unknown price",
+            Self::OverSpendLimit { .. } => "over the spend limit",
+            Self::SpendLimitTooSmall { .. } => "beyond what may be spent at once",
+            Self::RateLimited { .. } => "rate limited",
+            Self::AskedToWait { .. } => "asked to wait",
+            Self::QuotaExhausted { .. } => "out of quota",
+            Self::Unauthorized { .. } => "credential refused",
+            Self::ModelUnavailable { .. } => "without the model",
+            Self::AtCapacity { .. } => "at capacity",
+            Self::OverQuota { .. } => "over quota",
+            Self::QuotaTooSmall { .. } => "of too small a quota",
+            Self::TenantFull { .. } => "beyond the tenant's share",
+            Self::RouteFull { .. } => "beyond the route's share",
+            Self::RegionFull { .. } => "in a full region",
+            Self::Reserved { .. } => "kept for higher priorities",
+            Self::Throttled { .. } => "throttled",
+            Self::ProbeInFlight { .. } => "waiting for a probe",
+            Self::Ejected { .. } => "ejected",
+            Self::FailsOften { .. } => "failing too often",
+            Self::SlowerThanPeers { .. } => "slower than its peers",
+            Self::FailsMoreThanPeers { .. } => "failing more than its peers",
+            Self::DomainOut { .. } => "in a domain that is out",
+            Self::CoolingDown { .. } => "cooling down",
+            Self::OnProbation { .. } => "on probation",
+            Self::Unhealthy { .. } => "unhealthy",
+            Self::FailedHere { .. } => "failed in this request",
+            Self::QuotaInDoubt => "of doubtful quota",
+            Self::TooSlow { .. } => "too slow for another attempt",
+            Self::WouldRepeat { .. } => "would fail the same way",
+            Self::LostRace => "lost to another request",
+            Self::Probe => "probe",
+            Self::QuotaProbe => "quota probe",
+            Self::OtherRegion => "behind another region",
+            Self::SameDomain { .. } => "in the domain that failed",
+            Self::Trial => "trial",
+            Self::Canary => "canary",
+            Self::RampingUp { .. } => "ramping up",
+            Self::Unproven { .. } => "unproven",
+            Self::PartlyUnproven { .. } => "partly unproven",
+            Self::Readmitted => "readmitted",
+            Self::RetriedHere { .. } => "retried",
+            Self::Busy { .. } => "busy",
+            Self::OverBound { .. } => "over the affinity bound",
+            Self::Forbidden { text } | Self::Custom { text } => text,
+        }
+    }
+}
