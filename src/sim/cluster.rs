@@ -1,5 +1,8 @@
 //! The simulated servers and their network, as one queue of events.
 
+mod last;
+
+use super::audit::{Audit, CallId};
 use super::cache::PrefixCache;
 use super::fault::{Effect, Target};
 use super::job::{Job, JobId, Jobs, Notice, Place, Request};
@@ -9,8 +12,9 @@ use super::server::{Finished, Server};
 use super::stack::Load;
 use super::tally::Tally;
 use super::{Fault, World};
-use crate::backend::{BackendError, FailureKind};
+use crate::backend::{Billed, FailureKind};
 use crate::rng::Rng;
+use last::{Last, notice};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
@@ -28,6 +32,7 @@ pub(super) struct Cluster {
     rng: Rng,
     pub(super) regions: Regions,
     pub(super) tally: Tally,
+    audit: Option<Audit>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,22 +52,11 @@ enum Event {
     End(usize),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Last {
-    Done,
-    Refused,
-    Broken,
-    /// By its position in [`FailureKind::ALL`], which has an order.
-    Failed(usize),
-    Stalled,
-    Throttled(Duration),
-}
-
 /// How long a client waits for the next token of a stream.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
 
 impl Cluster {
-    pub(super) fn new(world: &World, seed: u64) -> Self {
+    pub(super) fn new(world: &World, seed: u64, audit: Option<&Audit>) -> Self {
         let World { servers, faults, lasting: end, .. } = world;
         let machines = servers.iter().map(Machine::new).collect();
         let mut cluster = Self {
@@ -75,6 +69,7 @@ impl Cluster {
             rng: Rng::new(seed),
             regions: Regions::new(world),
             tally: Tally::default(),
+            audit: audit.cloned(),
         };
         for fault in faults {
             let hit = |server: &Server| match &fault.target {
@@ -104,7 +99,7 @@ impl Cluster {
     }
 
     /// Sends a request to a server. `trip`: one way, in nanoseconds.
-    pub(super) fn submit(&mut self, server: usize, request: &Request, trip: u64, tag: u64) -> JobId {
+    pub(super) fn submit(&mut self, server: usize, request: &Request, call: CallId, trip: u64, tag: u64) -> JobId {
         self.tally.outside += u64::from(request.bound && !self.regions.may_serve_bound(server));
         let (prefill, decode) = (0.0, f64::from(request.output.saturating_sub(1)));
         let job = Job {
@@ -119,6 +114,8 @@ impl Cluster {
             met: 0,
             sent: 0,
             request: request.clone(),
+            call,
+            used: (0, 0),
             trip,
             back: trip,
         };
@@ -133,17 +130,20 @@ impl Cluster {
 
     /// The router abandons a request: what was done for it was for nothing.
     pub(super) fn cancel(&mut self, id: JobId) {
-        let Some(job) = self.jobs.remove(id) else { return };
+        let Some(mut job) = self.jobs.remove(id) else { return };
         let machine = &mut self.machines[job.server];
         machine.engine.advance(seconds(self.now));
         let spent = match job.place {
             Place::Travelling | Place::Done => 0.0,
             Place::Queued => machine.engine.drop_queued(id, job.prefill),
             Place::Decoding => {
+                job.used.1 = job.sent_by(machine.engine.tokens());
                 machine.engine.drop_decoding();
                 job.prefill + machine.engine.tokens() - job.joined
             }
         };
+        self.bill(&job);
+        let machine = &self.machines[job.server];
         self.tally.wasted += spent;
         self.tally.cost += spent * machine.server.price / 1e6;
         self.expect(job.server);
@@ -170,6 +170,7 @@ impl Cluster {
             }
             Event::Return(job, last) => {
                 if let Some(job) = self.jobs.remove(job) {
+                    self.bill(&job);
                     return Step::Notice(notice(job.tag, last, job.sent));
                 }
             }
@@ -243,6 +244,8 @@ impl Cluster {
         self.tally.harmed += u64::from(refused || (refusal.is_none() && machine.hampers()));
         if let Some((after, last)) = refusal {
             job.place = Place::Done;
+            let billed = matches!(last, Last::Failed(kind) if FailureKind::ALL[kind].conduct().billed != Billed::No);
+            job.used.0 = if billed { job.request.prompt } else { 0 };
             return self.push(now.saturating_add(trip).saturating_add(nanos(after)), Event::Return(id, last));
         }
         let blocks = job.request.blocks.as_deref().unwrap_or_default();
@@ -251,6 +254,7 @@ impl Cluster {
         // The last token is always worked on, or there would be no first one.
         job.prefill = (f64::from(job.request.prompt) - hit).max(1.0);
         job.place = Place::Queued;
+        job.used.0 = job.request.prompt;
         (job.arrived, job.met) = (now, machine.engine.in_flight());
         job.back = trip.saturating_add(nanos(machine.server.base.saturating_add(state.latency)));
         machine.engine.advance(seconds(now));
@@ -319,12 +323,15 @@ impl Cluster {
         job.place = Place::Done;
         let spent = job.prefill + job.decode + 1.0;
         job.sent = 1 + job.decode as u32;
+        job.used.1 = job.sent;
         let (cut, back, tag, sent) = (job.cut, job.back, job.tag, job.sent);
         self.tally.cost += spent * self.machines[server].server.price / 1e6;
         *(if cut { &mut self.tally.wasted } else { &mut self.tally.useful }) += spent;
         let last = if cut { Last::Broken } else { Last::Done };
         if back == 0 {
-            self.jobs.remove(id);
+            if let Some(job) = self.jobs.remove(id) {
+                self.bill(&job);
+            }
             return Some(notice(tag, last, sent));
         }
         self.push(self.now.saturating_add(back), Event::Return(id, last));
@@ -403,6 +410,7 @@ impl Cluster {
                 Place::Queued => {}
                 Place::Decoding => {
                     job.sent = job.sent_by(machine.engine.tokens());
+                    job.used.1 = job.sent;
                     let spent = job.prefill + machine.engine.tokens() - job.joined;
                     self.tally.wasted += spent;
                     self.tally.cost += spent * machine.server.price / 1e6;
@@ -432,16 +440,4 @@ pub(super) enum Step {
     Notice(Notice),
     /// The routers' clock jumps by this many nanoseconds.
     ClockJump(i64),
-}
-
-fn notice(tag: u64, last: Last, sent: u32) -> Notice {
-    let error = match last {
-        Last::Done => return Notice::Done(tag),
-        Last::Refused => BackendError::new(FailureKind::Unreachable),
-        Last::Broken => BackendError::new(FailureKind::Truncated),
-        Last::Failed(number) => BackendError::new(FailureKind::ALL[number]),
-        Last::Stalled => BackendError::new(FailureKind::Stalled),
-        Last::Throttled(hint) => BackendError::new(FailureKind::RateLimited).retry_after(hint),
-    };
-    Notice::Failed(tag, error, sent)
 }

@@ -1,6 +1,6 @@
 //! Plays a world without futures: one loop over requests, servers and timers.
 
-use super::audit::{Audit, Over};
+use super::audit::{Audit, Over, call_id};
 use super::cluster::Step as Happened;
 use super::job::{JobId, Notice, Request};
 use super::reality::{Setting, SimRouter};
@@ -228,7 +228,7 @@ impl<'s> Play<'s> {
                     });
                     let mut reality = self.setting.reality.lock();
                     reality.note(flight.request.number, number, attempt.backend());
-                    flight.job = Some(reality.cluster.submit(slot, &flight.request, way, tag));
+                    flight.job = Some(reality.cluster.submit(slot, &flight.request, call_id(&attempt), way, tag));
                     let limit = now + attempt.time_limit();
                     (flight.attempt, flight.answered) = (Some(attempt), false);
                     let record = &mut self.records[flight.record];
@@ -271,6 +271,7 @@ impl<'s> Play<'s> {
                 let Some(flight) = flight(&mut self.flights, tag) else { return };
                 self.setting.tell(|audit| audit.began(flight.request.number));
                 flight.trip.answered(now);
+                flight.trip.received(1);
                 flight.answered = true;
                 let deadline = flight.trip.decision().deadline();
                 let record = &mut self.records[flight.record];
@@ -285,8 +286,9 @@ impl<'s> Play<'s> {
                 if let Some(attempt) = &flight.attempt {
                     attempt.used(flight.request.usage());
                 }
-                flight.trip.finish(now);
                 let (Request { number, from, output, .. }, rest) = (&flight.request, flight.request.output - 1);
+                flight.trip.received(rest.into());
+                flight.trip.finish(now);
                 self.setting.tell(|audit| audit.delivered(*number, from + output - rest, rest));
                 self.records[flight.record].delivered += rest;
                 self.end(tag, Ended::Completed);
@@ -296,6 +298,9 @@ impl<'s> Play<'s> {
                 let kind = error.kind();
                 flight.job = None;
                 self.setting.tell(|audit| audit.over(flight.request.number, Over::Failed(&error), now));
+                if flight.answered {
+                    flight.trip.received(u64::from(sent) - 1);
+                }
                 flight.trip.fail(error, false, now);
                 if !flight.answered {
                     return self.advance(tag);

@@ -5,6 +5,7 @@
 //! on a virtual clock of tokens, so a change of its size touches one number, not every request (O(log n) per event).
 
 use super::job::JobId;
+use crate::facts::Price;
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub struct Server {
     pub(super) requests_per_minute: Option<u64>,
     pub(super) tokens_per_minute: Option<u64>,
     pub(super) price: f64,
+    pub(super) tariff: Option<Price>,
     pub(super) limit: Option<u32>,
     pub(super) quota_is_known: bool,
     pub(super) joins: Duration,
@@ -60,6 +62,7 @@ impl Server {
             requests_per_minute: None,
             tokens_per_minute: None,
             price: 1.0,
+            tariff: None,
             limit: None,
             quota_is_known: false,
             joins: Duration::ZERO,
@@ -143,6 +146,17 @@ impl Server {
     pub const fn price(mut self, dollars: f64) -> Self {
         self.price = dollars;
         self
+    }
+
+    /// What it bills for prompt and answer, and routers are told; by default its [price](Self::price) for both alike.
+    #[must_use]
+    pub fn tariff(self, price: Price) -> Self {
+        Self { tariff: Some(price), ..self }
+    }
+
+    /// What it bills.
+    pub(super) fn charges(&self) -> Option<Price> {
+        self.tariff.clone().or_else(|| Price::per_million(self.price, self.price).ok())
     }
 
     /// The concurrency limit that routers are told of; by default they know none.
@@ -588,6 +602,8 @@ mod tests {
             met: 0,
             sent: 0,
             request: Request::default(),
+            call: (0, 1),
+            used: (0, 0),
             trip: 0,
             back: 0,
         }
