@@ -11,7 +11,7 @@
 use fallway::backend::{BackendError, backend_fn};
 use fallway::facts::Adaptive;
 use fallway::policy::{
-    Capacity, FailSafe, PolicyExt, Regions, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two,
+    Budgets, Capacity, FailSafe, PolicyExt, Regions, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two,
     predicted_ttft, round_robin, sticky, weighted,
 };
 use fallway::signal::{LoadReport, LoadReports, Manual, Probes, Probing, SuccessRate};
@@ -229,7 +229,7 @@ fn main() {
     const WITHOUT: &str = "full stack";
     const WITH: &str = "full stack, regions, signals";
     const CAPACITY: &str = "full stack, capacity";
-    let policies: [(&str, Make); 13] = [
+    let policies: [(&str, Make); 14] = [
         ("ordered", || ordered().boxed()),
         ("round_robin", || round_robin().boxed()),
         ("weighted", || weighted().boxed()),
@@ -246,6 +246,9 @@ fn main() {
             predicted_ttft().region_failover(Regions::new("eu").then("us")).fail_safe(FailSafe::default()).boxed()
         }),
         (CAPACITY, || predicted_ttft().capacity_aware(Capacity::default()).fail_safe(FailSafe::default()).boxed()),
+        ("full stack, budgeted", || {
+            predicted_ttft().budgeted(Budgets::default()).fail_safe(FailSafe::default()).boxed()
+        }),
         ("full stack, boxed twice", || predicted_ttft().boxed().fail_safe(FailSafe::default()).boxed()),
     ];
     let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));

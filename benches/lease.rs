@@ -81,7 +81,7 @@ fn main() {
                         let mut trip = router.trip(options(), now);
                         assert!(matches!(trip.next(now), Ok(Step::Call(_))));
                         if finish {
-                            trip.answered(now);
+                            trip.answered(1, now);
                             trip.finish(now);
                         }
                         drop(black_box(trip));

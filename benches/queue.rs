@@ -130,7 +130,7 @@ fn play(mixture: Mixture, waiting: usize, decisions: Option<&Decisions>) -> Cost
         let ended: Vec<_> = holders.drain(..).collect();
         wake += timed(1, || {
             for mut ended in ended {
-                ended.answered(moment);
+                ended.answered(1, moment);
                 ended.finish(moment);
             }
         })

@@ -45,6 +45,14 @@ planted! {
     RESUME_FREE = "resume_free";
     /// A request that may not be executed twice is repeated after a failure that leaves open whether it was.
     RETRY_UNSAFE = "retry_unsafe";
+    /// Hedges are not counted.
+    HEDGE_FREE = "hedge_free";
+    /// A request is hedged although its answer has begun.
+    HEDGE_AFTER_COMMIT = "hedge_after_commit";
+    /// A request is hedged that may not be executed twice.
+    HEDGE_UNSAFE = "hedge_unsafe";
+    /// The slower of two attempts keeps its slot.
+    LOSER_KEPT = "loser_kept";
     /// A retry goes where the request has just failed, and does not say why.
     RETRY_SAME_BACKEND = "retry_same_backend";
     /// The shared retry budget pays for everything.

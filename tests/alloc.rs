@@ -6,10 +6,11 @@
 #![allow(clippy::unwrap_used)]
 
 use fallway::backend::{Attempt, Backend, BackendError, FailureKind, StreamItem};
+use fallway::budget::Hedge;
 use fallway::facts::{Prefix, Price};
 use fallway::policy::{
-    FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft, round_robin,
-    sticky, weighted,
+    Budgets, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft,
+    round_robin, sticky, weighted,
 };
 use fallway::router::{Interrupted, Piece, Resume};
 use fallway::shape::{RateLimit, SpendLimit, Split};
@@ -147,6 +148,32 @@ fn a_decision_over_quotas_allocates_nothing() {
     };
     allocations(100, &mut decide);
     assert_eq!(allocations(10_000, &mut decide), 0);
+}
+
+#[test]
+fn a_decision_within_a_budget_allocates_nothing() {
+    for backends in [8, 64, 1_000] {
+        let budgets = Budgets::default().reserve(Duration::from_millis(500)).whole_answers();
+        let fail_safe = FailSafe::default().tiers("chat", ["m", "m@1"]);
+        let router = router(predicted_ttft().budgeted(budgets).fail_safe(fail_safe), backends);
+        let within = |total| CallOptions::within(total).facts(facts().output_tokens(100));
+        let ample = within(Duration::from_secs(8));
+        (0..backends * 40).for_each(|_| drop(block_on(router.call("", ample.clone()))));
+        // Enough for all, and for nobody: forecasts, the split, and what is done about too little time.
+        for options in [ample, within(Duration::from_nanos(1))] {
+            let mut kept: Vec<Decision> = (0..KEPT).map(|_| router.explain(&options)).collect();
+            let start = kept[0].time().as_nanos();
+            let mut seed = 0u64;
+            let mut decide = || {
+                seed += 1;
+                let decision = &mut kept[seed as usize % KEPT];
+                router.decide(decision, Instant::from_nanos(start + seed), seed);
+                assert!(black_box(decision.candidates().next().unwrap().spread()).is_some());
+            };
+            allocations(KEPT as u32 * 2, &mut decide);
+            assert_eq!(allocations(10_000, &mut decide), 0, "{backends} backends, {kept:?}", kept = kept[0]);
+        }
+    }
 }
 
 #[test]
@@ -327,9 +354,13 @@ fn a_resolution_allocates_nothing() {
 
 #[test]
 fn a_call_to_a_boxed_backend_allocates_three_times_at_most() {
-    for (name, router) in [("power_of_two", router(power_of_two(), 8)), ("full stack", full_stack(8))] {
+    let fail_safe = FailSafe::default().tiers("chat", ["m", "m@1"]);
+    let hedged = predicted_ttft().budgeted(Budgets::default().hedge(Hedge::default())).fail_safe(fail_safe);
+    let hedged = router(hedged, 8);
+    let stacks = [("power_of_two", router(power_of_two(), 8)), ("full stack", full_stack(8)), ("hedged", hedged)];
+    for (name, router) in stacks {
         let options = CallOptions::within(Duration::from_secs(8)).facts(facts().prompt_tokens(1));
-        let options = if name == "full stack" { options } else { options.facts(Facts::model("m").prompt_tokens(1)) };
+        let options = if name != "power_of_two" { options } else { options.facts(Facts::model("m").prompt_tokens(1)) };
         let mut call = || drop(black_box(block_on(router.call("hi", options.clone()))));
         allocations(200, &mut call);
         let made = allocations(1_000, &mut call);

@@ -53,6 +53,8 @@ pub struct Attempt {
     /// The caller's deadline made the limit shorter than the host would have it.
     pub(crate) cut_short: bool,
     pub(crate) deadline: Instant,
+    pub(crate) hedge_at: Option<Instant>,
+    pub(crate) hedge: bool,
     /// `None` for the last resort, which has no quotas.
     pub(crate) ledger: Option<Arc<dyn Ledger>>,
 }
@@ -84,6 +86,16 @@ impl Attempt {
     /// How long the router waits for this call to return (a stream: for its first item).
     pub fn time_limit(&self) -> Duration {
         self.limit - self.started
+    }
+
+    /// When it is time for a [hedge](crate::budget::Hedge), if its answer has not begun by then.
+    pub const fn hedge_at(&self) -> Option<Instant> {
+        self.hedge_at
+    }
+
+    /// Whether it runs beside another attempt that is slow to begin, and may be dropped for it at any moment.
+    pub const fn is_hedge(&self) -> bool {
+        self.hedge
     }
 
     /// When the whole request ends, whatever happens.

@@ -12,6 +12,8 @@ use std::time::Duration;
 pub struct AttemptRecord {
     pub(crate) backend: BackendId,
     pub(crate) profile: Arc<Profile>,
+    pub(crate) number: u32,
+    pub(crate) hedge: bool,
     pub(crate) started: Instant,
     pub(crate) first: Option<Instant>,
     pub(crate) ended: Instant,
@@ -34,7 +36,9 @@ pub enum Ending {
         /// Which.
         kind: FailureKind,
     },
-    /// It was dropped: nobody wanted its answer any more.
+    /// It was given up, because another attempt of the request was faster.
+    Outrun,
+    /// It was dropped: its caller went away.
     Abandoned,
 }
 
@@ -74,7 +78,22 @@ impl AttemptRecord {
         self.ending
     }
 
-    /// How it failed; `None` when it answered, or was abandoned.
+    /// 1 for the first attempt of the request.
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether it was sent beside another that was slow to begin.
+    pub const fn is_hedge(&self) -> bool {
+        self.hedge
+    }
+
+    /// Whether it was given up because another attempt of the request was faster.
+    pub const fn is_outrun(&self) -> bool {
+        matches!(self.ending, Ending::Outrun)
+    }
+
+    /// How it failed; `None` when it answered, or was [outrun](Self::is_outrun).
     pub const fn failure(&self) -> Option<FailureKind> {
         if let Ending::Failed { kind } = self.ending { Some(kind) } else { None }
     }

@@ -1,6 +1,6 @@
 //! Decisions as data (feature `serde`).
 
-use super::{AttemptRecord, Candidate, Decision, RegionView};
+use super::{AttemptRecord, Beside, Candidate, Decision, RegionView};
 use crate::facts::Facts;
 use crate::shape::Drawn;
 use crate::time::Instant;
@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 impl Serialize for Decision {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Decision", 18)?;
+        let mut out = serializer.serialize_struct("Decision", 20)?;
         out.serialize_field("summary", &format!("{self:#}"))?;
         out.serialize_field("next", &self.next())?;
         out.serialize_field("chosen", &self.chosen().map(|candidate| candidate.name()))?;
@@ -19,6 +19,8 @@ impl Serialize for Decision {
         out.serialize_field("time_ns", &self.time())?;
         out.serialize_field("time_left_ns", &crate::time::nanos(self.deadline() - self.time()))?;
         out.serialize_field("extra", &self.extra())?;
+        out.serialize_field("hedged", &self.hedged())?;
+        out.serialize_field("beside", &self.beside().map(Beside::attempt))?;
         out.serialize_field("panic", &self.panicked())?;
         out.serialize_field("policy_panicked", &self.policy_panicked())?;
         out.serialize_field::<Facts>("facts", self.facts())?;
@@ -48,12 +50,15 @@ impl Serialize for Drawn {
 
 impl Serialize for AttemptRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Attempt", 8)?;
+        let mut out = serializer.serialize_struct("Attempt", 11)?;
         out.serialize_field("backend", self.name())?;
         out.serialize_field("started_ns", &self.started())?;
         out.serialize_field("first_item_ns", &self.first_item())?;
         out.serialize_field("elapsed_ns", &crate::time::nanos(self.elapsed()))?;
         out.serialize_field("failure", &self.failure())?;
+        out.serialize_field("number", &self.number())?;
+        out.serialize_field("hedge", &self.is_hedge())?;
+        out.serialize_field("outrun", &self.is_outrun())?;
         out.serialize_field("ending", &self.ending())?;
         out.serialize_field("tokens", &self.tokens())?;
         out.serialize_field("cost", &self.cost())?;
@@ -63,7 +68,7 @@ impl Serialize for AttemptRecord {
 
 impl Serialize for Candidate<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Candidate", 9)?;
+        let mut out = serializer.serialize_struct("Candidate", 11)?;
         out.serialize_field("backend", self.name())?;
         out.serialize_field("model", &self.profile().full_model())?;
         out.serialize_field("region", &self.profile().region_name())?;
@@ -72,6 +77,8 @@ impl Serialize for Candidate<'_> {
         out.serialize_field("note", &self.note())?;
         out.serialize_field("load", &self.load())?;
         out.serialize_field("latency", &self.latency())?;
+        out.serialize_field("spread", &self.spread())?;
+        out.serialize_field("pace", &self.pace())?;
         out.serialize_field("cached_tokens", &self.cached_tokens())?;
         out.end()
     }

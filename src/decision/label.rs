@@ -1,4 +1,4 @@
-//! Reasons in two or three words.
+//! What reasons are called.
 
 use super::Reason;
 
@@ -41,7 +41,11 @@ impl Reason {
             Self::FailedHere { .. } => "failed in this request",
             Self::QuotaInDoubt => "of doubtful quota",
             Self::TooSlow { .. } => "too slow for another attempt",
+            Self::MissesDeadline { .. } => "too late for the deadline",
             Self::WouldRepeat { .. } => "would fail the same way",
+            Self::AskedAlready { .. } => "asked already",
+            Self::DomainAsked { .. } => "in the domain that was asked already",
+            Self::NotForHedges => "to be probed",
             Self::LostRace => "lost to another request",
             Self::Probe => "probe",
             Self::QuotaProbe => "quota probe",
@@ -55,6 +59,8 @@ impl Reason {
             Self::Readmitted => "readmitted",
             Self::RetriedHere { .. } => "retried",
             Self::Busy { .. } => "busy",
+            Self::Brownout { .. } => "brownout",
+            Self::MayBeLate { .. } => "perhaps too late",
             Self::OverBound { .. } => "over the affinity bound",
             Self::Forbidden { text } | Self::Custom { text } => text,
         }

@@ -1,10 +1,13 @@
 //! [`Decision`]: a choice and its reasons.
 
 mod attempt;
+mod class;
 mod cost;
+mod hedged;
 #[cfg(feature = "serde")]
 mod json;
 mod label;
+mod latency;
 mod next;
 mod reason;
 pub(crate) mod record;
@@ -14,11 +17,15 @@ mod render;
 mod waterfall;
 
 pub use attempt::{AttemptRecord, Ending};
+pub use class::Class;
 use cost::Usd;
 pub use cost::{Bill, Cost, Tokens};
+pub use hedged::{Beside, Hedged, Unhedged};
+pub(crate) use latency::scale;
+pub use latency::{Latency, Pace, Spread};
 pub use next::{Next, Refusal};
-pub use reason::{Class, Reason};
-pub use record::{Extra, Latency, Load};
+pub use reason::Reason;
+pub use record::{Extra, Load};
 pub(crate) use region::{CLEAN, RegionRow, RegionRules, RegionState};
 pub use region::{RegionPhase, RegionView};
 
@@ -125,7 +132,17 @@ impl Decision {
         self.record().roster.generation
     }
 
-    /// The request's attempts so far, in order; a successful one is the last.
+    /// Whether another attempt runs beside the one that this decides, or why none does.
+    pub fn hedged(&self) -> Hedged {
+        self.record().hedged
+    }
+
+    /// The attempt beside which this decides another, where it decides a hedge.
+    pub fn beside(&self) -> Option<&Beside> {
+        self.record().beside.as_ref()
+    }
+
+    /// The request's attempts so far, in the order in which they ended; a successful one is the last.
     pub fn attempts(&self) -> &[AttemptRecord] {
         &self.record().attempts
     }
@@ -281,6 +298,16 @@ impl<'a> Candidate<'a> {
     /// Its learned latency, where a policy read it.
     pub fn latency(&self) -> Option<Latency> {
         (self.entry.known & record::KNOWS_LATENCY != 0).then_some(self.readings.latency)
+    }
+
+    /// How far its first tokens are from what was predicted of them, where a policy read it.
+    pub fn spread(&self) -> Option<Spread> {
+        (self.entry.known & record::KNOWS_SPREAD != 0).then_some(self.readings.spread)
+    }
+
+    /// How fast its tokens follow the first, where a policy read it.
+    pub fn pace(&self) -> Option<Pace> {
+        (self.entry.known & record::KNOWS_SPREAD != 0).then_some(self.readings.pace)
     }
 
     /// The leading tokens of the prompt that it probably has in its cache, so that they are not among its work; where

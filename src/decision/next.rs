@@ -57,6 +57,14 @@ pub enum Refusal {
         /// When it would have started.
         start: Instant,
     },
+    /// Nobody that may be used is predicted to answer within what is left, not even in half of the cases
+    /// ([`budgeted`](crate::policy::PolicyExt::budgeted)).
+    Infeasible {
+        /// What half of the answers stay below where that is least, in nanoseconds.
+        half: u64,
+        /// What was left, in nanoseconds.
+        left: u64,
+    },
     /// It waited for as long as the router lets anybody wait.
     WaitedTooLong {
         /// How long, in nanoseconds.

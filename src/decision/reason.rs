@@ -204,11 +204,33 @@ pub enum Reason {
         /// Its predicted time to first token, in nanoseconds.
         predicted: u64,
     },
+    /// In what is left of the request's time it is not predicted to answer
+    /// ([`budgeted`](crate::policy::PolicyExt::budgeted)).
+    MissesDeadline {
+        /// What 95 of 100 answers stay below, in nanoseconds: its first token, or all of it where that is wanted.
+        late: u64,
+        /// What half of them stay below, in nanoseconds.
+        half: u64,
+        /// What is left, in nanoseconds.
+        left: u64,
+    },
     /// The failure before would repeat there: its context window is no larger.
     WouldRepeat {
         /// The failure.
         kind: FailureKind,
     },
+    /// This decides a hedge, and the request waits for this backend's answer already.
+    AskedAlready {
+        /// By which attempt.
+        attempt: u32,
+    },
+    /// This decides a hedge, and the backend stands in the failure domain of the one that was asked.
+    DomainAsked {
+        /// By which attempt.
+        attempt: u32,
+    },
+    /// It is to be probed, and this decides a hedge, which finds nothing out.
+    NotForHedges,
     /// Another request took its last slot or its probe between the decision and the call.
     LostRace,
     /// Note: it is on probation, and this request is its probe.
@@ -260,6 +282,20 @@ pub enum Reason {
         /// How full it may be before, of 1000.
         headroom: u32,
     },
+    /// Note: a model that comes before its own is predicted to be too slow for what is left.
+    Brownout {
+        /// What 95 of 100 answers of that model stay below at its fastest backend, in nanoseconds.
+        late: u64,
+        /// What was left, in nanoseconds.
+        left: u64,
+    },
+    /// Note: nobody is sure to answer within what is left; it comes closest, and does so in half of the cases.
+    MayBeLate {
+        /// What 95 of 100 of its answers stay below, in nanoseconds.
+        late: u64,
+        /// What was left, in nanoseconds.
+        left: u64,
+    },
     /// Note: more load than its bound of affinity allows; the session spills.
     OverBound {
         /// Calls in flight.
@@ -296,78 +332,7 @@ pub enum Reason {
     },
 }
 
-/// What a policy may do about a rejection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Class {
-    /// A hard line: nothing readmits the candidate for this request.
-    Hard,
-    /// The backend or its limit said no, with authority; it returns by itself.
-    Refused,
-    /// An inference from signals, which may be wrong: panic mode may override it.
-    Soft,
-    /// Not a rejection.
-    Note,
-}
-
 impl Reason {
-    /// What may be done about it.
-    pub const fn class(&self) -> Class {
-        match self {
-            Self::Drained
-            | Self::OutsideResidency
-            | Self::TenantForbidden
-            | Self::OutsideShard { .. }
-            | Self::MissingCapabilities { .. }
-            | Self::ContextTooLong { .. }
-            | Self::OverPriceCap { .. }
-            | Self::PriceUnknown
-            | Self::SpendLimitTooSmall { .. }
-            | Self::QuotaTooSmall { .. }
-            | Self::Forbidden { .. }
-            | Self::WouldRepeat { .. } => Class::Hard,
-            Self::RateLimited { .. }
-            | Self::AskedToWait { .. }
-            | Self::QuotaExhausted { .. }
-            | Self::Unauthorized { .. }
-            | Self::ModelUnavailable { .. }
-            | Self::AtCapacity { .. }
-            | Self::OverQuota { .. }
-            | Self::OverSpendLimit { .. }
-            | Self::TenantFull { .. }
-            | Self::RouteFull { .. }
-            | Self::RegionFull { .. }
-            | Self::Reserved { .. }
-            | Self::Throttled { .. }
-            | Self::QuotaInDoubt
-            | Self::TooSlow { .. }
-            | Self::ProbeInFlight { .. }
-            | Self::LostRace => Class::Refused,
-            Self::Ejected { .. }
-            | Self::FailsOften { .. }
-            | Self::SlowerThanPeers { .. }
-            | Self::FailsMoreThanPeers { .. }
-            | Self::DomainOut { .. }
-            | Self::CoolingDown { .. }
-            | Self::OnProbation { .. }
-            | Self::Unhealthy { .. }
-            | Self::FailedHere { .. }
-            | Self::Custom { .. } => Class::Soft,
-            Self::Probe
-            | Self::QuotaProbe
-            | Self::OtherRegion
-            | Self::SameDomain { .. }
-            | Self::Trial
-            | Self::Canary
-            | Self::RampingUp { .. }
-            | Self::Unproven { .. }
-            | Self::PartlyUnproven { .. }
-            | Self::Readmitted
-            | Self::RetriedHere { .. }
-            | Self::Busy { .. }
-            | Self::OverBound { .. } => Class::Note,
-        }
-    }
-
     /// When the candidate is expected back, where the reason knows. What a probe on its way will show, nobody knows.
     pub const fn returns_at(&self) -> Option<Instant> {
         match self {
@@ -401,7 +366,7 @@ impl Reason {
 
     /// Whether it says what a request is sent for, so that nothing may take its place.
     pub(crate) const fn is_errand(&self) -> bool {
-        matches!(self, Self::Probe | Self::QuotaProbe | Self::Trial | Self::RetriedHere { .. })
+        matches!(self, Self::Probe | Self::QuotaProbe | Self::Trial | Self::RetriedHere { .. } | Self::MayBeLate { .. })
     }
 
     /// Whether nothing speaks against the backend but that it has no room.

@@ -3,9 +3,11 @@
 //! One record is both the working set of the policies and the explanation that is kept. It holds every value that
 //! a policy read, so running the policies over it again must give the same choice.
 
+use super::latency::{Latency, Pace, Spread};
 use super::region::{RegionRow, RegionRules};
-use super::{AttemptRecord, Next, Reason};
+use super::{AttemptRecord, Beside, Hedged, Next, Reason};
 use crate::backend::BackendId;
+use crate::budget::Hedge;
 use crate::facts::{Facts, Profile};
 use crate::rng::mix;
 use crate::shape::{Drawn, Split};
@@ -94,31 +96,6 @@ impl Load {
     }
 }
 
-/// What was learned of a backend's time to first token.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Latency {
-    /// The part that does not depend on the prompt, in nanoseconds.
-    pub base: u64,
-    /// The part that grows with each waiting prompt token, in 1/1024 nanoseconds.
-    pub per_token: u64,
-    /// Peak EWMA of the time to first token, in nanoseconds.
-    pub peak: u64,
-    /// The usual time to first token lately, in nanoseconds.
-    pub usual: u64,
-    /// The least that was ever usual, in nanoseconds.
-    pub best: u64,
-    /// Samples behind it; 0 means that nothing is known.
-    pub samples: u32,
-}
-
-impl Latency {
-    /// The predicted time to first token behind `tokens` prompt tokens, in nanoseconds.
-    pub const fn predict(&self, tokens: u64) -> u64 {
-        self.base.saturating_add(self.per_token.saturating_mul(tokens) >> 10)
-    }
-}
-
 /// One candidate of a decision: a cache line, for a decision visits each several times.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
@@ -142,6 +119,8 @@ pub(crate) struct Entry {
 pub(crate) struct Readings {
     pub(crate) load: Load,
     pub(crate) latency: Latency,
+    pub(crate) spread: Spread,
+    pub(crate) pace: Pace,
     /// Leading tokens of the prompt that it probably has in its cache.
     pub(crate) cached: u64,
     /// How full it said that it was, in thousandths, and when.
@@ -186,6 +165,7 @@ pub(crate) const KNOWS_LATENCY: u8 = 2;
 pub(crate) const KNOWS_CACHED: u8 = 4;
 pub(crate) const KNOWS_FULL: u8 = 8;
 pub(crate) const KNOWS_THROTTLED: u8 = 16;
+pub(crate) const KNOWS_SPREAD: u8 = 32;
 
 impl Entry {
     pub(crate) const fn new(seat: u32, tier: u8) -> Self {
@@ -238,6 +218,15 @@ pub enum Extra {
     Denied,
 }
 
+/// What a policy that forecasts wants to be kept for the attempts that could follow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reserve {
+    /// For each at least, in nanoseconds.
+    pub(crate) least: u64,
+    /// As long as whole answers take, and not only first tokens.
+    pub(crate) whole: bool,
+}
+
 /// The record of one decision.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
@@ -253,6 +242,8 @@ pub(crate) struct Record {
     pub(crate) extra: Extra,
     pub(crate) last_resort: bool,
     pub(crate) dry_run: bool,
+    /// Where this decides a hedge.
+    pub(crate) beside: Option<Beside>,
     pub(crate) attempts: Vec<AttemptRecord>,
     /// How many of the attempts were over when the sheet was written.
     pub(crate) planned_after: usize,
@@ -260,6 +251,8 @@ pub(crate) struct Record {
     pub(crate) at_stake: u64,
     // The sheet.
     pub(crate) sheet: Sheet,
+    /// What the driver makes of the wish to hedge.
+    pub(crate) hedged: Hedged,
     /// What the driver did instead, in the end.
     pub(crate) verdict: Option<Next>,
     /// When it did so; later than `now` where it waited before.
@@ -299,8 +292,12 @@ pub(crate) struct Sheet {
     pub(crate) attempts_allowed: Option<u32>,
     /// When the attempt is given up, and whether only because of the deadline.
     pub(crate) attempt_limit: Option<(Instant, bool)>,
+    /// Under which rules the next attempt is hedged.
+    pub(crate) hedge: Option<Hedge>,
     /// When a canary is given up, if another attempt would be paid for.
     pub(crate) canary_limit: Option<Instant>,
+    /// `None` while no policy forecasts.
+    pub(crate) reserve: Option<Reserve>,
     /// What of each limit a policy keeps for others than this request, in thousandths.
     pub(crate) kept: u32,
     /// A policy holds requests back by what backends accept of them, so that is counted.
@@ -321,7 +318,9 @@ impl Sheet {
         self.best = None;
         self.attempts_allowed = None;
         self.attempt_limit = None;
+        self.hedge = None;
         self.canary_limit = None;
+        self.reserve = None;
         self.throttles = false;
         self.kept = 0;
         self.policy_panicked = false;
@@ -362,6 +361,15 @@ impl Sheet {
         Finding::apply(&finding, &mut entry);
         self.findings.push(Finding { index: self.entries.len(), ..finding });
         self.push(entry);
+    }
+
+    /// Who comes next after the candidate at this index, should that fail.
+    pub(crate) fn next_best(&self, seed: u64, after: usize) -> Option<usize> {
+        let behind = |index: &usize| {
+            let entry = &self.entries[*index];
+            entry.admitted() && order(seed, &self.entries[after], entry) == Ordering::Less
+        };
+        (0..self.entries.len()).filter(behind).min_by(|a, b| order(seed, &self.entries[*a], &self.entries[*b]))
     }
 
     /// The best candidate that may be called: lowest level, then lowest cost, then the seed's choice among equals.

@@ -34,10 +34,12 @@ pub(crate) fn take() -> Box<Record> {
             extra: super::Extra::NotAsked,
             last_resort: false,
             dry_run: false,
+            beside: None,
             attempts: Vec::new(),
             planned_after: 0,
             at_stake: 0,
             sheet: super::record::Sheet::default(),
+            hedged: super::Hedged::NotAsked,
             verdict: None,
             verdict_at: crate::time::Instant::default(),
         })
@@ -47,7 +49,7 @@ pub(crate) fn take() -> Box<Record> {
 /// Keeps a record for the next decision of this thread.
 pub(crate) fn give_back(mut record: Box<Record>) {
     // Everything of the request goes now, not when the record is used again.
-    record.facts = None;
+    (record.facts, record.beside) = (None, None);
     record.attempts.clear();
     record.sheet.clear();
     record.verdict = None;

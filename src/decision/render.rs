@@ -1,6 +1,6 @@
 //! Decisions as text, for people.
 
-use super::{Candidate, Class, Decision, Extra, Next, Reason, Refusal, RegionPhase, RegionView, Usd};
+use super::{Candidate, Class, Decision, Extra, Hedged, Next, Reason, Refusal, RegionPhase, RegionView, Unhedged, Usd};
 use crate::time::Instant;
 use std::fmt;
 use std::time::Duration;
@@ -14,6 +14,12 @@ impl fmt::Display for Decision {
             return Ok(());
         }
         self.waterfall(f)?;
+        match self.hedged() {
+            Hedged::NotAsked => {}
+            Hedged::Withheld { why } => write!(f, "\n  no hedge: {why}")?,
+            Hedged::Due { at } => write!(f, "\n  hedged if nothing begins within {}", Span(at - self.time()))?,
+            Hedged::Sent { at } => write!(f, "\n  hedged after {}", Span(at - self.time()))?,
+        }
         for drawn in self.splits() {
             let (name, bucket, share) = (drawn.split().name(), drawn.bucket(), f64::from(drawn.share()) / 100.0);
             write!(f, "\n  split {name}: bucket {bucket} of 10000 falls to {} ({share} %)", drawn.arm())?;
@@ -65,7 +71,13 @@ impl Decision {
         match self.next() {
             Next::Call { .. } => {
                 let paid = if self.extra() == Extra::Granted { ", paid by the retry budget" } else { "" };
-                write!(f, "attempt {}{paid}", self.record().planned_after + 1)?;
+                match self.beside() {
+                    None => write!(f, "attempt {}{paid}", self.record().planned_after + 1)?,
+                    Some(beside) => {
+                        let (first, name) = (beside.attempt(), beside.profile().id());
+                        write!(f, "attempt {}, a hedge beside attempt {first} at {name}{paid}", first + 1)?;
+                    }
+                }
             }
             _ => match self.attempts().len() {
                 1 => write!(f, "after 1 attempt")?,
@@ -107,6 +119,9 @@ impl Decision {
                     let (start, time) = (Span(start - self.spoken_at()), Span(self.deadline() - self.spoken_at()));
                     write!(f, "it would start in {start}, behind {ahead} of its tenant, and has {time}")?;
                 }
+                Refusal::Infeasible { half, left } => {
+                    write!(f, "half of the answers take longer than {}, and {} are left", Nanos(half), Nanos(left))?;
+                }
                 Refusal::WaitedTooLong { waited } => {
                     write!(f, "it waited for {}, the longest wait", Span(Duration::from_nanos(waited)))?;
                 }
@@ -123,6 +138,17 @@ impl Decision {
             }
             Ok(())
         })
+    }
+}
+
+impl fmt::Display for Unhedged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())?;
+        match self {
+            Self::TooManyTokens { tokens, most } => write!(f, " ({tokens}, {most} at most)"),
+            Self::WarmingUp { samples } => write!(f, " ({samples} answers)"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -297,10 +323,19 @@ impl Candidate<'_> {
                     None => write!(f, " ({} never said anything)", self.signal(signal)),
                 },
                 Reason::FailedHere { attempt, kind } => write!(f, " ({kind} in attempt {attempt})"),
-                Reason::SameDomain { attempt } => write!(f, " (attempt {attempt})"),
+                Reason::SameDomain { attempt } | Reason::AskedAlready { attempt } | Reason::DomainAsked { attempt } => {
+                    write!(f, " (attempt {attempt})")
+                }
                 Reason::TooSlow { predicted } => {
                     write!(f, " (first token in {})", Span(Duration::from_nanos(predicted)))
                 }
+                Reason::MissesDeadline { late, half, left } => {
+                    write!(f, " (95 % within {}, half within {}, {} left)", Nanos(late), Nanos(half), Nanos(left))
+                }
+                Reason::Brownout { late, left } => {
+                    write!(f, " (the model before takes {}, {} left)", Nanos(late), Nanos(left))
+                }
+                Reason::MayBeLate { late, left } => write!(f, " (95 % within {}, {} left)", Nanos(late), Nanos(left)),
                 Reason::WouldRepeat { kind } => write!(f, " ({kind})"),
                 Reason::RampingUp { share } => write!(f, " (share {:.1} %)", f64::from(share) / 10.0),
                 Reason::RetriedHere { at } => write!(f, " (in {})", Span(at - now)),
@@ -328,6 +363,15 @@ impl fmt::Display for Count {
         let groups = self.0.checked_ilog10().unwrap_or(0) / 3;
         write!(f, "{}", self.0 / 1000u64.pow(groups))?;
         (0..groups).rev().try_for_each(|group| write!(f, ",{:03}", self.0 / 1000u64.pow(group) % 1000))
+    }
+}
+
+/// Nanoseconds in the unit that people would choose.
+struct Nanos(u64);
+
+impl fmt::Display for Nanos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Span(Duration::from_nanos(self.0)).fmt(f)
     }
 }
 

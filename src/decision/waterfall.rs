@@ -14,7 +14,7 @@ const EARLY: u64 = 8;
 
 impl Decision {
     /// `-` until the first content, `=` from there on, and at the end `*` for an answer, `x` for a failure, `~` for what was
-    /// abandoned and `>` for what goes on.
+    /// given up and `>` for what goes on.
     pub(super) fn waterfall(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(last) = self.attempts().iter().map(AttemptRecord::ended).max() else { return Ok(()) };
         let time = self.deadline().nanos_since(self.arrival());
@@ -26,8 +26,8 @@ impl Decision {
             write!(f, " of {whole}")?;
         }
         let names = self.attempts().iter().map(|attempt| attempt.name().chars().count()).max().unwrap_or(0);
-        for (number, attempt) in (1..).zip(self.attempts()) {
-            write!(f, "\n  {number:>3}. {:names$} |{}|", attempt.name(), axis.bar(attempt))?;
+        for attempt in self.attempts() {
+            write!(f, "\n  {:>3}. {:names$} |{}|", attempt.number(), attempt.name(), axis.bar(attempt))?;
             let began = Span(attempt.started() - self.arrival()).to_string();
             let took = Span(attempt.elapsed()).to_string();
             write!(f, " {began:>8} + {took:>8}: {}", attempt.account())?;
@@ -50,10 +50,14 @@ impl AttemptRecord {
     /// How it ended, what it used and what it cost.
     fn account(&self) -> impl fmt::Display + '_ {
         fmt::from_fn(move |f| {
+            if self.hedge {
+                f.write_str("a hedge, ")?;
+            }
             match self.ending {
                 Ending::Answering => f.write_str("answers")?,
                 Ending::Answered => f.write_str("answered")?,
                 Ending::Failed { kind } => write!(f, "failed with {kind}")?,
+                Ending::Outrun => f.write_str("outrun")?,
                 Ending::Abandoned => f.write_str("abandoned")?,
             }
             let tokens = self.tokens;
@@ -89,7 +93,7 @@ impl Axis {
             Ending::Answering => '>',
             Ending::Answered => '*',
             Ending::Failed { .. } => 'x',
-            Ending::Abandoned => '~',
+            Ending::Outrun | Ending::Abandoned => '~',
         };
         let at = |column: u64| match column {
             column if column == end => mark,
@@ -116,6 +120,8 @@ mod tests {
         AttemptRecord {
             backend: BackendId::new(0, 0),
             profile: Arc::new(Profile::new(name)),
+            number: 0,
+            hedge: ending == Ending::Outrun,
             started: at(from),
             first: first.map(at),
             ended: at(to),
@@ -125,7 +131,8 @@ mod tests {
         }
     }
 
-    fn shown(deadline_ms: u64, attempts: Vec<AttemptRecord>) -> String {
+    fn shown(deadline_ms: u64, mut attempts: Vec<AttemptRecord>) -> String {
+        (1..).zip(&mut attempts).for_each(|(number, attempt)| attempt.number = number);
         let mut decision = Decision::blank();
         let record = decision.record_mut();
         record.facts = Some(Arc::new(Facts::any()));

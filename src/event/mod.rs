@@ -5,7 +5,7 @@ mod cause;
 pub use cause::Cause;
 
 use crate::backend::{BackendError, BackendId};
-use crate::decision::{Cost, Decision, Reason, Refusal, RegionPhase, Tokens};
+use crate::decision::{Cost, Decision, Reason, Refusal, RegionPhase, Tokens, Unhedged};
 use crate::facts::{Facts, Profile};
 use crate::time::Instant;
 use std::fmt;
@@ -19,8 +19,11 @@ pub enum Outcome<'a> {
     Success,
     /// It failed.
     Failure(&'a BackendError),
-    /// The caller went away, or another attempt won: says nothing about the backend.
+    /// The caller went away: says nothing about the backend.
     Cancelled,
+    /// Another attempt of the same request was faster. That is no failure; how long it ran is the least that it would
+    /// have taken.
+    Outrun,
 }
 
 /// Something that happened. All borrow: an observer that keeps anything copies it.
@@ -45,6 +48,17 @@ pub enum Event<'a> {
         profile: &'a Profile,
         /// 1 for the first attempt of the request.
         attempt: u32,
+        /// It is sent beside another that is slow to begin.
+        hedge: bool,
+    },
+    /// It was time to send a hedge beside an attempt, and none could be: the attempt goes on alone.
+    Unhedged {
+        /// The backend that is slow to begin.
+        backend: BackendId,
+        /// Its profile.
+        profile: &'a Profile,
+        /// Why.
+        why: Unhedged,
     },
     /// The first item of a stream arrived, or a whole answer.
     FirstItem {

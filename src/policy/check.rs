@@ -2,6 +2,7 @@
 
 use super::RoutingPolicy;
 use crate::fleet::Fleet;
+use std::time::Duration;
 
 /// A mistake in a policy's configuration.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -24,6 +25,8 @@ pub struct Check<'a> {
     pub(crate) fleet: &'a Fleet,
     /// The router was built before: its policy's names were held against a fleet then.
     pub(crate) again: bool,
+    /// What a request has that brings no deadline of its own.
+    pub(crate) default_deadline: Duration,
     pub(crate) errors: Vec<PolicyError>,
 }
 

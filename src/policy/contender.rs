@@ -3,9 +3,10 @@
 use super::slate::Source;
 use crate::backend::BackendId;
 use crate::decision::record::{
-    Entry, KNOWS_FULL, KNOWS_LATENCY, KNOWS_LOAD, KNOWS_THROTTLED, LEVEL_NORMAL, LEVEL_PROBE, Readings, Roster,
+    Entry, KNOWS_FULL, KNOWS_LATENCY, KNOWS_LOAD, KNOWS_SPREAD, KNOWS_THROTTLED, LEVEL_NORMAL, LEVEL_PROBE, Readings,
+    Roster,
 };
-use crate::decision::{Class, Latency, Load, Reason};
+use crate::decision::{Class, Latency, Load, Pace, Reason, Spread};
 use crate::facts::{Facts, Profile};
 use crate::limit::Need;
 use crate::time::Instant;
@@ -102,6 +103,30 @@ impl Contender<'_> {
             self.entry.known |= KNOWS_LATENCY;
         }
         &self.readings.latency
+    }
+
+    /// How far its first tokens are from what [`latency`](Self::latency) predicts. Of few samples it is mostly a guess.
+    #[inline]
+    pub fn spread(&mut self) -> &Spread {
+        self.read_spread();
+        &self.readings.spread
+    }
+
+    /// How fast its tokens follow the first.
+    #[inline]
+    pub fn pace(&mut self) -> &Pace {
+        self.read_spread();
+        &self.readings.pace
+    }
+
+    fn read_spread(&mut self) {
+        if self.entry.known & KNOWS_SPREAD == 0
+            && let Source::Live { live, .. } = self.source
+        {
+            let latency = &live.fleet.berths[self.entry.seat as usize].member.latency;
+            (self.readings.spread, self.readings.pace) = latency.read_spread(self.now);
+            self.entry.known |= KNOWS_SPREAD;
+        }
     }
 
     /// The leading tokens of this request's prompt that it probably has in its cache, by what this router sent there; 0
@@ -227,7 +252,7 @@ impl Contender<'_> {
         }
     }
 
-    const fn note_unless_on_errand(&mut self, why: Reason) {
+    pub(super) const fn note_unless_on_errand(&mut self, why: Reason) {
         match &self.entry.note {
             Some(note) if note.is_errand() => {}
             _ => self.entry.note = Some(why),

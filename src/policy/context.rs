@@ -1,9 +1,11 @@
 //! [`PlanContext`].
 
-use crate::decision::{AttemptRecord, Extra};
+use crate::decision::{AttemptRecord, Beside, Extra};
 use crate::facts::Facts;
+use crate::policy::FailSafe;
 use crate::rng::Rng;
-use crate::time::Instant;
+use crate::time::{Instant, nanos};
+use std::time::Duration;
 
 /// What a policy knows beside the candidates.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +18,7 @@ pub struct PlanContext<'a> {
     pub(crate) attempts: &'a [AttemptRecord],
     pub(crate) extra: Extra,
     pub(crate) last_resort: bool,
+    pub(crate) beside: Option<&'a Beside>,
 }
 
 impl<'a> PlanContext<'a> {
@@ -49,9 +52,31 @@ impl<'a> PlanContext<'a> {
         self.extra
     }
 
+    /// The attempt beside which a hedge is planned, where this decides one. It goes to a backend that is well and has
+    /// room now, or nowhere: it finds nothing out, waits for nothing, and is no fallback.
+    pub const fn beside(&self) -> Option<&'a Beside> {
+        self.beside
+    }
+
     /// Whether the host gave the router a last resort.
     pub const fn has_last_resort(&self) -> bool {
         self.last_resort
+    }
+
+    /// The time that is kept for the host's last resort: a quarter of a second, and no more than an eighth of what the
+    /// request had when it came.
+    pub(super) fn last_resort_reserve(&self) -> Duration {
+        if !self.last_resort {
+            return Duration::ZERO;
+        }
+        FailSafe::LAST_RESORT_RESERVE.min((self.deadline - self.arrival) / 8)
+    }
+
+    /// What is left for attempts, in nanoseconds.
+    pub(super) fn time_for_attempts(&self) -> u64 {
+        // In nanoseconds throughout: every decision passes here.
+        let all = self.deadline.nanos_since(self.now);
+        if self.last_resort { all - nanos(self.last_resort_reserve()).min(all) } else { all }
     }
 
     /// A random generator for this decision. Two purposes take two different `stream`s, so that neither disturbs

@@ -10,8 +10,9 @@ use crate::time::Instant;
 
 /// Decides over the live fleet. The inputs stand in `record`; the sheet is written anew.
 pub(crate) fn decide(policy: &dyn RoutingPolicy, window: Window, live: Live<'_>, record: &mut Record) {
-    // A retry is not the next request's turn.
-    let source = Source::Live { live, peek: record.dry_run || record.planned_after > 0 };
+    // A retry is not the next request's turn, nor is a hedge.
+    let again = record.planned_after > 0 || record.beside.is_some();
+    let source = Source::Live { live, peek: record.dry_run || again };
     run(policy, window, source, record);
 }
 
@@ -23,7 +24,19 @@ pub(crate) fn replay(policy: &dyn RoutingPolicy, recorded: &Sheet, record: &mut 
 
 fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &mut Record) {
     let Record {
-        roster, facts, seed, now, arrival, deadline, extra, last_resort, attempts, planned_after, sheet, ..
+        roster,
+        facts,
+        seed,
+        now,
+        arrival,
+        deadline,
+        extra,
+        last_resort,
+        beside,
+        attempts,
+        planned_after,
+        sheet,
+        ..
     } = record;
     sheet.clear();
     let facts = facts.as_ref().expect("a record in use has the facts of its request");
@@ -36,8 +49,9 @@ fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &
         attempts: &attempts[..*planned_after],
         extra: *extra,
         last_resort: *last_resort,
+        beside: beside.as_ref(),
     };
-    let asked = Asked { facts, now: *now, seed: *seed };
+    let asked = Asked { facts, now: *now, seed: *seed, beside: beside.as_ref() };
     let mut slate = Slate { sheet, source, roster, asked, window, current: None, lenient: false };
     if !slate.plan_with(policy, &cx) {
         slate.sheet.next = None;

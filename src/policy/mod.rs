@@ -1,5 +1,6 @@
 //! Policies: pure functions that annotate a [`Slate`].
 
+mod budgeted;
 mod capacity_aware;
 mod cheapest;
 mod check;
@@ -7,6 +8,7 @@ mod contender;
 mod context;
 pub(crate) mod engine;
 mod fail_safe;
+mod forecast;
 mod least_loaded;
 mod look;
 mod ordered;
@@ -21,6 +23,7 @@ mod sticky;
 mod survey;
 mod weighted;
 
+pub use budgeted::{Budgeted, Budgets};
 pub use capacity_aware::{Capacity, CapacityAware};
 pub use cheapest::{Cheapest, cheapest};
 pub use check::{Check, PolicyError};
@@ -140,6 +143,12 @@ pub trait PolicyExt: RoutingPolicy + Sized {
     /// Wraps this policy in [`FailSafe`]: fallback tiers, retries, panic mode, last resort.
     fn fail_safe(self, config: FailSafe) -> FailSafePolicy<Self> {
         config.around(self)
+    }
+
+    /// Wraps this policy in [`Budgeted`]: no attempt that is predicted to be too late, and time for those that could follow.
+    /// Stands inside of [`fail_safe`](Self::fail_safe), around everything else.
+    fn budgeted(self, budgets: Budgets) -> Budgeted<Self> {
+        budgets.around(self)
     }
 
     /// Wraps this policy in [`CapacityAware`]: headroom, and reserves for higher priorities.

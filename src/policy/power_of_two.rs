@@ -6,7 +6,6 @@
 
 use super::{Contender, PlanContext, RoutingPolicy, Slate, Window};
 use crate::decision::Reason;
-use crate::time::Instant;
 
 /// See [`power_of_two`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,7 +38,7 @@ impl RoutingPolicy for PowerOfTwo {
             // The pair that was drawn already, or what is left of a small pool.
             return slate.each(|candidate| {
                 if candidate.level() == level {
-                    price(candidate, cx.now());
+                    price(candidate, cx);
                 }
             });
         }
@@ -49,7 +48,7 @@ impl RoutingPolicy for PowerOfTwo {
         let second = (first + 1 + rng.below(front - 1)) % front;
         // Both are found before either is priced, which may change who stands in front.
         for index in [first, second].map(|draw| slate.nth_at(level, draw)).into_iter().flatten() {
-            price(&mut slate.contender(index), cx.now());
+            price(&mut slate.contender(index), cx);
         }
     }
 
@@ -63,17 +62,17 @@ const DRAW_STREAM: u64 = 0x0050_3243;
 /// Behind every known cost, before those that were not drawn.
 const UNKNOWN: u64 = u64::MAX - 1;
 
-fn price(candidate: &mut Contender<'_>, now: Instant) {
+fn price(candidate: &mut Contender<'_>, cx: &PlanContext<'_>) {
     let load = candidate.load();
     let calls = u64::from(load.in_flight) + 1;
-    let age = load.age(now);
+    let age = load.age(cx.now());
     let idle = load.in_flight == 0 && !load.canary_out;
     let unused = load.stale;
     let latency = candidate.latency();
     let known = latency.samples > 0;
     let cost = if known { latency.peak.max(age).saturating_mul(calls).min(UNKNOWN - 1) } else { UNKNOWN };
     candidate.rank(cost);
-    if idle && (unused || !known) {
+    if idle && (unused || !known) && cx.beside().is_none() {
         candidate.promote(Reason::Canary);
     }
 }

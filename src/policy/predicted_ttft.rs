@@ -96,7 +96,7 @@ impl RoutingPolicy for PredictedTtft {
                 predicted => predicted.max(best.saturating_add(1)),
             };
             candidate.rank(cost);
-            if doubtful && is_canary(candidate, promising, light, draw) {
+            if doubtful && cx.beside().is_none() && is_canary(candidate, promising, light, draw) {
                 candidate.promote(Reason::Canary);
             }
         });

@@ -2,8 +2,10 @@
 
 use super::survey::{Asked, Live};
 use super::{Contender, PlanContext, RoutingPolicy, Window};
+use crate::budget::Hedge;
 use crate::decision::record::{Entry, LEVEL_NORMAL, Place, Region, RegionIndex, Roster, Sheet, Tier};
 use crate::decision::{Next, Reason, RegionRow};
+use crate::facts::Profile;
 use crate::rng::mix;
 use crate::time::Instant;
 use std::ops::Range;
@@ -185,6 +187,39 @@ impl Slate<'_> {
     /// backend depends on how long it had.
     pub fn cut_attempt(&mut self, at: Instant) {
         self.sheet.attempt_limit = Some((at, true));
+    }
+
+    /// Hedges the next attempt under these rules: another is sent beside it when its answer has not begun in time. Not where
+    /// this decides a hedge itself: there is one for a request.
+    ///
+    /// ```
+    /// use fallway::budget::Hedge;
+    /// use fallway::facts::Priority;
+    /// use fallway::policy::{FailSafe, PolicyExt, RoutingPolicy, policy_fn, predicted_ttft};
+    ///
+    /// // Whoever is critical does not wait for the slowest of a hundred.
+    /// let hedge = Hedge::of(0.01)?;
+    /// let policy = policy_fn("hedged", move |cx, slate| {
+    ///     if cx.facts().request_priority() == Priority::Critical {
+    ///         slate.hedge(hedge);
+    ///     }
+    ///     predicted_ttft().plan(cx, slate);
+    /// });
+    /// let policy = policy.fail_safe(FailSafe::default());
+    /// # drop(policy);
+    /// # Ok::<(), fallway::budget::InvalidHedge>(())
+    /// ```
+    pub const fn hedge(&mut self, hedge: Hedge) {
+        self.sheet.hedge = Some(hedge);
+    }
+
+    /// Whether the current tier is one that a backend of this profile serves.
+    pub(super) fn is_of(&self, profile: &Profile) -> bool {
+        let tier = self.current.and_then(|tier| self.sheet.tiers[tier].model);
+        tier.is_none_or(|model| {
+            let name = Some(&*self.roster.models[model as usize]);
+            name == profile.full_model() || name == profile.model_name()
+        })
     }
 
     /// Runs another policy on this slate and contains its panic: then the candidates of the current tier that were

@@ -1,8 +1,8 @@
 //! The first look at a backend: hard lines, limits, recovery and signals, before any policy speaks.
 
 use crate::backend::BackendId;
-use crate::decision::Reason;
 use crate::decision::record::{Entry, Finding, LEVEL_NORMAL, LEVEL_PROBE, Sheet};
+use crate::decision::{Beside, Reason};
 use crate::facts::{Facts, Price};
 use crate::fleet::{Berth, Crowd, Fleet, Pool};
 use crate::limit::Need;
@@ -101,6 +101,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) facts: &'a Facts,
     pub(crate) now: Instant,
     pub(crate) seed: u64,
+    /// Where a hedge is decided.
+    pub(crate) beside: Option<&'a Beside>,
 }
 
 impl Asked<'_> {
@@ -114,6 +116,7 @@ impl Asked<'_> {
             && live.purse.is_none()
             && facts.context_tokens() <= pool.least_window
             && !pool.selective
+            && self.beside.is_none()
             && live.all_calm()
             && live.alarm.is_silent()
     }
@@ -143,6 +146,11 @@ impl Asked<'_> {
     /// Lines that nothing overrides. The common request meets none of them and pays a few comparisons.
     fn hard_line(&self, live: &Live<'_>, berth: &Berth, seat: u32) -> Option<Reason> {
         let facts = self.facts;
+        if let Some(beside) = self.beside
+            && let Some(reason) = beside.bars(berth.member.id, live.fleet.profile(seat))
+        {
+            return Some(reason);
+        }
         if berth.drained {
             return Some(Reason::Drained);
         }
@@ -182,6 +190,7 @@ impl Asked<'_> {
         match standing {
             Standing::In => {}
             Standing::Out(reason) => return Some(reason),
+            Standing::Due { .. } if self.beside.is_some() => return Some(Reason::NotForHedges),
             Standing::Due { quota } => {
                 finding.level = LEVEL_PROBE;
                 finding.note = Some(if quota { Reason::QuotaProbe } else { Reason::Probe });

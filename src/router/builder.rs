@@ -7,7 +7,7 @@ use super::core::{Core, Seeds, Shared, Slots, Ticks};
 use super::shadow::Fed;
 use super::{Router, SharedBackend, Update};
 use crate::backend::{Backend, BackendId};
-use crate::budget::RetryBudget;
+use crate::budget::{RetryBudget, Savings};
 use crate::event::Observer;
 use crate::facts::Profile;
 use crate::fleet::Crowd;
@@ -268,7 +268,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         let seed = self.seed.unwrap_or_else(rand::random);
         let names = self.signals.iter().map(HealthSignal::name).collect();
         let mut slots = Slots::default();
-        let generation = self.fleet.first(names, &*self.policy, &mut slots, &self.ejection)?;
+        let generation = self.fleet.first(names, &*self.policy, self.default_deadline, &mut slots, &self.ejection)?;
         let limit = |seat: &(BackendId, Arc<Profile>)| seat.1.concurrency.map(u64::from);
         let room: Option<u64> = generation.fleet.roster.seats.iter().map(limit).sum();
         let check = |bulkheads: &Option<Bulkheads>| bulkheads.iter().try_for_each(|it| it.check(room));
@@ -295,6 +295,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
                 window: self.policy.window(),
                 policy: self.policy,
                 retry_budget: self.retry_budget,
+                savings: Savings::default(),
                 salt,
                 last_resort: self.last_resort,
                 mirrors: self.mirrors,

@@ -5,10 +5,10 @@ use super::shadow::Fed;
 use super::slot::Slot;
 use super::{BuildError, CallOptions, SharedBackend, Update};
 use crate::backend::BackendId;
-use crate::budget::RetryBudget;
+use crate::budget::{RetryBudget, Savings};
 use crate::bug;
 use crate::decision::record::{Extra, Record, Roster};
-use crate::decision::{AttemptRecord, Bill, Decision, Next, Reason};
+use crate::decision::{AttemptRecord, Beside, Bill, Decision, Hedged, Next, Reason};
 use crate::event::{Event, Observer};
 use crate::fleet::{Crowd, Fleet, Member};
 use crate::limit::{Cells, Shares, Waiters};
@@ -17,7 +17,7 @@ use crate::policy::{RoutingPolicy, Window};
 use crate::recover::{Alarm, Court, Credential, Domain, RegionGate};
 use crate::rng::mix;
 use crate::shape::{Means, Rates, Spends};
-use crate::signal::{HealthSignal, QuotaReport};
+use crate::signal::{HealthSignal, Peers, QuotaReport};
 use crate::time::{Instant, Timer};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, ReentrantMutex};
@@ -35,6 +35,8 @@ pub(super) struct Core<Req: ?Sized, Res> {
     pub(super) policy: Box<dyn RoutingPolicy>,
     pub(super) window: Window,
     pub(super) retry_budget: RetryBudget,
+    /// What hedges may be made.
+    pub(super) savings: Savings,
     /// Hides from callers where their names are counted.
     pub(super) salt: u64,
     pub(super) last_resort: Option<SharedBackend<Req, Res>>,
@@ -88,6 +90,8 @@ pub(super) struct Slots {
     regions: BTreeMap<(Option<String>, String), Weak<RegionGate>>,
     /// Failure domains by name.
     domains: BTreeMap<String, Weak<Domain>>,
+    /// What backends have seen together, by model.
+    peers: BTreeMap<Option<String>, Weak<Peers>>,
 }
 
 /// Ends an update, also one whose change panics.
@@ -121,6 +125,7 @@ impl Slots {
         self.credentials.retain(|_, credential| credential.strong_count() > 0);
         self.regions.retain(|_, gate| gate.strong_count() > 0);
         self.domains.retain(|_, domain| domain.strong_count() > 0);
+        self.peers.retain(|_, peers| peers.strong_count() > 0);
     }
 
     /// Gives a slot to the member that `make` makes.
@@ -165,6 +170,16 @@ impl Slots {
             let domain = Arc::new(Domain::new(name, &self.alarm));
             *known = Arc::downgrade(&domain);
             domain
+        })
+    }
+
+    /// What the backends of a model have seen together.
+    pub(super) fn peers(&mut self, model: Option<&str>) -> Arc<Peers> {
+        let known = self.peers.entry(model.map(str::to_owned)).or_default();
+        known.upgrade().unwrap_or_else(|| {
+            let peers = Arc::<Peers>::default();
+            *known = Arc::downgrade(&peers);
+            peers
         })
     }
 
@@ -246,7 +261,20 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         record.seed = self.seeds.next();
         record.last_resort = self.last_resort.is_some();
         (record.extra, record.planned_after) = (Extra::NotAsked, 0);
+        (record.beside, record.hedged) = (None, Hedged::NotAsked);
         (record.dry_run, record.at_stake) = (false, 0);
+        decision
+    }
+
+    /// Prepares the record of the decision about a hedge.
+    pub(super) fn open_hedge(&self, first: &Decision, beside: Beside) -> Decision {
+        let mut decision = Decision::blank();
+        let (from, to) = (first.record(), decision.record_mut());
+        (to.arrival, to.deadline, to.seed) = (from.arrival, from.deadline, from.seed);
+        to.facts = from.facts.clone();
+        to.attempts.clone_from(&from.attempts);
+        (to.last_resort, to.dry_run) = (from.last_resort, false);
+        to.beside = Some(beside);
         decision
     }
 
@@ -262,6 +290,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
     ) {
         let record = decision.record_mut();
         (record.now, record.extra, record.planned_after) = (now, extra, record.attempts.len());
+        record.hedged = Hedged::NotAsked;
         if !Arc::ptr_eq(&record.roster, &generation.fleet.roster) {
             record.roster = generation.fleet.roster.clone();
         }
@@ -332,7 +361,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         let record = decision.record_mut();
         record.deadline = now.plus_nanos(record.deadline.nanos_since(record.now));
         record.arrival = now;
-        (record.seed, record.dry_run, record.verdict, record.at_stake) = (seed, true, None, 0);
+        (record.seed, record.dry_run, record.verdict, record.beside) = (seed, true, None, None);
+        record.at_stake = 0;
         record.attempts.clear();
         let cells = self.shared.shares.cells(decision.facts());
         self.plan(&self.current.load(), decision, now, Extra::NotAsked, cells, None);
@@ -345,12 +375,13 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         to.roster = from.roster.clone();
         to.facts = from.facts.clone();
         to.attempts.clone_from(&from.attempts);
+        to.beside = from.beside.clone();
         (to.seed, to.now, to.arrival, to.deadline) = (from.seed, from.now, from.arrival, from.deadline);
         (to.extra, to.last_resort, to.dry_run) = (from.extra, from.last_resort, true);
         to.planned_after = if bug::REPLAY_SEES_LATER { from.attempts.len() } else { from.planned_after };
         engine::replay(&*self.policy, &from.sheet, to);
         // What the driver met and did is no choice of the policies; it stands as it was.
-        (to.verdict, to.verdict_at) = (from.verdict, from.verdict_at);
+        (to.verdict, to.verdict_at, to.hedged) = (from.verdict, from.verdict_at, from.hedged);
         for (entry, original) in to.sheet.entries.iter_mut().zip(&from.sheet.entries) {
             if original.rejected == Some(Reason::LostRace) {
                 entry.rejected = original.rejected;

@@ -11,6 +11,7 @@ use crate::time::{Instant, Sleep, Timer};
 use futures::future::BoxFuture;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -60,11 +61,19 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static, O: 
                 if attempt.number() == 1 {
                     core.reflect(request, trip.decision(), now);
                 }
-                let result = run(|| backend.call(request, &attempt), opening, attempt.limit, timer).await;
+                let (hedge, result) = {
+                    // Gone when there is an answer: a slot that is free has no call behind it.
+                    let call = pin!(run(|| backend.call(request, &attempt), opening, attempt.limit, timer));
+                    match attempt.hedge_at {
+                        None => (None, call.await),
+                        Some(at) => hedged(&mut trip, attempt.number, at, call, request, opening).await,
+                    }
+                };
+                let attempt = hedge.unwrap_or(attempt.number);
                 now = timer.now();
                 match result {
-                    Ok(opened) => return Ok(trip.into_answered(opened, now)),
-                    Err(Failed { error, gave_up }) => trip.fail(error, gave_up, now),
+                    Ok(opened) => return Ok(trip.into_answered(attempt, opened, now)),
+                    Err(Failed { error, gave_up }) => trip.fail(attempt, error, gave_up, now),
                 }
             }
             Step::Sleep { until } => {
@@ -81,6 +90,51 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static, O: 
                 now = timer.now();
             }
             Step::LastResort { why } => return last_resort(trip, request, opening, why, now).await,
+        }
+    }
+}
+
+/// Waits for an attempt, and from `at` on for another beside it, if there can be one. What came of the first that answered,
+/// or of the last that failed; with it the number of the other attempt, where it is that one's.
+async fn hedged<Req: ?Sized + Sync + 'static, Res: Send + 'static, O: Opening<Res>>(
+    trip: &mut Trip<'_, Req, Res>,
+    attempt: u32,
+    at: Instant,
+    mut call: Pin<&mut (impl Future<Output = Result<O::Opened, Failed>> + Send)>,
+    request: &Req,
+    opening: &O,
+) -> (Option<u32>, Result<O::Opened, Failed>) {
+    let timer = &*trip.core().shared.timer;
+    let mut sleep = None;
+    let begun = poll_fn(|cx| match call.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        // What answers at once needs no timer.
+        Poll::Pending => sleep.get_or_insert_with(|| timer.sleep_until(at)).as_mut().poll(cx).map(|()| None),
+    })
+    .await;
+    drop(sleep);
+    if let Some(result) = begun {
+        return (None, result);
+    }
+    let Some(hedge) = trip.hedge(timer.now()) else { return (None, call.await) };
+    let (generation, seat) = trip.target().expect("a hedge has a target");
+    let backend = &generation.backends[seat];
+    // On the heap: the others do without it.
+    let mut beside = Box::pin(run(|| backend.call(request, &hedge), opening, hedge.limit, timer));
+    let (is_hedge, result) = poll_fn(|cx| match call.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready((false, result)),
+        Poll::Pending => beside.as_mut().poll(cx).map(|result| (true, result)),
+    })
+    .await;
+    match result {
+        Ok(opened) => (is_hedge.then_some(hedge.number), Ok(opened)),
+        Err(Failed { error, gave_up }) if is_hedge => {
+            trip.fail(hedge.number, error, gave_up, timer.now());
+            (None, call.await)
+        }
+        Err(Failed { error, gave_up }) => {
+            trip.fail(attempt, error, gave_up, timer.now());
+            (Some(hedge.number), beside.await)
         }
     }
 }

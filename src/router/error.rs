@@ -44,6 +44,8 @@ pub enum RouteErrorKind {
     Shed,
     /// Its turn would have come after its deadline.
     TooLate,
+    /// Nobody is predicted to answer before its deadline.
+    Infeasible,
     /// It waited for too long.
     WaitedTooLong,
 }
@@ -63,6 +65,7 @@ impl RouteError {
             Refusal::QueueFull => RouteErrorKind::QueueFull,
             Refusal::Shed => RouteErrorKind::Shed,
             Refusal::TooLate { .. } => RouteErrorKind::TooLate,
+            Refusal::Infeasible { .. } => RouteErrorKind::Infeasible,
             Refusal::WaitedTooLong { .. } => RouteErrorKind::WaitedTooLong,
         };
         Self(Box::new(Inner { kind, decision, source }))

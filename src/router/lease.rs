@@ -1,21 +1,20 @@
 //! [`Lease`]: the claim of one attempt on its backend.
 
+mod entry;
 mod money;
 
 pub(super) use money::is_limited;
 
-use super::core::Shared;
 use super::imprint::{Imprint, loses_memory};
 use super::receipt::Quote;
-use super::slot::Slot;
 use super::tab::Tab;
 use crate::backend::{BackendError, FailureKind};
 use crate::bug;
-use crate::decision::{Ending, Reason};
+use crate::decision::Ending;
 use crate::event::{Doubt, Event, Outcome};
 use crate::facts::{Facts, Profile};
-use crate::fleet::{Berth, Member};
-use crate::limit::{Cells, Claim, Moved, Need, Passed, Sent, Spent, Stake, Ticket, slots};
+use crate::fleet::Member;
+use crate::limit::{Cells, Claim, Moved, Passed, Sent, Stake, Ticket};
 use crate::recover::{Evidence, Kin, Permits, Ties, Verdict};
 use crate::shape::Held;
 use crate::time::{Instant, nanos};
@@ -39,6 +38,7 @@ pub(crate) struct Lease {
     quote: Quote,
     request: u64,
     number: u32,
+    hedge: bool,
     canary: bool,
     started: Instant,
     /// Prefill work before this when it was sent, its own and that of others included.
@@ -71,6 +71,7 @@ pub(super) struct Needs<'a> {
     /// The request, the number of its attempt, and the tokens of its answer that it sends along.
     pub(super) request: u64,
     pub(super) number: u32,
+    pub(super) hedge: bool,
     pub(super) carried: u64,
 }
 
@@ -81,116 +82,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const TYPICAL_TIMES: u32 = 3;
 
 impl Lease {
-    /// Takes a call of the shares, and what the backend gives.
-    fn join(
-        shared: &Arc<Shared>,
-        berth: &Berth,
-        profile: &Arc<Profile>,
-        note: Option<Reason>,
-        in_hand: &mut Option<Slot>,
-        needs: Needs<'_>,
-        now: Instant,
-    ) -> Option<Self> {
-        // What it brings of the shares, or takes now.
-        let brought = in_hand.as_mut().and_then(|slot| slot.stake.take());
-        let is_brought = brought.is_some();
-        let stake = brought.or_else(|| {
-            let taken = shared.shares.take(needs.cells);
-            if taken.disturbed {
-                shared.hand_over(None, &Passed::default(), now);
-            }
-            taken.stake
-        })?;
-        let lease = Self::enter(shared, berth, profile, note, in_hand, needs, now);
-        match (lease, in_hand) {
-            (Some(mut lease), _) => {
-                lease.stake = Some(stake);
-                Some(lease)
-            }
-            (None, Some(slot)) if is_brought => {
-                slot.stake = Some(stake);
-                None
-            }
-            (None, _) => {
-                shared.shares.give_back(stake);
-                shared.hand_over(None, &Passed::default(), now);
-                None
-            }
-        }
-    }
-
-    /// Takes what the backend gives.
-    fn enter(
-        shared: &Arc<Shared>,
-        berth: &Berth,
-        profile: &Arc<Profile>,
-        note: Option<Reason>,
-        in_hand: &mut Option<Slot>,
-        needs: Needs<'_>,
-        now: Instant,
-    ) -> Option<Self> {
-        let member = &berth.member;
-        // One number for the books, their release and the latency model: what the decision counted.
-        let tokens = needs.facts.input_tokens().saturating_sub(needs.cached);
-        let canary = matches!(note, Some(Reason::Canary));
-        if canary && !member.claim_canary(now) {
-            return None;
-        }
-        let trial = matches!(note, Some(Reason::Trial));
-        let called = member.gauge.last_called();
-        let others = shared.crowd.waiting(member, now);
-        let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {
-            let Some(claim) = member.quotas.take(Need::of(needs.facts), now) else {
-                member.recovery.leave(&berth.ties, permits);
-                return None;
-            };
-            let ticket = match in_hand.take_if(|slot| slot.is_of(member)) {
-                Some(slot) => Some(slot.enter(tokens, now)),
-                None => member.gauge.enter(slots(berth.limit(), 1000 - needs.kept), tokens, now),
-            };
-            match ticket {
-                Some(ticket) => Some((ticket, claim, permits)),
-                None => {
-                    member.quotas.settle(&claim, Spent::Nothing);
-                    member.recovery.leave(&berth.ties, permits);
-                    None
-                }
-            }
-        });
-        if held.is_none() {
-            if canary {
-                member.return_canary();
-            }
-            return None;
-        }
-        if !canary && called != Instant::default() {
-            member.note_gap(now.nanos_since(called));
-        }
-        shared.crowd.note(tokens);
-        let work = member.gauge.read().waiting_tokens.saturating_add(others);
-        Some(Self {
-            tab: Tab::new(shared, member),
-            ties: berth.ties.clone(),
-            profile: profile.clone(),
-            held,
-            stake: None,
-            money: None,
-            quote: needs.quote(profile),
-            request: needs.request,
-            number: needs.number,
-            canary,
-            started: now,
-            work,
-            imprint: Imprint::leave(berth, needs.facts, tokens),
-            waiting: true,
-            first: None,
-            content: 0,
-            answered: false,
-            excused: false,
-            throttles: needs.throttles,
-        })
-    }
-
     /// Where its backend says what it used.
     pub(super) fn tab(&self) -> Arc<Tab> {
         self.tab.clone()
@@ -240,10 +131,10 @@ impl Lease {
             self.limit_moved(moved, now);
         }
         if self.canary {
-            let better = self.tab.member.latency.record_canary(self.work, nanos(elapsed));
+            let better = self.tab.member.latency.record_canary(self.work, nanos(elapsed), now);
             self.tab.member.canary_said(better);
         } else {
-            self.tab.member.latency.record(self.work, nanos(elapsed));
+            self.tab.member.latency.record(self.work, nanos(elapsed), now);
         }
         if self.tab.shared.is_watched() {
             self.tell(&Event::FirstItem { backend: self.tab.member.id, profile: &self.profile, elapsed }, now);
@@ -255,6 +146,16 @@ impl Lease {
         self.answered = true;
     }
 
+    /// For how long its answer has been coming, in nanoseconds; 0 before it began.
+    pub(super) fn since_first(&self, now: Instant) -> u64 {
+        self.first.map_or(0, |first| now.nanos_since(first))
+    }
+
+    /// So many tokens followed the first until now.
+    pub(super) fn paced(&self, tokens: u64, now: Instant) {
+        self.tab.member.latency.record_pace(tokens, self.since_first(now), now);
+    }
+
     pub(super) fn succeed(mut self, now: Instant) {
         self.first_item(now);
         self.end(Outcome::Success, now);
@@ -264,6 +165,31 @@ impl Lease {
     pub(super) fn fail(mut self, error: &BackendError, cut_short: bool, now: Instant) {
         self.excused = cut_short && now - self.started < self.patience();
         self.end(Outcome::Failure(error), now);
+    }
+
+    /// Another attempt of the request was faster.
+    pub(super) fn outrun(mut self, now: Instant) {
+        if !bug::LOSER_KEPT {
+            return self.end(Outcome::Outrun, now);
+        }
+        self.held = None;
+    }
+
+    /// The slowest first tokens of a backend are those that hedges save its callers from. Were they not counted as what
+    /// they were at least, it would look the better the more often it is too slow.
+    fn learn_of_defeat(&self, elapsed: u64, now: Instant) {
+        let member = &self.tab.member;
+        let typical = member.latency.typical();
+        member.latency.contradict(self.work, elapsed, now);
+        if typical > 0 && elapsed > typical {
+            member.recovery.first_token(elapsed, now);
+        }
+    }
+
+    /// The time to its first item that so many thousandths stay below, and how many samples say so.
+    pub(super) fn quantile(&self, permille: u32) -> (Duration, u32) {
+        let (nanos, samples) = self.tab.member.latency.quantile(self.work, permille, self.started);
+        (Duration::from_nanos(nanos), samples)
     }
 
     fn patience(&self) -> Duration {
@@ -319,22 +245,24 @@ impl Lease {
         let (tokens, cost) = self.receipt(match outcome {
             Outcome::Success => Ending::Answered,
             Outcome::Failure(error) => Ending::Failed { kind: error.kind() },
+            Outcome::Outrun => Ending::Outrun,
             Outcome::Cancelled => Ending::Abandoned,
         });
         let Some((ticket, claim, permits)) = self.held.take() else { return };
         let elapsed = now - self.started;
         let evidence = match outcome {
             Outcome::Success => Evidence::Success,
-            Outcome::Cancelled => Evidence::Nothing,
+            Outcome::Cancelled | Outcome::Outrun => Evidence::Nothing,
             Outcome::Failure(_) if self.excused => Evidence::TooEarly,
             Outcome::Failure(error) => Evidence::Failure(error),
         };
         if self.waiting {
             match outcome {
                 Outcome::Success => {}
-                Outcome::Cancelled => self.tab.member.latency.contradict(self.work, nanos(elapsed)),
+                Outcome::Cancelled => self.tab.member.latency.contradict(self.work, nanos(elapsed), now),
+                Outcome::Outrun => self.learn_of_defeat(nanos(elapsed), now),
                 Outcome::Failure(error) if error.kind() == FailureKind::Timeout => {
-                    self.tab.member.latency.record_at_least(self.work, nanos(elapsed));
+                    self.tab.member.latency.record_at_least(self.work, nanos(elapsed), now);
                 }
                 Outcome::Failure(_) => {}
             }

@@ -99,10 +99,10 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
     /// let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
     /// let mut trip = router.trip(CallOptions::default(), at(0));
     /// let Step::Call(first) = trip.next(at(0))? else { panic!() };
-    /// trip.fail(FailureKind::Unreachable.into(), false, at(1));
+    /// trip.fail(first.number(), FailureKind::Unreachable.into(), false, at(1));
     /// let Step::Call(second) = trip.next(at(1))? else { panic!() };
     /// assert_ne!(first.backend(), second.backend());
-    /// trip.answered(at(30));
+    /// trip.answered(second.number(), at(30));
     /// trip.finish(at(90));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

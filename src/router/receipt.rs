@@ -38,7 +38,7 @@ impl Quote {
             // What says so after the answer began, as events in streams do, is too late: that was billed.
             Ending::Failed { kind } => kind.conduct().billed == Billed::No && !began && told.is_none(),
             Ending::Abandoned => bug::ABANDONED_NOT_BOOKED,
-            Ending::Answering | Ending::Answered => false,
+            Ending::Answering | Ending::Answered | Ending::Outrun => false,
         };
         if free {
             return (Tokens::default(), Cost::Nothing);

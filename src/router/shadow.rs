@@ -91,6 +91,8 @@ async fn send<Req, B>(
             limit,
             cut_short: false,
             deadline: limit,
+            hedge_at: None,
+            hedge: false,
             ledger: None,
         };
         run(|| backend.call(borrowed, &attempt), &Whole, limit, &*timer).await.map(drop).map_err(|failed| failed.error)

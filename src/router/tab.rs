@@ -24,6 +24,11 @@ impl Tab {
         Arc::new(Self { shared: shared.clone(), member: member.clone(), used: Mutex::default() })
     }
 
+    /// The tokens of the answer, as far as its backend said; 0 while it said nothing.
+    pub(super) fn output(&self) -> u64 {
+        self.used.lock().map_or(0, |usage| usage.output_tokens().try_into().unwrap_or(0))
+    }
+
     /// The tokens that were told and are believed, and why others are not. `most`: what a quota of tokens makes possible; without one
     /// whatever is told is believed, and nobody misses what is not.
     pub(super) fn read(&self, outcome: Outcome<'_>, most: Option<u64>) -> (Option<u64>, Option<Doubt>) {
@@ -52,7 +57,7 @@ impl Tab {
                 _ => Spent::Tokens(tokens),
             },
             // Nobody knows whether the backend goes on after its caller has left.
-            Outcome::Success | Outcome::Cancelled => Spent::Tokens(tokens),
+            Outcome::Success | Outcome::Cancelled | Outcome::Outrun => Spent::Tokens(tokens),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod claim;
 mod extra;
+mod hedge;
 
 use super::core::{Core, Generation};
 use super::driver::Answered;
@@ -17,6 +18,7 @@ use crate::decision::{Decision, Ending, Extra, Next, Refusal};
 use crate::event::Event;
 use crate::limit::{Cells, Wished};
 use crate::time::{Instant, nanos};
+use hedge::Second;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -29,6 +31,8 @@ use std::time::Duration;
 ///
 /// - after [`Step::Call`], either [`answered`](Self::answered) at the first item and [`finish`](Self::finish) at the
 ///   last, or [`fail`](Self::fail), and then `next` again, unless the call was answered before;
+/// - where the attempt says [when](Attempt::hedge_at), [`hedge`](Self::hedge) at that moment if neither has happened: then
+///   two calls are under way until one is answered, and `next` comes when both failed;
 /// - after [`Step::Sleep`] and [`Step::Wait`], `next` again when the moment has come.
 ///
 /// Dropping a trip abandons its attempt: the slot is free at once, and the backend's record says neither success nor
@@ -46,8 +50,12 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     /// The seat of the backend that is called.
     target: Option<(Arc<Generation<Req, Res>>, usize)>,
     lease: Option<Lease>,
-    /// Whether the attempt in flight was cut short by the deadline.
+    /// The number of the attempt in flight.
+    number: u32,
+    /// Whether it was cut short by the deadline.
     cut_short: bool,
+    /// What runs beside it.
+    second: Option<Box<Second>>,
     /// The place in the queue, while it waits.
     waiting: Option<Waiting<'r>>,
     /// A slot that was freed for it.
@@ -107,7 +115,9 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             planned: None,
             target: None,
             lease: None,
+            number: 0,
             cut_short: false,
+            second: None,
             waiting: None,
             in_hand: None,
             extra: Extra::NotAsked,
@@ -189,18 +199,25 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         waiting.poll_called(cx).map(|slot| self.in_hand = slot)
     }
 
-    /// The backend began to answer: its first item is here, or the whole answer. From here on the request stays with
-    /// it.
-    pub fn answered(&mut self, now: Instant) {
+    /// The backend began to answer that was called in the attempt of this [number](Attempt::number): its first item is
+    /// here, or the whole answer. From here on the request stays with it; another attempt that runs beside it is over.
+    pub fn answered(&mut self, attempt: u32, now: Instant) {
+        if !self.is_under_way(attempt) {
+            return;
+        }
+        if let Some(loser) = self.part(attempt) {
+            self.outrun(*loser, now);
+        }
         if let Some(lease) = &mut self.lease {
             lease.first_item(now);
         }
         self.note(Ending::Answering, now);
     }
 
-    /// The answer is complete.
+    /// The answer is complete. Where its backend [said](Attempt::used) how many tokens it has, their pace is learned.
     pub fn finish(&mut self, now: Instant) {
         if let Some(lease) = self.lease.take() {
+            lease.paced(lease.tab().output().saturating_sub(1), now);
             self.close(&lease, Ending::Answered, now);
             lease.succeed(now);
         }
@@ -214,8 +231,16 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         }
     }
 
-    /// The call failed. `gave_up`: because its time was over, not because the backend said so.
-    pub fn fail(&mut self, error: BackendError, gave_up: bool, now: Instant) {
+    /// The attempt of this number failed. `gave_up`: because its time was over, not because the backend said so. Another that
+    /// runs beside it goes on alone.
+    pub fn fail(&mut self, attempt: u32, error: BackendError, gave_up: bool, now: Instant) {
+        if !self.is_under_way(attempt) {
+            return;
+        }
+        if let Some(loser) = self.part(self.other_than(attempt)) {
+            self.drop_out(*loser, &error, gave_up, now);
+            return self.last_error = Some(error);
+        }
         let answered = self.lease.as_ref().is_some_and(|lease| !lease.is_waiting());
         let ending = Ending::Failed { kind: error.kind() };
         if !answered {
@@ -263,8 +288,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     }
 
     /// The call answered: here is how its answer begins.
-    pub(super) fn into_answered<T>(mut self, opened: T, now: Instant) -> Answered<T> {
-        self.answered(now);
+    pub(super) fn into_answered<T>(mut self, attempt: u32, opened: T, now: Instant) -> Answered<T> {
+        self.answered(attempt, now);
         let (lease, idle_limit) = (self.lease.take(), self.idle_limit);
         Answered { opened, lease, decision: self.decision, idle_limit }
     }
@@ -290,11 +315,15 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             limit: self.deadline,
             cut_short: true,
             deadline: self.deadline,
+            hedge_at: None,
+            hedge: false,
             ledger: None,
         }
     }
 
     fn plan(&mut self, generation: &Generation<Req, Res>, now: Instant) -> Next {
+        // Where a hedge failed that was the last to go on, this is no hedge any more.
+        self.decision.record_mut().beside = None;
         let in_hand = self.in_hand.as_ref();
         self.decision.record_mut().at_stake = self.lease.iter().map(Lease::at_stake).fold(0, u64::saturating_add);
         self.core.plan(generation, &mut self.decision, now, self.extra, self.cells, in_hand);

@@ -11,6 +11,7 @@ use crate::recover::{Alarm, Credential, Ejection, Kin, Ties};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The fleet as it will be. See [`Router::update`](super::Router::update).
 pub struct Update<Req: ?Sized, Res> {
@@ -138,7 +139,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         let now = core.shared.timer.now();
         let signals = current.fleet.roster.signals.clone();
         let restored = self.restored.clone();
-        let next = self.assemble(number, signals, &*core.policy, slots, &mut |id, alarm| {
+        let next = self.assemble(number, signals, &*core.policy, core.default_deadline, slots, &mut |id, alarm| {
             Member::joining(id, alarm, &core.shared.court.ejection, now)
         })?;
         for region in restored {
@@ -152,10 +153,11 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         self,
         signals: Vec<&'static str>,
         policy: &dyn RoutingPolicy,
+        default_deadline: Duration,
         slots: &mut Slots,
         ejection: &Ejection,
     ) -> Result<Generation<Req, Res>, BuildError> {
-        self.assemble(1, signals, policy, slots, &mut |id, alarm| Member::new(id, alarm, ejection))
+        self.assemble(1, signals, policy, default_deadline, slots, &mut |id, alarm| Member::new(id, alarm, ejection))
     }
 
     fn assemble(
@@ -163,6 +165,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         number: u64,
         signals: Vec<&'static str>,
         policy: &dyn RoutingPolicy,
+        default_deadline: Duration,
         slots: &mut Slots,
         join: &mut dyn FnMut(BackendId, &Arc<Alarm>) -> Member,
     ) -> Result<Generation<Req, Res>, BuildError> {
@@ -175,6 +178,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         slots.collect_free();
         for seat in self.seats {
             let member = seat.member.unwrap_or_else(|| slots.take(&mut *join));
+            member.latency.join(&slots.peers(seat.profile.full_model()));
             let credential = seat.credential.unwrap_or_else(|| slots.credential(seat.profile.credential_name()));
             backends.push(seat.backend);
             kin.push(Kin { id: member.id, profile: seat.profile, recovery: member.recovery.clone() });
@@ -185,7 +189,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         let members = kin.into_iter().zip(members).zip(ties).map(|((kin, member), ties)| (kin.profile, member, ties));
         let gate = |model: Option<&str>, region: &str| slots.region(model, region);
         let fleet = Fleet::new(number, signals, members, self.evacuated, |region| policy.allows_region(region), gate);
-        let mut check = Check { fleet: &fleet, again: number > 1, errors: Vec::new() };
+        let mut check = Check { fleet: &fleet, again: number > 1, default_deadline, errors: Vec::new() };
         policy.check(&mut check);
         match check.errors.into_iter().next() {
             Some(error) => Err(BuildError::Policy(error)),

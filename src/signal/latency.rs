@@ -1,8 +1,11 @@
-//! What is learned of a backend's time to first token.
+//! What is learned of a backend's time to first token, and of its time for each token after that.
 
-use crate::decision::Latency;
+use super::sketch::Sketch;
+use crate::decision::{Latency, Pace, Spread, scale};
+use crate::time::Instant;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Learns `ttft ≈ base + work · per_token` and a peak EWMA, from completed first items only.
 ///
@@ -10,6 +13,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// is a decayed least-squares fit, drawn towards one through the origin: where all requests look alike, their
 /// spread says nothing about the slope, and the reading "twice the work takes twice as long" is the safe one, for
 /// it makes a busy backend look busy.
+///
+/// The line is about work. What it does not explain, jitter, the load of others, is about time: how far samples are from
+/// what was predicted of them is kept as a [`Sketch`] of the ratio, so that a quantile holds for a long prompt as for a
+/// short one.
 #[derive(Debug, Default)]
 pub(crate) struct LatencyModel {
     base: AtomicU64,
@@ -21,6 +28,21 @@ pub(crate) struct LatencyModel {
     /// The least that it was, after the first few samples.
     best: AtomicU64,
     fit: Mutex<Fit>,
+    /// Of times to first token, to what the line said of them.
+    spread: Sketch,
+    /// The usual time for a token after the first; 0 when nothing is known.
+    pace: AtomicU64,
+    /// Of times per token, to what was usual.
+    pace_spread: Sketch,
+    peers: OnceLock<Arc<Peers>>,
+}
+
+/// What the backends of one model have seen together, those of which each has too few samples to count on. How far a
+/// backend is from its own prediction is much the same for all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    spread: Sketch,
+    pace_spread: Sketch,
 }
 
 /// Decayed sums of the fit; times in nanoseconds.
@@ -43,10 +65,19 @@ const SETTLED: u32 = 4;
 const OUTLIER: f64 = 16.0;
 /// How fast the peak EWMA comes down: by an eighth of the gap per sample. It goes up at once.
 const PEAK_SHIFT: u32 = 3;
+/// How much of the usual time per token the latest is, as a power of two.
+const PACE_SHIFT: u32 = 4;
+/// Samples below which a quantile is a guess.
+pub(crate) const ENOUGH: u32 = 20;
 
 impl LatencyModel {
+    /// It serves what these serve. Where it did before, it stays with those.
+    pub(crate) fn join(&self, peers: &Arc<Peers>) {
+        self.peers.get_or_init(|| peers.clone());
+    }
+
     /// A first item arrived after `ttft` nanoseconds behind `work` tokens.
-    pub(crate) fn record(&self, work: u64, ttft: u64) {
+    pub(crate) fn record(&self, work: u64, ttft: u64, now: Instant) {
         let typical = match self.typical.load(Ordering::Relaxed) {
             0 => ttft,
             typical => typical - (typical >> PEAK_SHIFT) + (ttft >> PEAK_SHIFT),
@@ -58,23 +89,34 @@ impl LatencyModel {
                 self.best.store(typical.max(1), Ordering::Relaxed);
             }
         }
-        self.learn(work, ttft);
+        self.learn(work, ttft, now);
     }
 
     /// A canary's first item arrived. Where it came in less than half of what was expected, what was learned before
     /// is not true any more; returns whether that is so.
-    pub(crate) fn record_canary(&self, work: u64, ttft: u64) -> bool {
+    pub(crate) fn record_canary(&self, work: u64, ttft: u64, now: Instant) -> bool {
         let better = self.samples.load(Ordering::Relaxed) > 0 && ttft < self.read().predict(work) / 2;
         if better {
             self.fit.lock().forget();
             self.typical.store(ttft.max(1), Ordering::Relaxed);
             self.peak.store(ttft, Ordering::Relaxed);
+            self.spread.forget();
         }
-        self.record(work, ttft);
+        self.record(work, ttft, now);
         better
     }
 
-    fn learn(&self, work: u64, ttft: u64) {
+    fn learn(&self, work: u64, ttft: u64, now: Instant) {
+        let before = self.read();
+        if before.samples > 0 {
+            let predicted = before.predict(work);
+            if self.spread.read(now).samples < ENOUGH
+                && let Some(peers) = self.peers.get()
+            {
+                peers.spread.record(ttft, predicted, now);
+            }
+            self.spread.record(ttft, predicted, now);
+        }
         let mut fit = self.fit.lock();
         // Callers estimate the work, and one absurd estimate would have the leverage of thousands of good ones.
         // Where prompts really grow, so does what is usual, in a few samples.
@@ -92,18 +134,36 @@ impl LatencyModel {
     }
 
     /// A call timed out after `elapsed` nanoseconds without a first item: the truth is at least that.
-    pub(crate) fn record_at_least(&self, work: u64, elapsed: u64) {
+    pub(crate) fn record_at_least(&self, work: u64, elapsed: u64, now: Instant) {
         if elapsed > self.read().predict(work) {
-            self.learn(work, elapsed);
+            self.learn(work, elapsed, now);
         }
     }
 
     /// A caller left after `elapsed` nanoseconds without a first item. That says nothing, unless something else was
     /// believed.
-    pub(crate) fn contradict(&self, work: u64, elapsed: u64) {
+    pub(crate) fn contradict(&self, work: u64, elapsed: u64, now: Instant) {
         if self.samples.load(Ordering::Relaxed) > 0 {
-            self.record_at_least(work, elapsed);
+            self.record_at_least(work, elapsed, now);
         }
+    }
+
+    /// The `tokens` of an answer that came after its first took `elapsed` nanoseconds.
+    pub(crate) fn record_pace(&self, tokens: u64, elapsed: u64, now: Instant) {
+        let Some(each) = elapsed.checked_div(tokens).filter(|each| *each > 0) else { return };
+        let usual = match self.pace.load(Ordering::Relaxed) {
+            0 => each,
+            usual => {
+                if self.pace_spread.read(now).samples < ENOUGH
+                    && let Some(peers) = self.peers.get()
+                {
+                    peers.pace_spread.record(each, usual, now);
+                }
+                self.pace_spread.record(each, usual, now);
+                usual - (usual >> PACE_SHIFT) + (each >> PACE_SHIFT)
+            }
+        };
+        self.pace.store(usual.max(1), Ordering::Relaxed);
     }
 
     /// The usual time to first token of answered calls, in nanoseconds; 0 when none was answered.
@@ -120,6 +180,28 @@ impl LatencyModel {
             best: self.best.load(Ordering::Relaxed),
             samples: self.samples.load(Ordering::Relaxed),
         }
+    }
+
+    /// What so many thousandths of the times to first token behind `work` tokens stay below, in nanoseconds, and how many
+    /// samples say so.
+    pub(crate) fn quantile(&self, work: u64, permille: u32, now: Instant) -> (u64, u32) {
+        let spread = self.known(&self.spread, |peers| &peers.spread, now);
+        (scale(self.read().predict(work), spread.quantile(permille)), spread.read(now).samples)
+    }
+
+    /// How far first tokens are from their prediction, and how fast tokens follow: as its peers have seen it, where it has
+    /// few samples itself.
+    pub(crate) fn read_spread(&self, now: Instant) -> (Spread, Pace) {
+        let spread = self.known(&self.pace_spread, |peers| &peers.pace_spread, now).read(now);
+        let pace = Pace { usual: self.pace.load(Ordering::Relaxed), spread };
+        (self.known(&self.spread, |peers| &peers.spread, now).read(now), pace)
+    }
+
+    /// Its own sketch, or where that has few samples its peers'.
+    fn known<'s>(&'s self, own: &'s Sketch, theirs: fn(&Peers) -> &Sketch, now: Instant) -> &'s Sketch {
+        let few = (1..ENOUGH).contains(&own.read(now).samples);
+        let theirs = self.peers.get().filter(|_| few).map(|peers| theirs(peers));
+        theirs.filter(|theirs| theirs.read(now).samples >= ENOUGH).unwrap_or(own)
     }
 }
 
@@ -161,13 +243,14 @@ mod tests {
     use super::*;
 
     const MS: u64 = 1_000_000;
+    const NOW: Instant = Instant::from_nanos(1);
 
     #[test]
     fn a_line_is_found_where_the_work_varies() {
         let model = LatencyModel::default();
         for i in 0..200 {
             let work = 100 + (i * 37) % 2_000;
-            model.record(work, 300 * MS + work * 100_000);
+            model.record(work, 300 * MS + work * 100_000, NOW);
         }
         let latency = model.read();
         let predicted = latency.predict(1_000);
@@ -179,7 +262,7 @@ mod tests {
     fn equal_work_means_twice_the_work_takes_twice_as_long() {
         let model = LatencyModel::default();
         for _ in 0..50 {
-            model.record(1_000, 200 * MS);
+            model.record(1_000, 200 * MS, NOW);
         }
         assert!(model.read().predict(2_000).abs_diff(400 * MS) < 5 * MS);
     }
@@ -187,25 +270,25 @@ mod tests {
     #[test]
     fn the_peak_goes_up_at_once_and_comes_down_slowly() {
         let model = LatencyModel::default();
-        model.record(1, 100 * MS);
-        model.record(1, 900 * MS);
+        model.record(1, 100 * MS, NOW);
+        model.record(1, 900 * MS, NOW);
         assert_eq!(model.read().peak, 900 * MS);
-        model.record(1, 100 * MS);
+        model.record(1, 100 * MS, NOW);
         assert_eq!(model.read().peak, 800 * MS);
     }
 
     #[test]
     fn what_was_given_up_early_teaches_nothing() {
         let model = LatencyModel::default();
-        model.record(100, 500 * MS);
+        model.record(100, 500 * MS, NOW);
         let before = model.read();
-        model.contradict(100, 20 * MS);
+        model.contradict(100, 20 * MS, NOW);
         assert_eq!(model.read(), before);
-        LatencyModel::default().contradict(100, 20 * MS);
+        LatencyModel::default().contradict(100, 20 * MS, NOW);
         let unknown = LatencyModel::default();
-        unknown.contradict(100, 20 * MS);
+        unknown.contradict(100, 20 * MS, NOW);
         assert_eq!(unknown.read().samples, 0);
-        model.record_at_least(100, 5_000 * MS);
+        model.record_at_least(100, 5_000 * MS, NOW);
         assert!(model.read().predict(100) > 2_000 * MS);
     }
 
@@ -214,10 +297,10 @@ mod tests {
         let model = LatencyModel::default();
         let regular = |i: u64| {
             let work = 500 + (i * 37) % 1_000;
-            model.record(work, work * 300_000);
+            model.record(work, work * 300_000, NOW);
         };
         (0..100).for_each(regular);
-        model.record(u64::MAX, 300 * MS);
+        model.record(u64::MAX, 300 * MS, NOW);
         (0..120).for_each(regular);
         let predicted = model.read().predict(4_000);
         assert!(predicted.abs_diff(1_200 * MS) < 200 * MS, "{predicted}");
@@ -226,19 +309,50 @@ mod tests {
     #[test]
     fn prompts_that_grow_are_believed() {
         let model = LatencyModel::default();
-        (0..50).for_each(|_| model.record(20, 2 * MS));
+        (0..50).for_each(|_| model.record(20, 2 * MS, NOW));
         (0..50).for_each(|i| {
-            model.record(if i % 2 == 0 { 20 } else { 50_000 }, if i % 2 == 0 { 2 * MS } else { 5_000 * MS });
+            model.record(if i % 2 == 0 { 20 } else { 50_000 }, if i % 2 == 0 { 2 * MS } else { 5_000 * MS }, NOW);
         });
         let predicted = model.read().predict(50_000);
         assert!(predicted.abs_diff(5_000 * MS) < 500 * MS, "{predicted}");
     }
 
     #[test]
+    fn few_samples_are_read_as_those_of_peers() {
+        let peers = Arc::<Peers>::default();
+        let members: [LatencyModel; 8] = Default::default();
+        members.iter().for_each(|model| model.join(&peers));
+        let ask = |times| {
+            for model in &members {
+                for _ in 0..times {
+                    model.record(1_000, 200 * MS, NOW);
+                    model.record_pace(100, 3_000 * MS, NOW);
+                }
+            }
+        };
+        // The first is what the others are compared with.
+        ask(1);
+        assert_eq!(members[0].read_spread(NOW).0.samples, 0);
+        ask(3);
+        let (spread, pace) = members[0].read_spread(NOW);
+        assert!(
+            spread.samples >= ENOUGH && pace.spread.samples >= ENOUGH && pace.usual == 30 * MS,
+            "{spread:?} {pace:?}"
+        );
+        // Those that know enough say what they know.
+        (0..40).for_each(|_| members[0].record(1_000, 200 * MS, NOW));
+        assert_eq!(members[0].read_spread(NOW).0.samples, 43);
+        // Who is new forbids nothing.
+        let new = LatencyModel::default();
+        new.join(&peers);
+        assert_eq!(new.read_spread(NOW).0.samples, 0);
+    }
+
+    #[test]
     fn absurd_samples_saturate() {
         let model = LatencyModel::default();
-        model.record(0, 0);
-        model.record(u64::MAX, u64::MAX);
+        model.record(0, 0, NOW);
+        model.record(u64::MAX, u64::MAX, NOW);
         let latency = model.read();
         assert!(latency.predict(u64::MAX) >= latency.predict(0));
     }

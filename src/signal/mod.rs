@@ -25,13 +25,14 @@ mod probes;
 mod probing;
 mod reading;
 mod rows;
+mod sketch;
 mod success_rate;
 
 pub use crate::backend::quota::{Quota, QuotaReport};
 pub use ext::HealthSignalExt;
 pub use fusion::{FreshFor, Hysteresis, Quorum, WorstOf};
 pub use invalid::InvalidSignal;
-pub(crate) use latency::LatencyModel;
+pub(crate) use latency::{ENOUGH, LatencyModel, Peers};
 pub(crate) use load::Reported;
 pub use load::{LoadCounts, LoadReport, LoadReports, Unreadable};
 pub use manual::{Manual, Scope};

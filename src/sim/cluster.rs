@@ -1,15 +1,15 @@
 //! The simulated servers and their network, as one queue of events.
 
 mod last;
+mod view;
 
 use super::audit::{Audit, CallId};
 use super::cache::PrefixCache;
 use super::fault::{Effect, Target};
 use super::job::{Job, JobId, Jobs, Notice, Place, Request};
-use super::machine::{Machine, Probes, State, nanos, seconds};
+use super::machine::{Machine, State, nanos, seconds};
 use super::regions::Regions;
 use super::server::{Finished, Server};
-use super::stack::Load;
 use super::tally::Tally;
 use super::{Fault, World};
 use crate::backend::{Billed, FailureKind};
@@ -109,6 +109,7 @@ impl Cluster {
             prefill,
             decode,
             cut: false,
+            times: 1.0,
             joined: 0.0,
             arrived: 0,
             met: 0,
@@ -135,11 +136,11 @@ impl Cluster {
         machine.engine.advance(seconds(self.now));
         let spent = match job.place {
             Place::Travelling | Place::Done => 0.0,
-            Place::Queued => machine.engine.drop_queued(id, job.prefill),
+            Place::Queued => machine.engine.drop_queued(id, job.prefill * job.times) / job.times,
             Place::Decoding => {
                 job.used.1 = job.sent_by(machine.engine.tokens());
                 machine.engine.drop_decoding();
-                job.prefill + machine.engine.tokens() - job.joined
+                job.prefill + job.decoded(machine.engine.tokens())
             }
         };
         self.bill(&job);
@@ -185,45 +186,6 @@ impl Cluster {
         Step::Busy
     }
 
-    /// How a server stands, as nobody outside can know it.
-    pub(super) fn load(&mut self, server: usize) -> Load {
-        let machine = &mut self.machines[server];
-        machine.engine.advance(seconds(self.now));
-        Load {
-            in_flight: machine.engine.in_flight(),
-            queued: machine.engine.queued(),
-            waiting_tokens: machine.engine.waiting_tokens(),
-            rate: if machine.state.hung || !machine.state.up { 0.0 } else { machine.engine.rate() },
-            until_room: machine.engine.until_room(),
-            base: machine.server.base.saturating_add(machine.state.latency).as_secs_f64(),
-            kv_use: machine.engine.use_of_batch(),
-            error_share: machine.state.errors.map_or(0.0, |(_, share, _)| share),
-            reachable: machine.state.up,
-            up: machine.state.up && !machine.state.hung && machine.state.throttled.is_none(),
-        }
-    }
-
-    /// The median time to first token, in seconds, of the latest requests that found about this many in flight.
-    pub(super) fn latency_at(&self, server: usize, in_flight: usize) -> f64 {
-        let samples = &self.machines[server].samples;
-        let Some(nearest) = samples.iter().map(|(at, _)| at.abs_diff(in_flight)).min() else { return 0.0 };
-        let near = samples.iter().filter(|(at, _)| at.abs_diff(in_flight) <= nearest + 1);
-        let mut times: Vec<_> = near.map(|(_, time)| *time).collect();
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    }
-
-    /// Whether a server reports its load.
-    pub(super) fn reports(&self, server: usize) -> bool {
-        self.machines[server].state.reports
-    }
-
-    /// What a health probe sees of a server, and how the probe itself is.
-    pub(super) fn probe(&self, server: usize) -> (bool, Probes) {
-        let state = self.machines[server].state;
-        (state.up && !state.hung, state.probes)
-    }
-
     fn arrive(&mut self, id: JobId) {
         let now = self.now;
         let Some(job) = self.jobs.get_mut(id) else { return };
@@ -253,12 +215,16 @@ impl Cluster {
         machine.cache.keep(blocks);
         // The last token is always worked on, or there would be no first one.
         job.prefill = (f64::from(job.request.prompt) - hit).max(1.0);
+        if let Some((_, times)) = state.straggles.filter(|(share, _)| self.rng.unit() < *share) {
+            job.times = times;
+            self.tally.harmed += 1;
+        }
         job.place = Place::Queued;
         job.used.0 = job.request.prompt;
         (job.arrived, job.met) = (now, machine.engine.in_flight());
         job.back = trip.saturating_add(nanos(machine.server.base.saturating_add(state.latency)));
         machine.engine.advance(seconds(now));
-        machine.engine.enqueue(id, job.prefill);
+        machine.engine.enqueue(id, job.prefill * job.times);
         self.tally.peak = self.tally.peak.max(machine.engine.in_flight());
         self.expect(server);
         self.weigh(server, id);
@@ -308,9 +274,12 @@ impl Cluster {
         }
         job.place = Place::Decoding;
         machine.sample(job.met, seconds(self.now - job.arrived) + seconds(job.back - job.trip));
-        let (decode, back, tag) = (job.decode, job.back, job.tag);
+        let (decode, back, tag) = (job.decode * job.times, job.back, job.tag);
         machine.engine.decode(id, decode);
         job.joined = machine.engine.tokens();
+        if machine.server.whole_answers {
+            return None;
+        }
         if back == 0 {
             return Some(Notice::FirstToken(tag));
         }
@@ -328,6 +297,14 @@ impl Cluster {
         self.tally.cost += spent * self.machines[server].server.price / 1e6;
         *(if cut { &mut self.tally.wasted } else { &mut self.tally.useful }) += spent;
         let last = if cut { Last::Broken } else { Last::Done };
+        if self.machines[server].server.whole_answers {
+            let at = self.now.saturating_add(back);
+            if !cut {
+                self.push(at, Event::First(id));
+            }
+            self.push(at, Event::Return(id, last));
+            return None;
+        }
         if back == 0 {
             if let Some(job) = self.jobs.remove(id) {
                 self.bill(&job);
@@ -411,7 +388,7 @@ impl Cluster {
                 Place::Decoding => {
                     job.sent = job.sent_by(machine.engine.tokens());
                     job.used.1 = job.sent;
-                    let spent = job.prefill + machine.engine.tokens() - job.joined;
+                    let spent = job.prefill + job.decoded(machine.engine.tokens());
                     self.tally.wasted += spent;
                     self.tally.cost += spent * machine.server.price / 1e6;
                 }

@@ -242,10 +242,10 @@ pub fn signal(make: impl Fn() -> Box<dyn HealthSignal>) {
             tokens: Tokens::default(),
             cost: Cost::Unknown,
         };
-        for outcome in [Outcome::Cancelled, Outcome::Failure(&error), Outcome::Success] {
+        for outcome in [Outcome::Cancelled, Outcome::Outrun, Outcome::Failure(&error), Outcome::Success] {
             signal.observe(&ended(outcome, false), now);
         }
-        signal.observe(&Event::Started { backend: *id, profile: &profile, attempt: 1 }, now);
+        signal.observe(&Event::Started { backend: *id, profile: &profile, attempt: 1, hedge: false }, now);
         signal.observe(&Event::FirstItem { backend: *id, profile: &profile, elapsed }, now);
         signal.observe(&Event::Panicked { name: "x" }, now);
         // The same fleet again and again, another backend each time; what it says of one that is gone is its own.

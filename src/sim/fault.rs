@@ -53,6 +53,7 @@ pub(super) enum Effect {
     Speed(f64),
     Errors { kind: FailureKind, share: f64, after: Duration },
     Latency(Duration),
+    Straggle { share: f64, times: f64 },
     Cut { tokens: u32 },
     Throttled { retry_after: Duration },
     ProbesSilent,
@@ -110,6 +111,12 @@ impl Schedule {
     /// Everything takes this many times as long.
     pub fn slow(self, times: f64) -> Fault {
         self.with(Effect::Speed(1.0 / times))
+    }
+
+    /// This share of the executions takes so many times as long as it should, whoever asks for it: preempted, swapped out, on
+    /// the wrong side of a collection. Asked again, it is as likely as any other to be one of them.
+    pub fn straggles(self, share: f64, times: f64) -> Fault {
+        self.with(Effect::Straggle { share, times })
     }
 
     /// Runs at this share of its speed.
@@ -221,7 +228,12 @@ impl Fault {
             Effect::Speed(speed) if !(speed.is_finite() && speed > 0.0) => {
                 Some("has a speed that is no positive number")
             }
-            Effect::Errors { share, .. } if !(0.0..=1.0).contains(&share) => Some("has a share outside 0 to 1"),
+            Effect::Straggle { times, .. } if !(times.is_finite() && times >= 1.0) => {
+                Some("straggles by less than once, or by no number")
+            }
+            Effect::Errors { share, .. } | Effect::Straggle { share, .. } if !(0.0..=1.0).contains(&share) => {
+                Some("has a share outside 0 to 1")
+            }
             _ => None,
         }
     }

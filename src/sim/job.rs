@@ -76,6 +76,8 @@ pub(super) struct Job {
     /// Tokens after the first; the stream is cut there when `cut`.
     pub(super) decode: f64,
     pub(super) cut: bool,
+    /// How many times as long it takes as it should.
+    pub(super) times: f64,
     /// The batch's clock when it joined.
     pub(super) joined: f64,
     /// When it reached the server, and how many others it met there.
@@ -94,9 +96,14 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// Tokens after the first when the batch's clock shows this.
+    pub(super) fn decoded(&self, clock: f64) -> f64 {
+        ((clock - self.joined) / self.times).max(0.0)
+    }
+
     /// How many tokens it has sent when the batch's clock shows this. Never all: the last comes with the end.
     pub(super) fn sent_by(&self, clock: f64) -> u32 {
-        let decoded = (clock - self.joined).clamp(0.0, self.decode) as u32;
+        let decoded = self.decoded(clock).min(self.decode) as u32;
         (1 + decoded).min(self.request.output.saturating_sub(1)).max(1)
     }
 }

@@ -126,6 +126,14 @@ impl World {
                 return setting("residency", &format!("no server is in the region {name:?}"));
             }
         }
+        if let Some(hurry) = &self.hurry {
+            if !(0.0..=1.0).contains(&hurry.hopeless) {
+                return setting("hurry", "a share must be between 0 and 1");
+            }
+            if hurry.times.is_empty() || hurry.times.iter().any(|time| time.is_zero() || *time > self.deadline) {
+                return setting("hurry", "its times must be longer than zero and no longer than the deadline");
+            }
+        }
         if !(0.0..=1.0).contains(&self.replay_safe) {
             return setting("replay_safe_share", "a share must be between 0 and 1");
         }

@@ -24,6 +24,7 @@ pub mod conformance;
 mod diary;
 mod envoy;
 mod fault;
+mod flight;
 mod job;
 mod machine;
 mod mistakes;

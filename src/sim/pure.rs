@@ -2,21 +2,22 @@
 
 use super::audit::{Audit, Over, call_id};
 use super::cluster::Step as Happened;
-use super::job::{JobId, Notice, Request};
+use super::flight::{Call, Flight, HEDGE, flight};
+use super::job::{Notice, Request};
 use super::reality::{Setting, SimRouter};
 use super::run::{Ended, Record, Run};
 use super::script::{Cue, Script};
 use super::source::Source;
 use super::stack::{Desk, Stack};
-use super::{Answer, Clock, World, WorldError};
+use super::{Clock, World, WorldError};
 use crate::backend::{Attempt, FailureKind};
-use crate::router::{RouteErrorKind, Step, Trip};
+use crate::router::{RouteErrorKind, Step};
 use crate::time::Instant;
 use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake};
 
 impl World {
     /// Plays it, with the stack that `make` makes for each router.
@@ -49,30 +50,13 @@ impl Setting {
     }
 }
 
-/// A request on its way.
-struct Flight<'s> {
-    trip: Trip<'s, Request, Answer>,
-    request: Request,
-    router: usize,
-    record: usize,
-    job: Option<JobId>,
-    attempt: Option<Attempt>,
-    answered: bool,
-    /// How its answer broke last.
-    broken: Option<FailureKind>,
-    /// How many steps it took.
-    steps: u32,
-    /// When its caller leaves.
-    leaves: Option<Instant>,
-    waits: bool,
-    bell: Option<Waker>,
-}
-
 /// Why a timer rings.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Alarm {
     /// The attempt with this number has had its time.
     Limit(u32),
+    /// It is time for another beside it.
+    Hedge(u32),
     Deadline,
     /// What the request slept or waited for with its step of this number.
     Wake(u32),
@@ -165,7 +149,7 @@ impl<'s> Play<'s> {
         let now = self.script.time();
         let record = self.records.len();
         self.records.push(Record::new(&arrival));
-        self.setting.tell(|audit| audit.came(&arrival, self.world.deadline, now));
+        self.setting.tell(|audit| audit.came(&arrival, now));
         let slot = self.free.pop().unwrap_or_else(|| {
             self.flights.push((0, None));
             self.flights.len() as u32 - 1
@@ -181,8 +165,7 @@ impl<'s> Play<'s> {
             request: arrival.request,
             router: arrival.router,
             record,
-            job: None,
-            attempt: None,
+            calls: [None, None],
             answered: false,
             broken: None,
             steps: 0,
@@ -220,21 +203,9 @@ impl<'s> Play<'s> {
             }
             match next {
                 Ok(Step::Call(attempt)) => {
-                    let (number, slot) = (attempt.number(), attempt.backend().slot());
-                    let way = self.world.way(self.world.home(flight.router), &self.world.servers[slot]);
-                    self.setting.tell(|audit| {
-                        audit.chosen(flight.trip.decision());
-                        audit.sent(flight.router, slot, &flight.request, &attempt);
-                    });
-                    let mut reality = self.setting.reality.lock();
-                    reality.note(flight.request.number, number, attempt.backend());
-                    flight.job = Some(reality.cluster.submit(slot, &flight.request, call_id(&attempt), way, tag));
-                    let limit = now + attempt.time_limit();
-                    (flight.attempt, flight.answered) = (Some(attempt), false);
-                    let record = &mut self.records[flight.record];
-                    (record.attempts, record.server) = (number, Some(slot as u32));
-                    drop(reality);
-                    return self.set_timer(limit, tag, Alarm::Limit(number));
+                    self.setting.tell(|audit| audit.chosen(flight.trip.decision()));
+                    flight.answered = false;
+                    return self.send(tag, attempt);
                 }
                 Ok(Step::Sleep { until }) => return self.set_timer(until, tag, wake),
                 Ok(Step::Wait { until }) => {
@@ -259,33 +230,71 @@ impl<'s> Play<'s> {
         }
     }
 
+    /// Calls a server.
+    fn send(&mut self, tag: u64, attempt: Attempt) {
+        let Some(flight) = flight(&mut self.flights, tag) else { return };
+        let (now, number, slot) = (self.script.time(), attempt.number(), attempt.backend().slot());
+        let way = self.world.way(self.world.home(flight.router), &self.world.servers[slot]);
+        self.setting.tell(|audit| audit.sent(flight.router, slot, &flight.request, &attempt));
+        let side = usize::from(attempt.is_hedge());
+        let mut reality = self.setting.reality.lock();
+        reality.note(flight.request.number, number, attempt.backend());
+        let job = reality.cluster.submit(
+            slot,
+            &flight.request,
+            call_id(&attempt),
+            way,
+            if side == 0 { tag } else { tag | HEDGE },
+        );
+        drop(reality);
+        let record = &mut self.records[flight.record];
+        (record.attempts, record.server) = (number, Some(slot as u32));
+        let (limit, hedge) = (now + attempt.time_limit(), attempt.hedge_at());
+        flight.calls[side] = Some(Call { job, attempt, limit });
+        self.set_timer(limit, tag, Alarm::Limit(number));
+        if let Some(at) = hedge {
+            self.set_timer(at, tag, Alarm::Hedge(number));
+        }
+    }
+
     /// A server said something.
     fn hear(&mut self, notice: Notice) {
         let now = self.script.time();
         let (Notice::FirstToken(tag) | Notice::Done(tag) | Notice::Failed(tag, ..)) = notice;
+        let (tag, side) = (tag & !HEDGE, usize::from(tag & HEDGE != 0));
         if self.has_left(tag) {
             return;
         }
+        let Some(flight) = flight(&mut self.flights, tag) else { return };
+        if side == 1 {
+            // Who waits for both looks after the first one first.
+            flight.time_out(0, self.setting, now);
+        }
         match notice {
-            Notice::FirstToken(tag) => {
-                let Some(flight) = flight(&mut self.flights, tag) else { return };
-                self.setting.tell(|audit| audit.began(flight.request.number));
-                flight.trip.answered(now);
+            Notice::FirstToken(_) => {
+                let Some(Call { attempt, .. }) = &flight.calls[side] else { return };
+                let attempt = attempt.clone();
+                self.setting.tell(|audit| audit.began(flight.request.number, &attempt));
+                flight.give_up(1 - side, self.setting, now);
+                flight.trip.answered(attempt.number(), now);
                 flight.trip.received(1);
                 flight.answered = true;
+                if flight.trip.decision().beside().is_some() {
+                    let router = &self.setting.routers[flight.router];
+                    self.setting.tell(|audit| audit.decided(router, flight.trip.decision()));
+                }
                 let deadline = flight.trip.decision().deadline();
                 let record = &mut self.records[flight.record];
+                record.server = Some(attempt.backend().slot() as u32);
                 record.first = record.first.or(Some(self.script.now as f64 / 1e9 - record.at));
                 self.setting.tell(|audit| audit.delivered(flight.request.number, flight.request.from, 1));
                 record.delivered += 1;
                 self.set_timer(deadline, tag, Alarm::Deadline);
             }
-            Notice::Done(tag) => {
-                let Some(flight) = flight(&mut self.flights, tag) else { return };
-                self.setting.tell(|audit| audit.over(flight.request.number, Over::Done, now));
-                if let Some(attempt) = &flight.attempt {
-                    attempt.used(flight.request.usage());
-                }
+            Notice::Done(_) => {
+                let Some(Call { attempt, .. }) = &flight.calls[side] else { return };
+                self.setting.tell(|audit| audit.over(flight.request.number, attempt, Over::Done, now));
+                attempt.used(flight.request.usage());
                 let (Request { number, from, output, .. }, rest) = (&flight.request, flight.request.output - 1);
                 flight.trip.received(rest.into());
                 flight.trip.finish(now);
@@ -293,17 +302,16 @@ impl<'s> Play<'s> {
                 self.records[flight.record].delivered += rest;
                 self.end(tag, Ended::Completed);
             }
-            Notice::Failed(tag, error, sent) => {
-                let Some(flight) = flight(&mut self.flights, tag) else { return };
+            Notice::Failed(_, error, sent) => {
+                let Some(Call { attempt, .. }) = flight.calls[side].take() else { return };
                 let kind = error.kind();
-                flight.job = None;
-                self.setting.tell(|audit| audit.over(flight.request.number, Over::Failed(&error), now));
+                self.setting.tell(|audit| audit.over(flight.request.number, &attempt, Over::Failed(&error), now));
                 if flight.answered {
                     flight.trip.received(u64::from(sent) - 1);
                 }
-                flight.trip.fail(error, false, now);
+                flight.trip.fail(attempt.number(), error, false, now);
                 if !flight.answered {
-                    return self.advance(tag);
+                    return self.go_on(tag);
                 }
                 flight.broken = Some(kind);
                 let (rest, record) = (flight.request.rest(sent), &mut self.records[flight.record]);
@@ -320,6 +328,14 @@ impl<'s> Play<'s> {
         }
     }
 
+    /// An attempt failed before its first token: the next, unless another runs.
+    fn go_on(&mut self, tag: u64) {
+        let runs = flight(&mut self.flights, tag).is_some_and(|flight| flight.calls.iter().any(Option::is_some));
+        if !runs {
+            self.advance(tag);
+        }
+    }
+
     /// The first timer rings.
     fn ring(&mut self) {
         let Some(Reverse((_, _, tag, alarm))) = self.timers.pop() else { return };
@@ -329,13 +345,15 @@ impl<'s> Play<'s> {
         }
         let Some(flight) = flight(&mut self.flights, tag) else { return };
         match alarm {
-            Alarm::Limit(_) => {
-                if let Some(job) = flight.job.take() {
-                    self.setting.reality.lock().cluster.cancel(job);
+            // In a clock that jumps, all of them may be due at once.
+            Alarm::Limit(_) | Alarm::Hedge(_) => {
+                (0..2).for_each(|side| flight.time_out(side, self.setting, now));
+                let hedge = matches!(alarm, Alarm::Hedge(number) if flight.side_of(number).is_some());
+                if !hedge {
+                    self.go_on(tag);
+                } else if let Some(hedge) = flight.trip.hedge(now) {
+                    self.send(tag, hedge);
                 }
-                self.setting.tell(|audit| audit.over(flight.request.number, Over::GivenUp, now));
-                flight.trip.fail(FailureKind::Timeout.into(), true, now);
-                self.advance(tag);
             }
             Alarm::Wake(_) => self.advance(tag),
             Alarm::Deadline => self.end(tag, Ended::Broken(FailureKind::Timeout)),
@@ -347,9 +365,9 @@ impl<'s> Play<'s> {
     fn is_void(&mut self, tag: u64, alarm: Alarm) -> bool {
         let Some(flight) = flight(&mut self.flights, tag) else { return true };
         match alarm {
-            Alarm::Limit(number) => {
-                flight.job.is_none() || flight.answered || flight.attempt.as_ref().map(Attempt::number) != Some(number)
-            }
+            Alarm::Limit(number) => flight.answered || flight.side_of(number).is_none(),
+            // It is asked also once the answer has begun: the trip must know that it is too late.
+            Alarm::Hedge(number) => flight.side_of(number).is_none(),
             Alarm::Deadline => !flight.answered,
             Alarm::Leave => false,
             Alarm::Wake(step) => flight.steps != step,
@@ -406,15 +424,18 @@ impl<'s> Play<'s> {
         let record = &mut self.records[flight.record];
         record.ended = ended;
         record.total = self.script.now as f64 / 1e9 - record.at;
-        let Flight { trip, job, request, .. } = flight;
+        let Flight { trip, calls, request, .. } = flight;
         let now = self.script.time();
         self.setting.tell(|audit| {
-            audit.over(request.number, Over::GivenUp, now);
+            for call in calls.iter().flatten() {
+                audit.over(request.number, &call.attempt, Over::GivenUp, now);
+            }
             audit.ended(request.number, ended, now);
         });
         drop(trip);
-        if let Some(job) = job {
-            self.setting.reality.lock().cluster.cancel(job);
+        // The hedge first, as futures are dropped: the places of jobs are used again, and whoever has which is in some order.
+        for call in calls.into_iter().flatten().rev() {
+            self.setting.reality.lock().cluster.cancel(call.job);
         }
     }
 
@@ -422,9 +443,4 @@ impl<'s> Play<'s> {
         self.order += 1;
         self.timers.push(Reverse((at, self.order, tag, alarm)));
     }
-}
-
-fn flight<'f, 's>(flights: &'f mut [(u32, Option<Flight<'s>>)], tag: u64) -> Option<&'f mut Flight<'s>> {
-    let (generation, flight) = flights.get_mut(tag as u32 as usize)?;
-    if u64::from(*generation) == tag >> 32 { flight.as_mut() } else { None }
 }

@@ -31,7 +31,7 @@ pub(super) struct Reality {
     pub(super) reported_at: Vec<u64>,
     calls: Vec<Call>,
     free: Vec<usize>,
-    /// How often each request was sent, and where last; only of calls by futures.
+    /// How often each request was sent, and where last, or who answers; only of calls by futures.
     sent: FxHashMap<u64, (u32, u32)>,
     /// Stands for every decision that was carried out, whatever their order.
     pub(super) hash: u64,
@@ -84,6 +84,13 @@ impl Reality {
     /// How often a request was sent, and to which server last. Forgets it.
     pub(super) fn take_sent(&mut self, request: u64) -> Option<(u32, u32)> {
         self.sent.remove(&request)
+    }
+
+    /// Notes who answers a request, of those to which it was sent.
+    fn answers(&mut self, request: u64, backend: BackendId) {
+        if let Some((_, server)) = self.sent.get_mut(&request) {
+            *server = backend.slot() as u32;
+        }
     }
 
     /// Notes that a request was refused.
@@ -143,15 +150,22 @@ impl Line {
         if let Some(audit) = &self.audit {
             match &news {
                 News::Nothing => {}
-                News::FirstToken => audit.began(self.request.number),
-                News::Done => audit.over(self.request.number, Over::Done, self.clock.now()),
-                News::Failed(error, _) => audit.over(self.request.number, Over::Failed(error), self.clock.now()),
+                News::FirstToken => audit.began(self.request.number, &self.attempt),
+                News::Done => self.over(audit, Over::Done),
+                News::Failed(error, _) => self.over(audit, Over::Failed(error)),
             }
         }
-        if matches!(news, News::Done) {
-            self.attempt.used(self.request.usage());
+        match news {
+            // Whoever answers is where it was sent in the end.
+            News::FirstToken => self.reality.lock().answers(self.request.number, self.attempt.backend()),
+            News::Done => self.attempt.used(self.request.usage()),
+            News::Nothing | News::Failed(..) => {}
         }
         Poll::Ready(news)
+    }
+
+    fn over(&self, audit: &Audit, over: Over<'_>) {
+        audit.over(self.request.number, &self.attempt, over, self.clock.now());
     }
 }
 
@@ -162,7 +176,7 @@ impl Drop for Line {
         reality.cluster.cancel(self.job);
         reality.free.push(self.tag);
         if let Some(audit) = &self.audit {
-            audit.over(self.request.number, Over::GivenUp, self.clock.now());
+            self.over(audit, Over::GivenUp);
         }
     }
 }
@@ -326,6 +340,7 @@ impl Setting {
                 slo: world.slo,
                 quotas: world.servers.iter().map(|server| server.known_part(world.routers)).collect(),
                 deadline: world.deadline,
+                hurried: world.hurry.is_some(),
                 tenants: world
                     .tenants
                     .iter()
@@ -395,9 +410,7 @@ impl Setting {
     fn profile(&self, world: &World, router: usize, at: usize) -> Profile {
         let server = &world.servers[at];
         let mut profile = Profile::new(&*server.id).model(&*server.model).region(&*server.region).weight(server.speed);
-        if let Some(price) = server.charges() {
-            profile = profile.price(price);
-        }
+        profile = server.charges().into_iter().fold(profile, Profile::price);
         if let Some(limit) = server.limit.filter(|_| self.knows_limits[router]) {
             profile = profile.concurrency(limit);
         }

@@ -54,6 +54,8 @@ pub struct Record {
     pub delivered: u32,
     /// How often its answer broke after the first token.
     pub breaks: u32,
+    /// No server could have answered it in its time ([`World::hurry`]).
+    pub hopeless: bool,
 }
 
 impl Record {
@@ -72,6 +74,7 @@ impl Record {
             answer: arrival.request.output,
             delivered: 0,
             breaks: 0,
+            hopeless: arrival.hopeless,
         }
     }
 
@@ -301,6 +304,20 @@ impl Run {
     /// Tokens that callers got more than once.
     pub fn repeated_tokens(&self) -> u64 {
         self.counted().map(|record| u64::from(record.delivered.saturating_sub(record.answer))).sum()
+    }
+
+    /// The share of requests served well, of those that had a chance and came between two moments, in seconds.
+    pub fn goodput_of_feasible(&self, from: f64, to: f64) -> f64 {
+        self.share_good(self.between(from, to).filter(|record| !record.hopeless))
+    }
+
+    /// The share that was refused without an attempt, of the requests that had no chance and came between two moments, in
+    /// seconds; `None` where there were none.
+    pub fn hopeless_refused(&self, from: f64, to: f64) -> Option<f64> {
+        let hopeless = || self.between(from, to).filter(|record| record.hopeless);
+        let refused = hopeless().filter(|it| it.attempts == 0 && matches!(it.ended, Ended::Refused(_))).count();
+        let all = hopeless().count();
+        (all > 0).then(|| refused as f64 / all as f64)
     }
 
     /// The share of critical requests served well, of those that came between two moments, in seconds.

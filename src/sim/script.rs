@@ -101,7 +101,7 @@ impl<'w> Script<'w> {
         let arrival = self.arrival.take()?;
         self.arrival = self.source.next();
         let options =
-            CallOptions::within(self.world.deadline).facts(self.source.facts(&arrival, setting.tells(arrival.router)));
+            CallOptions::within(arrival.deadline).facts(self.source.facts(&arrival, setting.tells(arrival.router)));
         Some((arrival, options))
     }
 

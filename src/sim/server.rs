@@ -4,6 +4,8 @@
 //! requests in the batch, each gets a token every `step + step_per_request · n`. Both are exact: the decode batch runs
 //! on a virtual clock of tokens, so a change of its size touches one number, not every request (O(log n) per event).
 
+mod figures;
+
 use super::job::JobId;
 use crate::facts::Price;
 use std::cmp::{Ordering, Reverse};
@@ -21,6 +23,7 @@ pub struct Server {
     pub(super) step: Duration,
     pub(super) step_per_request: Duration,
     pub(super) batch: u32,
+    pub(super) whole_answers: bool,
     pub(super) base: Duration,
     pub(super) cache_blocks: usize,
     pub(super) requests_per_minute: Option<u64>,
@@ -57,6 +60,7 @@ impl Server {
             step: Self::STEP,
             step_per_request: Self::STEP_PER_REQUEST,
             batch: Self::BATCH,
+            whole_answers: false,
             base: Duration::ZERO,
             cache_blocks: 0,
             requests_per_minute: None,
@@ -111,6 +115,16 @@ impl Server {
         self
     }
 
+    /// So many slots, each of which works on one request as fast as any other, and answers when it is done: the tokens of
+    /// its answer come all at once.
+    #[must_use]
+    pub const fn slots(mut self, slots: u32) -> Self {
+        // No prompt takes a moment of another's.
+        (self.prefill_rate, self.step_per_request, self.batch) = (1e9, Duration::ZERO, slots);
+        self.whole_answers = true;
+        self
+    }
+
     /// A prefix cache of this many blocks ([`Request::BLOCK`](super::Request::BLOCK) tokens each), least recently
     /// used first out.
     #[must_use]
@@ -133,14 +147,6 @@ impl Server {
         self
     }
 
-    /// What each of so many routers is told of its quotas of requests and tokens.
-    pub(super) fn known_part(&self, routers: usize) -> (Option<u64>, Option<u64>) {
-        let part = |quota: Option<u64>| {
-            quota.filter(|_| self.quota_is_known).map(|quota| (quota / routers.max(1) as u64).max(1))
-        };
-        (part(self.requests_per_minute), part(self.tokens_per_minute))
-    }
-
     /// Dollars for a million tokens.
     #[must_use]
     pub const fn price(mut self, dollars: f64) -> Self {
@@ -152,11 +158,6 @@ impl Server {
     #[must_use]
     pub fn tariff(self, price: Price) -> Self {
         Self { tariff: Some(price), ..self }
-    }
-
-    /// What it bills.
-    pub(super) fn charges(&self) -> Option<Price> {
-        self.tariff.clone().or_else(|| Price::per_million(self.price, self.price).ok())
     }
 
     /// The concurrency limit that routers are told of; by default they know none.
@@ -171,37 +172,6 @@ impl Server {
     pub const fn joins_after(mut self, after: Duration) -> Self {
         self.joins = after;
         self
-    }
-
-    /// What makes no sense about it.
-    pub(super) fn mistake(&self) -> Option<&'static str> {
-        let positive = |value: f64| value.is_finite() && value > 0.0;
-        if self.id.trim().is_empty() {
-            Some("its id is empty")
-        } else if !positive(self.speed) {
-            Some("its speed is no positive number")
-        } else if !positive(self.prefill_rate) {
-            Some("its prefill rate is no positive number")
-        } else if self.step.is_zero() && self.step_per_request.is_zero() {
-            Some("its decode step takes no time")
-        } else if self.batch == 0 {
-            Some("its decode batch is empty")
-        } else if self.limit == Some(0) {
-            Some("its known limit is 0")
-        } else if self.requests_per_minute == Some(0) || self.tokens_per_minute == Some(0) {
-            Some("a quota of it is 0")
-        } else {
-            (!(self.price.is_finite() && self.price >= 0.0)).then_some("its price is no number from 0")
-        }
-    }
-
-    /// Requests a second that it can serve, of `prompt` and `output` tokens on average: the smaller of what prefill
-    /// and decode allow.
-    pub fn capacity(&self, prompt: f64, output: f64) -> f64 {
-        let prefill = self.prefill_rate / prompt;
-        let step = self.step.as_secs_f64() + self.step_per_request.as_secs_f64() * f64::from(self.batch);
-        let decode = f64::from(self.batch) / (step * output);
-        self.speed * prefill.min(decode)
     }
 }
 
@@ -597,6 +567,7 @@ mod tests {
             prefill: ask.prompt,
             decode: ask.output,
             cut: false,
+            times: 1.0,
             joined: 0.0,
             arrived: 0,
             met: 0,

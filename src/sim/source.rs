@@ -2,6 +2,7 @@
 
 use super::job::Request;
 use super::workload::{Arrivals, Gaps};
+use super::world::Hurry;
 use super::{World, stream};
 use crate::facts::{Facts, Prefix, Priority};
 use crate::rng::{Rng, mix};
@@ -37,6 +38,7 @@ struct Draws {
     lengths: Rng,
     places: Rng,
     callers: Rng,
+    hurry: Rng,
 }
 
 /// When a request comes, in seconds, and how long it is.
@@ -55,9 +57,32 @@ impl Draws {
     fn new(cv: f64, seed: u64) -> Self {
         let rng = |purpose| Rng::new(stream(seed, purpose));
         let gaps = Gaps::new(cv, stream(seed, "arrivals"));
-        Self { gaps, lengths: rng("lengths"), places: rng("places"), callers: rng("callers") }
+        Self { gaps, lengths: rng("lengths"), places: rng("places"), callers: rng("callers"), hurry: rng("hurry") }
     }
 }
+
+impl Draws {
+    /// The time that a caller gives to what takes so many seconds at least, whether that is hopeless, and the tokens that it
+    /// expects.
+    fn hurry(&mut self, hurry: &Hurry, least: f64, output: u32) -> (Duration, bool, Option<u64>) {
+        let hopeless = self.hurry.unit() < hurry.hopeless;
+        let point = self.hurry.unit();
+        let expects = f64::from(output) * (1.0 + EXPECTED * (2.0 * self.hurry.unit() - 1.0));
+        let pick = |fits: &dyn Fn(f64) -> bool| {
+            let fitting: Vec<_> = hurry.times.iter().filter(|time| fits(time.as_secs_f64())).collect();
+            fitting.get((point * fitting.len() as f64) as usize).map(|time| **time)
+        };
+        let short = pick(&|time| time < least).filter(|_| hopeless);
+        let longest = || hurry.times.iter().max().copied().unwrap_or_default();
+        let time = short.or_else(|| pick(&|time| time >= CHANCE * least)).unwrap_or_else(longest);
+        (time, short.is_some(), Some((expects.round() as u64).max(1)))
+    }
+}
+
+/// A request that has a chance has so many times what it takes at least.
+const CHANCE: f64 = 2.0;
+/// How far callers are off at most when they say how long an answer will be.
+const EXPECTED: f64 = 0.2;
 
 /// One request that comes.
 #[derive(Debug)]
@@ -71,6 +96,12 @@ pub(super) struct Arrival {
     pub(super) session: Option<u64>,
     /// When the caller leaves, after the arrival.
     pub(super) leaves: Option<Duration>,
+    /// The time that it gives.
+    pub(super) deadline: Duration,
+    /// No server can answer it in that time.
+    pub(super) hopeless: bool,
+    /// How many tokens its caller expects, where it says so.
+    pub(super) expects: Option<u64>,
 }
 
 impl<'w> Source<'w> {
@@ -113,12 +144,15 @@ impl<'w> Source<'w> {
         source
     }
 
-    /// What a router is told of a request: never how long its answer will be; and unless it `tells`, not whose it is nor how
-    /// much it matters.
+    /// What a router is told of a request: never how long its answer will be, but what its caller expects; and unless it
+    /// `tells`, not whose it is nor how much it matters.
     pub(super) fn facts(&self, arrival: &Arrival, tells: bool) -> Facts {
         let mut facts = Facts::model(self.model.clone()).prompt_tokens(arrival.request.prompt.into());
         if arrival.replay_safe {
             facts = facts.replay_safe();
+        }
+        if let Some(tokens) = arrival.expects {
+            facts = facts.output_tokens(tokens);
         }
         if arrival.request.critical && tells {
             facts = facts.priority(Priority::Critical);
@@ -242,8 +276,23 @@ impl Iterator for Source<'_> {
             _ => session.filter(|_| cached).map(|session| blocks(session, prompt)),
         };
         let bound = world.residency.as_ref().is_some_and(|(share, _)| draws.callers.unit() < *share);
+        let (deadline, hopeless, expects) = match &world.hurry {
+            Some(hurry) => draws.hurry(hurry, world.least_time(prompt, output), output),
+            None => (world.deadline, false, None),
+        };
         let request = Request { number, prompt, output, from: 0, blocks, critical, bound };
-        Some(Arrival { at: (at * 1e9) as u64, router, request, tenant, replay_safe, session, leaves })
+        Some(Arrival {
+            at: (at * 1e9) as u64,
+            router,
+            request,
+            tenant,
+            replay_safe,
+            session,
+            leaves,
+            deadline,
+            hopeless,
+            expects,
+        })
     }
 }
 

@@ -174,6 +174,7 @@ pub struct Desk {
     pub(super) slo: Duration,
     pub(super) quotas: Vec<(Option<u64>, Option<u64>)>,
     pub(super) deadline: Duration,
+    pub(super) hurried: bool,
     pub(super) tenants: Vec<String>,
     pub(super) room: Option<u32>,
     pub(super) reports: Reports,
@@ -224,6 +225,11 @@ impl Desk {
     /// The time that callers give a request, in all.
     pub const fn deadline(&self) -> Duration {
         self.deadline
+    }
+
+    /// Whether callers bring deadlines of their own and say how long they expect their answers to be.
+    pub const fn is_hurried(&self) -> bool {
+        self.hurried
     }
 
     /// The tenants, in the order of the world, its guest last.

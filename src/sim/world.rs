@@ -38,6 +38,7 @@ pub struct World {
     pub(super) warm_up: Duration,
     pub(super) slo: Duration,
     pub(super) deadline: Duration,
+    pub(super) hurry: Option<Hurry>,
     pub(super) attempt_limit: Option<Duration>,
     pub(super) tenants: Vec<(String, f64)>,
     pub(super) guest: Option<Guest>,
@@ -61,6 +62,14 @@ pub(super) struct Guest {
     pub(super) name: String,
     pub(super) load: f64,
     pub(super) cv: f64,
+}
+
+/// Callers with deadlines of their own.
+#[derive(Clone, Debug)]
+pub(super) struct Hurry {
+    /// The share that asks for what no server can do.
+    pub(super) hopeless: f64,
+    pub(super) times: Vec<Duration>,
 }
 
 impl World {
@@ -92,6 +101,7 @@ impl World {
             warm_up: Duration::ZERO,
             slo: Self::SLO,
             deadline: Self::DEADLINE,
+            hurry: None,
             attempt_limit: None,
             tenants: Vec::new(),
             guest: None,
@@ -239,6 +249,15 @@ impl World {
         self
     }
 
+    /// Callers bring deadlines of their own, one of these times each, and say how long they expect the answer to be, give or
+    /// take a fifth. Most have twice the time, at least, that the fastest server would take if it had nothing else to do. This
+    /// share has less than that time, as far as there are requests that take so long: they have no chance, wherever they go.
+    #[must_use]
+    pub fn hurry(mut self, hopeless: f64, times: impl IntoIterator<Item = Duration>) -> Self {
+        self.hurry = Some(Hurry { hopeless, times: times.into_iter().collect() });
+        self
+    }
+
     /// How long a call may take to its first token, as every profile says; by default nothing.
     #[must_use]
     pub const fn attempt_limit(mut self, limit: Duration) -> Self {
@@ -353,6 +372,11 @@ impl World {
     pub fn capacity(&self) -> f64 {
         let there = self.servers.iter().filter(|server| server.joins.is_zero());
         there.map(|server| self.lengths.capacity(server)).sum()
+    }
+
+    /// Seconds until the fastest of the servers has answered this when nobody else is there.
+    pub(super) fn least_time(&self, prompt: u32, output: u32) -> f64 {
+        self.servers.iter().map(|server| server.alone(prompt, output)).fold(f64::INFINITY, f64::min)
     }
 
     /// One way from a router to a server, in nanoseconds.

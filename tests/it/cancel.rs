@@ -6,7 +6,8 @@ use crate::support::{
     leaf, ms, secs, within,
 };
 use fallway::FailureKind::{Overloaded, ServerError};
-use fallway::policy::{FailSafe, PolicyExt, ordered, power_of_two, predicted_ttft};
+use fallway::budget::Hedge;
+use fallway::policy::{Budgets, FailSafe, PolicyExt, RoutingPolicy, ordered, power_of_two, predicted_ttft};
 use fallway::router::Builder;
 use fallway::{CallOptions, Profile};
 use futures::StreamExt;
@@ -15,9 +16,16 @@ use std::time::Duration;
 /// Plays `prepare`'s scene once for each number of polls until the caller stays to the end, and checks after each
 /// departure that no trace is left. Returns how many polls the whole call takes.
 fn at_every_poll(scene: impl Fn(&World, Builder<str, Reply>) -> Scene) -> usize {
+    at_every_poll_of(|| ordered().fail_safe(FailSafe::default()), scene)
+}
+
+fn at_every_poll_of<P: RoutingPolicy + 'static>(
+    policy: impl Fn() -> P,
+    scene: impl Fn(&World, Builder<str, Reply>) -> Scene,
+) -> usize {
     for polls in 0..200 {
         let (world, log) = (World::new(), Log::default());
-        let scene = scene(&world, world.router(ordered().fail_safe(FailSafe::default())).observer(log.clone()));
+        let scene = scene(&world, world.router(policy()).observer(log.clone()));
         let ended = |log: &Log| log.count(|told| matches!(told, Told::Succeeded { .. }));
         let (router, options, reads) = (scene.router.clone(), scene.options.clone(), scene.reads);
         let before = ended(&log);
@@ -133,6 +141,49 @@ fn in_a_stream_before_and_after_each_item() {
         Scene { reads: true, ..scene }
     });
     assert!(polls >= 7, "{polls}");
+}
+
+/// As [`at_every_poll`], of a request that is hedged after 30 ms; it comes when two others have saved up for that.
+fn hedged_at_every_poll(first: &Act, second: &Act, reads: bool) -> usize {
+    let hedge = || Budgets::default().hedge(Hedge::of(0.5).unwrap().after(ms(30)));
+    let policy = || ordered().budgeted(hedge()).fail_safe(FailSafe::default());
+    at_every_poll_of(policy, |world, builder| {
+        let at_once = || Act::Answer(Duration::ZERO);
+        let first = in_turn([at_once(), at_once(), first.clone(), ANSWER]);
+        let scene = Scene::of(world, builder, [first, in_turn([second.clone(), ANSWER]), always(ANSWER)]);
+        (0..2).for_each(|_| drop(world.call(&scene.router, within(secs(100))).unwrap()));
+        Scene { reads, ..scene }
+    })
+}
+
+#[test]
+fn beside_a_hedge() {
+    let answers = |after| Act::Answer(ms(after));
+    let fails = |after| Act::Fail(ServerError, ms(after));
+    for (first, second, least) in [
+        // The hedge wins; the first; the hedge fails, and then the first; the first, and then the hedge.
+        (Act::Hang, answers(50), 3),
+        (answers(60), answers(50), 3),
+        (fails(60), fails(10), 4),
+        (fails(60), fails(50), 4),
+        (Act::PanicInDrop, answers(50), 3),
+        (answers(60), Act::PanicInDrop, 3),
+        (Act::Panic(ms(60)), Act::Panic(ms(10)), 4),
+    ] {
+        let polls = hedged_at_every_poll(&first, &second, false);
+        assert!(polls >= least, "{first:?}, {second:?}: {polls}");
+    }
+}
+
+#[test]
+fn beside_a_hedged_stream() {
+    let stream = |pause| {
+        Act::Stream(ms(5), vec![Step::Role, Step::Pause(ms(pause)), Step::Item, Step::Pause(ms(9)), Step::Item])
+    };
+    for (first, second) in [(stream(500), stream(20)), (stream(40), stream(500)), (Act::Hang, stream(20))] {
+        let polls = hedged_at_every_poll(&first, &second, true);
+        assert!(polls >= 5, "{first:?}, {second:?}: {polls}");
+    }
 }
 
 #[test]

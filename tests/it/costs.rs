@@ -1,6 +1,7 @@
 //! Money: the ledger of attempts, the cap of a request, spend limits, and how a decision shows them.
 
 mod caps;
+mod hedges;
 mod ledger;
 mod limits;
 mod shown;

@@ -1,10 +1,10 @@
 //! What the prose says against what the code does.
 
 use fallway::backend::{BackendError, FailureKind};
-use fallway::budget::{Backoff, RetryBudget};
+use fallway::budget::{Backoff, Hedge, RetryBudget};
 use fallway::facts::{Adaptive, Prefix};
 use fallway::limit::Bulkheads;
-use fallway::policy::{Capacity, FailSafe, Regions, Window};
+use fallway::policy::{Budgets, Capacity, FailSafe, Regions, Window};
 use fallway::recover::Ejection;
 use fallway::registry::store::Store;
 use fallway::registry::{Alias, Judge, Placement, Poller, Registry, Warming};
@@ -182,6 +182,10 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("RetryBudget::RATIO", RetryBudget::RATIO.to_string()),
         ("RetryBudget::RESERVE", format!("{} per second", RetryBudget::RESERVE)),
         ("RetryBudget::WINDOW", time(RetryBudget::WINDOW)),
+        ("Hedge::SHARE", Hedge::SHARE.to_string()),
+        ("Hedge::WARM_UP", Hedge::WARM_UP.to_string()),
+        ("Hedge::MOST_TOKENS", Hedge::MOST_TOKENS.to_string()),
+        ("Hedge::SAVED", Hedge::SAVED.to_string()),
         ("RetryBudget::CELLS", RetryBudget::CELLS.to_string()),
         ("Bulkheads::CELLS", Bulkheads::CELLS.to_string()),
         ("Ejection::CONSECUTIVE", Ejection::CONSECUTIVE.to_string()),
@@ -215,6 +219,7 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("Regions::RAMP", time(Regions::RAMP)),
         ("Regions::HOLD_SHARE", format!("{} of 1000", Regions::HOLD_SHARE)),
         ("Regions::CLEAN", time(Regions::CLEAN)),
+        ("Budgets::ENOUGH", Budgets::ENOUGH.to_string()),
         ("Capacity::HEADROOM", format!("{} and {}", Capacity::HEADROOM.0, Capacity::HEADROOM.1)),
         ("Capacity::CEILINGS", format!("{standard}, {sheddable} and {batch}")),
         ("Adaptive::KEEPS", Adaptive::KEEPS.to_string()),

@@ -17,11 +17,13 @@ use futures::StreamExt;
 fn story(log: &Log) -> Vec<String> {
     let line = |(_, told)| match told {
         Told::Decided(decision) => format!("decided {}", decision.chosen().map_or("nobody", |it| it.name())),
-        Told::Started { backend, attempt } => format!("{backend} started, attempt {attempt}"),
+        Told::Started { backend, attempt, .. } => format!("{backend} started, attempt {attempt}"),
         Told::FirstItem { backend, elapsed } => format!("{backend} first item after {elapsed:?}"),
         Told::Succeeded { backend } => format!("{backend} succeeded"),
         Told::Failed { backend, kind } => format!("{backend} failed: {kind}"),
         Told::Cancelled { backend } => format!("{backend} cancelled"),
+        Told::Outrun { backend } => format!("{backend} outrun"),
+        Told::Unhedged { backend, why } => format!("{backend} not hedged: {why}"),
         Told::Left { backend, why } => format!("{backend} left: {}", why.label()),
         Told::Returned { backend } => format!("{backend} returned"),
         Told::Refused { why } => format!("refused: {why:?}"),

@@ -6,6 +6,7 @@
 mod architecture;
 mod bad_input;
 mod bars;
+mod budgets;
 mod campaign;
 mod cancel;
 mod capacity;
@@ -20,6 +21,7 @@ mod events;
 mod examples;
 mod fail_safe;
 mod fleet;
+mod hedging;
 mod isolation;
 mod prefixes;
 mod queue;

@@ -101,7 +101,7 @@ fn a_trip_that_is_asked_again_is_not_told_again() {
     let (router, log) = watched(&world, ordered().fail_safe(FailSafe::default()), &ANSWER, 10);
     let mut trip = router.trip(Facts::any().into(), world.now());
     assert!(matches!(trip.next(world.now()), Ok(Step::Call(_))));
-    trip.fail(InvalidRequest.into(), false, world.now());
+    trip.fail(1, InvalidRequest.into(), false, world.now());
     for _ in 0..3 {
         assert!(trip.next(world.now()).is_err());
     }

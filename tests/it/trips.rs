@@ -32,7 +32,7 @@ fn a_trip_that_is_over_stays_over() {
     let router = router(["a"]);
     let mut trip = router.trip(Facts::any().into(), at(0));
     called(trip.next(at(0)).unwrap());
-    trip.fail(FailureKind::InvalidRequest.into(), false, at(1));
+    trip.fail(1, FailureKind::InvalidRequest.into(), false, at(1));
     let error = trip.next(at(1)).unwrap_err();
     assert_eq!(error.kind(), RouteErrorKind::NotRetryable);
     assert_eq!(error.attempts().len(), 1);
@@ -46,15 +46,15 @@ fn what_was_answered_is_not_tried_again() {
     let router = router(["a", "b"]);
     let mut trip = router.trip(Facts::any().replay_safe().into(), at(0));
     called(trip.next(at(0)).unwrap());
-    trip.answered(at(20));
+    trip.answered(1, at(20));
     assert_eq!(router.total_in_flight(), 1);
-    trip.fail(FailureKind::Truncated.into(), false, at(30));
+    trip.fail(1, FailureKind::Truncated.into(), false, at(30));
     assert_eq!(router.total_in_flight(), 0);
     assert_eq!(trip.next(at(30)).unwrap_err().kind(), RouteErrorKind::AttemptsExhausted);
     // What makes no sense is harmless.
-    trip.answered(at(31));
+    trip.answered(1, at(31));
     trip.finish(at(32));
-    trip.fail(FailureKind::Truncated.into(), false, at(33));
+    trip.fail(1, FailureKind::Truncated.into(), false, at(33));
     assert_eq!(router.total_in_flight(), 0);
 }
 
@@ -68,12 +68,12 @@ fn a_retry_that_was_made_is_not_given_back_by_a_broken_answer() {
     let retried = (0..20).take_while(|_| {
         let mut trip = router.trip(Facts::any().replay_safe().into(), at(0));
         called(trip.next(at(0)).unwrap());
-        trip.fail(FailureKind::Unreachable.into(), false, at(1));
+        trip.fail(1, FailureKind::Unreachable.into(), false, at(1));
         if trip.next(at(1)).is_err() {
             return false;
         }
-        trip.answered(at(2));
-        trip.fail(FailureKind::Truncated.into(), false, at(3));
+        trip.answered(2, at(2));
+        trip.fail(2, FailureKind::Truncated.into(), false, at(3));
         assert_eq!(trip.next(at(3)).unwrap_err().kind(), RouteErrorKind::AttemptsExhausted);
         true
     });

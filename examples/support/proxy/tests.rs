@@ -20,7 +20,7 @@ fn shares(backends: &[&str]) -> BTreeMap<String, u32> {
         let mut trip = router.trip(CallOptions::new(Facts::model("m").prompt_tokens(20)), now);
         let Ok(Step::Call(attempt)) = trip.next(now) else { panic!("nothing to call") };
         *counts.entry(names[attempt.backend().slot()].clone()).or_default() += 1;
-        trip.answered(now);
+        trip.answered(1, now);
         trip.finish(now);
     }
     counts

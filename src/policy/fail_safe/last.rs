@@ -1,12 +1,13 @@
 //! What to do when no candidate is left: wait, go back, try anyway, or give up.
 
-use super::{FailSafe, FailSafePolicy, failed_here, failed_with, give_up, last_failure, last_resort_reserve};
+use super::split::time_for;
+use super::{FailSafe, FailSafePolicy, failed_here, failed_with, give_up, last_failure};
 use crate::backend::{FailureKind, Retry};
 use crate::budget::Backoff;
 use crate::decision::record::Entry;
 use crate::decision::{Class, Next, Reason, Refusal};
 use crate::facts::Priority;
-use crate::policy::{PlanContext, RoutingPolicy, Slate};
+use crate::policy::{Contender, PlanContext, RoutingPolicy, Slate};
 use crate::time::Instant;
 
 const BACKOFF_STREAM: u64 = 0x4241_434b;
@@ -22,6 +23,9 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
                 give_up(cx, Refusal::UnknownModel)
             };
         }
+        if self.hurry(cx, slate) {
+            return Next::Call { at: cx.now() };
+        }
         if let Some(next) = wait_for_another(cx, slate).or_else(|| self.retry_here(cx, slate)) {
             return next;
         }
@@ -31,12 +35,24 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             return next;
         }
         // A last resort needs a moment as well; waiting must not use up its time.
-        let latest = cx.deadline() - last_resort_reserve(cx);
+        let latest = cx.deadline() - cx.last_resort_reserve();
         match earliest_promise(cx, slate, latest) {
             Some(until) if latest > cx.now() => Next::Wait { until },
             _ if self.ask_doubtful(cx, slate) => Next::Call { at: cx.now() },
-            _ => give_up(cx, Refusal::NothingUsable),
+            _ => give_up(cx, infeasible(slate).unwrap_or(Refusal::NothingUsable)),
         }
+    }
+
+    /// Nobody is sure to answer in time: the one that comes closest may still be as likely to as not.
+    fn hurry(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> bool {
+        let close = |(index, entry): (usize, &Entry)| match entry.rejected {
+            Some(Reason::MissesDeadline { late, half, left }) if half <= left => Some((late, index, left)),
+            _ => None,
+        };
+        let closest = slate.sheet.entries.iter().enumerate().filter_map(close).min();
+        closest.is_some_and(|(late, index, left)| {
+            slate.contender(index).try_anyway(Reason::MayBeLate { late, left }) && self.consult(cx, slate)
+        })
     }
 
     /// Waiting is no option: better a doubtful quota than none.
@@ -76,11 +92,15 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         if at >= cx.deadline() {
             return None;
         }
-        let entries = 0..slate.sheet.entries.len();
+        let (entries, reserve) = (0..slate.sheet.entries.len(), slate.sheet.reserve);
         let mut found = false;
         for index in entries {
             let mut candidate = slate.contender(index);
-            if matches!(candidate.rejected(), Some(Reason::FailedHere { .. })) {
+            // A back-off that leaves too little for the attempt is none.
+            let fits = |candidate: &mut Contender<'_>| {
+                reserve.is_none_or(|reserve| at.plus_nanos(time_for(candidate, reserve, 0)) < cx.deadline())
+            };
+            if matches!(candidate.rejected(), Some(Reason::FailedHere { .. })) && fits(&mut candidate) {
                 found |= candidate.try_anyway(Reason::RetriedHere { at });
             }
         }
@@ -128,6 +148,20 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         let (_, index) = oldest?;
         (cx.now() - latest >= FailSafe::TRIAL_INTERVAL).then_some(index)
     }
+}
+
+/// Whether all that stands in the way is the time: then the request asks for what it can not have.
+fn infeasible(slate: &Slate<'_>) -> Option<Refusal> {
+    let mut least: Option<(u64, u64)> = None;
+    for entry in &slate.sheet.entries {
+        match entry.rejected? {
+            Reason::MissesDeadline { half, left, .. } => least = least.min(Some((half, left))).or(Some((half, left))),
+            Reason::FailedHere { .. } => {}
+            reason if reason.class() == Class::Hard => {}
+            _ => return None,
+        }
+    }
+    least.map(|(half, left)| Refusal::Infeasible { half, left })
 }
 
 /// Others are only busy: better wait for one of them than go back to where the request failed. Half of the time that

@@ -13,22 +13,24 @@
 //! 7. the last resort of the host, marked degraded;
 //! 8. an error, at once.
 //!
+//! Where [`budgeted`](super::PolicyExt::budgeted) stands inside, who is predicted to miss the deadline is not usable. Before step 4 the one
+//! that comes closest tries, if it is in time in half of the cases.
+//!
 //! It also decides about retries: it is the one owner of them, so nothing multiplies.
 
 mod chains;
 mod config;
 mod last;
+mod split;
 
 pub use config::FailSafe;
 
 use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window};
 use crate::backend::{BackendId, FailureKind, Fault, Replay, Retry};
 use crate::bug;
-use crate::decision::record::{Entry, KNOWS_LATENCY};
 use crate::decision::{AttemptRecord, Extra, Next, Reason, Refusal};
 use crate::facts::Profile;
-use crate::time::{Instant, nanos};
-use std::time::Duration;
+use crate::time::nanos;
 
 /// A policy wrapped in [`FailSafe`]; made by [`PolicyExt::fail_safe`](super::PolicyExt::fail_safe).
 #[derive(Clone, Debug)]
@@ -65,10 +67,13 @@ impl<P: RoutingPolicy> RoutingPolicy for FailSafePolicy<P> {
         self.config.each_tier(cx, slate, &mut |slate, larger| {
             self.plan_tier(cx, slate, larger);
             found = slate.is_usable();
-            found
+            // A hedge is no fallback: it goes no further than what it stands beside.
+            found || cx.beside().is_some_and(|beside| slate.is_of(beside.profile()))
         });
         if found {
             self.limit_attempt(cx, slate);
+        } else if cx.beside().is_some() {
+            slate.conclude(Next::Refuse { why: Refusal::NothingUsable });
         } else {
             let next = self.when_nothing_is_left(cx, slate);
             slate.conclude(next);
@@ -116,7 +121,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         let unsafe_replay = conduct.replay == Replay::Uncertain && !cx.facts().is_replay_safe() && !bug::RETRY_UNSAFE;
         if conduct.retry == Retry::Never || unsafe_replay {
             Some(Next::Refuse { why: Refusal::NotRetryable { kind } })
-        } else if cx.deadline() - cx.now() <= last_resort_reserve(cx) {
+        } else if cx.deadline() - cx.now() <= cx.last_resort_reserve() {
             // The rest of the time is the last resort's.
             Some(give_up(cx, Refusal::DeadlineExceeded))
         } else if attempts >= self.config.attempts {
@@ -131,7 +136,9 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
     /// Has the inner policies rank the current tier.
     fn plan_tier(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>, larger: bool) {
         self.set_aside_failed(cx, slate, larger);
-        self.panic(slate);
+        if cx.beside().is_none() {
+            self.panic(slate);
+        }
         self.plan_inner(cx, slate);
     }
 
@@ -139,7 +146,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         slate.plan_with(&self.inner, cx);
         // The inner policies may have rejected, softly, all that was left. Let back in, these are shown to all of them
         // once more, and soft doubts do not count: who saw nobody then may draw a hard line now, and the leaf ranks.
-        if self.readmit(slate) {
+        if cx.beside().is_none() && self.readmit(slate) {
             slate.lenient = true;
             slate.plan_with(&self.inner, cx);
             slate.lenient = false;
@@ -265,66 +272,11 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         });
         note_panic(slate);
     }
-
-    /// Leaves time for what stands behind: an attempt may use what remains, less a reserve for each attempt that
-    /// could follow it. `t = R − Σ reserve`, with a reserve of an eighth of what remains, one second at most, and
-    /// no less than twice the next candidate's predicted time.
-    fn limit_attempt(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
-        let work = cx.facts().input_tokens();
-        let (mut usable, mut fastest) = (0u32, u64::MAX);
-        for (entry, readings) in slate.sheet.entries.iter().zip(&slate.sheet.readings) {
-            if entry.admitted() {
-                usable += 1;
-                if entry.known & KNOWS_LATENCY != 0 && readings.latency.samples > 0 {
-                    fastest = fastest.min(readings.latency.predict(work));
-                }
-            }
-        }
-        let left = self.config.attempts.saturating_sub(cx.attempts().len() as u32 + 1);
-        let following = left.min(usable.saturating_sub(1).saturating_add(self.config.tiers_behind(cx, slate)));
-        // In nanoseconds throughout: every decision passes here.
-        let all = cx.deadline().nanos_since(cx.now());
-        let remaining = if cx.has_last_resort() { all - nanos(last_resort_reserve(cx)).min(all) } else { all };
-        let predicted = if fastest == u64::MAX { 0 } else { fastest.saturating_mul(2) };
-        let reserve = (remaining / 8).min(RESERVE).max(predicted).saturating_mul(following.into());
-        let limit = remaining.saturating_sub(reserve).max(remaining / 2);
-        let at = |limit: u64| Instant::from_nanos(cx.now().as_nanos().saturating_add(limit));
-        // A canary finds out whether a backend is well again; if it is not, this request must not pay for that.
-        if left > 0 && predicted > 0 && cx.facts().is_replay_safe() && is_canary(slate) {
-            slate.sheet.canary_limit = Some(at((fastest.saturating_mul(CANARY_TIMES)).max(CANARY_LEAST)));
-        }
-        match self.config.attempt_limit.map(nanos) {
-            Some(cap) if cap <= limit => slate.limit_attempt(at(cap)),
-            _ => slate.cut_attempt(at(limit)),
-        }
-    }
 }
 
 /// After a timeout: a candidate that is predicted to take more than this part of the limit is busy, unless it takes
 /// as long at its best.
 const BUSY: u64 = 5;
-
-/// How long a canary may take: this many times what the best of the others is predicted to take, and at least this
-/// long, in nanoseconds.
-const CANARY_TIMES: u64 = 3;
-const CANARY_LEAST: u64 = 50_000_000;
-
-/// Whether the candidate that stands first is there to be looked after.
-fn is_canary(slate: &Slate<'_>) -> bool {
-    let canary = |entry: &Entry| entry.admitted() && entry.note == Some(Reason::Canary);
-    !slate.is_regular() && slate.sheet.entries.iter().any(canary)
-}
-
-const RESERVE: u64 = FailSafe::RESERVE.as_nanos() as u64;
-
-/// The time that is kept for the host's last resort: a quarter of a second, and no more than an eighth of what the
-/// request had when it came.
-fn last_resort_reserve(cx: &PlanContext<'_>) -> Duration {
-    if !cx.has_last_resort() {
-        return Duration::ZERO;
-    }
-    FailSafe::LAST_RESORT_RESERVE.min((cx.deadline() - cx.arrival()) / 8)
-}
 
 /// Whether an attempt of this request failed in this way.
 fn failed_with(cx: &PlanContext<'_>, kind: FailureKind) -> bool {
@@ -341,17 +293,19 @@ fn give_up(cx: &PlanContext<'_>, why: Refusal) -> Next {
 
 /// Where and how the request failed at this backend, the last time.
 fn failed_here(cx: &PlanContext<'_>, backend: BackendId) -> Option<Reason> {
-    let failed = (1u32..).zip(cx.attempts()).filter(|(_, attempt)| attempt.backend() == backend);
-    failed.filter_map(|(attempt, record)| Some(Reason::FailedHere { attempt, kind: record.failure()? })).last()
+    let failed = cx.attempts().iter().filter(|attempt| attempt.backend() == backend);
+    failed
+        .filter_map(|failed| Some(Reason::FailedHere { attempt: failed.number(), kind: failed.failure()? }))
+        .next_back()
 }
 
 /// The attempt that failed in this backend's domain, by a fault of the backend or on the way to it: what is wrong
 /// there may be wrong with all of it.
 fn failed_domain(cx: &PlanContext<'_>, profile: &Profile) -> Option<u32> {
     let domain = profile.domain()?;
-    let mut attempts = (1u32..).zip(cx.attempts()).filter(|(_, attempt)| attempt.profile.domain() == Some(domain));
+    let mut attempts = cx.attempts().iter().filter(|attempt| attempt.profile.domain() == Some(domain));
     let blamed = |kind: FailureKind| matches!(kind.conduct().fault, Fault::Backend | Fault::Transport);
-    attempts.find(|(_, attempt)| attempt.failure().is_some_and(blamed)).map(|(number, _)| number)
+    attempts.find(|attempt| attempt.failure().is_some_and(blamed)).map(AttemptRecord::number)
 }
 
 /// Whether a window is larger than that which was too small. `named`: the host says so.

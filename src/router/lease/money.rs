@@ -1,42 +1,13 @@
-//! What an attempt holds of the money of its spend limits, and what the ledger says of it.
+//! What an attempt used and cost.
 
 use super::{Lease, Needs};
 use crate::bug;
-use crate::decision::{AttemptRecord, Cost, Ending, Reason, Tokens};
+use crate::decision::{AttemptRecord, Cost, Ending, Tokens};
 use crate::facts::Profile;
-use crate::fleet::Berth;
-use crate::router::core::Shared;
 use crate::router::receipt::Quote;
-use crate::router::slot::Slot;
 use crate::time::Instant;
-use std::sync::Arc;
 
 impl Lease {
-    /// Takes everything that an attempt needs, or nothing: `None` when another request was faster.
-    pub(in crate::router) fn take(
-        shared: &Arc<Shared>,
-        berth: &Berth,
-        profile: &Arc<Profile>,
-        note: Option<Reason>,
-        in_hand: &mut Option<Slot>,
-        needs: Needs<'_>,
-        now: Instant,
-    ) -> Option<Self> {
-        let most = needs.quote(profile).most.map(|most| if is_limited(needs.number) { most } else { 0 });
-        let money = shared.spends.hold(needs.facts, most, now)?;
-        let lease = Self::join(shared, berth, profile, note, in_hand, needs, now);
-        match lease {
-            Some(mut lease) => {
-                lease.money = Some(money);
-                Some(lease)
-            }
-            None => {
-                shared.spends.settle(&money, 0, now);
-                None
-            }
-        }
-    }
-
     /// So much content came of its answer.
     pub(in crate::router) const fn received(&mut self, content: u64) {
         self.content = self.content.saturating_add(content);
@@ -45,8 +16,9 @@ impl Lease {
     /// The attempt as the ledger has it, if it ended so, or goes on.
     pub(in crate::router) fn record(&self, ending: Ending, ended: Instant) -> AttemptRecord {
         let (tokens, cost) = self.receipt(ending);
+        let Self { number, hedge, started, first, .. } = *self;
         let (backend, profile) = (self.tab.member.id, self.profile.clone());
-        AttemptRecord { backend, profile, started: self.started, first: self.first, ended, ending, tokens, cost }
+        AttemptRecord { backend, profile, number, hedge, started, first, ended, ending, tokens, cost }
     }
 
     /// Writes in the ledger how the attempt ended.

@@ -11,6 +11,8 @@ pub(super) struct Clocks {
     deadline: Instant,
     /// Since when it waits for an item.
     waits: Option<Instant>,
+    /// For how long it waited for items, in nanoseconds.
+    waited: u64,
     /// Left armed when an item comes, and armed anew only when it rings too early: items cost no timer each.
     alarm: Option<(Instant, Sleep)>,
 }
@@ -24,7 +26,7 @@ pub(super) enum RanOut {
 
 impl Clocks {
     pub(super) const fn new(idle_limit: Duration, deadline: Instant) -> Self {
-        Self { idle_limit, deadline, waits: None, alarm: None }
+        Self { idle_limit, deadline, waits: None, waited: 0, alarm: None }
     }
 
     pub(super) const fn idle_limit(&self) -> Duration {
@@ -33,8 +35,15 @@ impl Clocks {
 
     /// An item is there. False where it came too late: a stream that never pauses ends too.
     pub(super) fn item(&mut self, now: Instant) -> bool {
-        self.waits = None;
+        if let Some(since) = self.waits.take() {
+            self.waited += now.nanos_since(since);
+        }
         now < self.deadline
+    }
+
+    /// For how long the router waited for items until now, in nanoseconds.
+    pub(super) const fn waited(&self) -> u64 {
+        self.waited
     }
 
     /// There is no item: whether there will be none.

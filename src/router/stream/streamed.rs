@@ -41,6 +41,8 @@ pub struct Streamed<Req: ?Sized, S: TryStream> {
     degraded: bool,
     clocks: Clocks,
     delivered: Delivered,
+    /// What this attempt gave after its first content.
+    followed: u64,
     over: bool,
 }
 
@@ -55,7 +57,8 @@ impl<Req: ?Sized, S: TryStream> Streamed<Req, S> {
         }
         let (degraded, clocks) = (lease.is_none(), Clocks::new(idle_limit, decision.deadline()));
         let delivered = Delivered::default();
-        let mut streamed = Self { core, held, source, lease, decision, degraded, clocks, delivered, over: false };
+        let (followed, over) = (0, false);
+        let mut streamed = Self { core, held, source, lease, decision, degraded, clocks, delivered, followed, over };
         streamed.settle(None);
         streamed
     }
@@ -110,6 +113,15 @@ impl<Req: ?Sized, S: TryStream> Streamed<Req, S> {
         seen.item
     }
 
+    /// What came after the first content shows the pace of its backend, where it was not that of the reader.
+    fn learn_pace(&self, now: Instant) {
+        if let Some(lease) = &self.lease
+            && self.clocks.waited() >= lease.since_first(now) / 2
+        {
+            lease.paced(self.followed, now);
+        }
+    }
+
     /// Ends the attempt where the answer is complete.
     fn settle(&mut self, now: Option<Instant>) {
         if self.source.is_none()
@@ -132,6 +144,7 @@ impl<Req: ?Sized, S: TryStream> Streamed<Req, S> {
     fn break_off(&mut self, error: BackendError, out_of_time: bool, now: Instant) -> Interrupted {
         self.over = true;
         self.clocks.stop();
+        self.learn_pace(now);
         // The call first: a slot that is free has none behind it.
         self.source = None;
         if let Some(lease) = self.lease.take() {
@@ -177,11 +190,13 @@ where
             Poll::Ready(Ok(seen)) => {
                 let now = timer.now();
                 if this.clocks.item(now) {
+                    this.followed = this.followed.saturating_add(seen.content);
                     if let Some(lease) = &mut this.lease {
                         lease.received(seen.content);
                     }
                     if seen.last {
                         this.source = None;
+                        this.learn_pace(now);
                         this.settle(Some(now));
                     }
                     return Poll::Ready(Some(Ok(this.hand_out(seen))));

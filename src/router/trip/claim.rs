@@ -2,10 +2,13 @@
 
 use super::Trip;
 use crate::backend::Attempt;
-use crate::decision::{AttemptRecord, Extra, Reason};
+use crate::decision::record::Record;
+use crate::decision::{Beside, Extra, Reason};
 use crate::event::Event;
-use crate::router::core::Generation;
+use crate::limit::Cells;
+use crate::router::core::{Core, Generation};
 use crate::router::lease::{Lease, Needs};
+use crate::router::slot::Slot;
 use crate::time::Instant;
 use std::sync::Arc;
 
@@ -13,39 +16,27 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
     /// Takes the lease of the best candidate that still has room, and notes the races that were lost.
     pub(super) fn claim(&mut self, generation: Arc<Generation<Req, Res>>, now: Instant) -> Option<Attempt> {
         let record = self.decision.record_mut();
-        let facts = record.facts.as_deref().expect("a record in use has the facts of its request");
-        while let Some(best) = record.sheet.best(record.seed) {
-            let entry = &mut record.sheet.entries[best];
-            let seat = entry.seat as usize;
-            let (berth, profile) = (&generation.fleet.berths[seat], generation.fleet.profile(entry.seat));
-            let (shared, note, in_hand) = (&self.core.shared, entry.note, &mut self.in_hand);
-            let cached = record.sheet.readings[best]
-                .cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
-            let (cells, kept, throttles) = (self.cells, record.sheet.kept, record.sheet.throttles);
-            let (request, number) = (record.seed, record.attempts.len() as u32 + 1);
-            let carried = record.attempts.iter().map(AttemptRecord::broken_off).fold(0, u64::saturating_add);
-            let cached = cached.unwrap_or(0);
-            let needs = Needs { facts, cells, cached, kept, throttles, request, number, carried };
-            let Some(lease) = Lease::take(shared, berth, profile, note, in_hand, needs, now) else {
-                entry.rejected = Some(Reason::LostRace);
-                continue;
-            };
-            // Another than the one that was freed for it: that goes to the next.
-            (self.waiting, self.in_hand) = (None, None);
-            // Spent: what is made is not given back, also where a broken answer is asked what is next.
-            (self.extra, self.grant) = (Extra::NotAsked, None);
-            let attempt = self.describe(&lease);
-            self.cut_short = attempt.cut_short;
-            if shared.is_watched() {
-                let (backend, profile, attempt) = (attempt.backend, lease.profile(), attempt.number);
-                shared.tell(&Event::Started { backend, profile, attempt }, now);
-            }
-            self.lease = Some(lease);
-            self.count_held_back(&generation, now);
-            self.target = Some((generation, seat));
-            return Some(attempt);
+        let (lease, seat) = lease_best(self.core, &generation, record, self.cells, &mut self.in_hand, now)?;
+        // Another than the one that was freed for it: that goes to the next.
+        (self.waiting, self.in_hand) = (None, None);
+        // Spent: what is made is not given back, also where a broken answer is asked what is next.
+        (self.extra, self.grant) = (Extra::NotAsked, None);
+        self.number = self.decision.attempts().len() as u32 + 1;
+        let hedge_at = self.hedge_time(&lease);
+        let attempt = Attempt { hedge_at, ..self.describe(self.decision.record(), &lease, self.number) };
+        self.cut_short = attempt.cut_short;
+        self.tell_of_start(&lease, &attempt, now);
+        self.lease = Some(lease);
+        self.count_held_back(&generation, now);
+        self.target = Some((generation, seat));
+        Some(attempt)
+    }
+
+    pub(super) fn tell_of_start(&self, lease: &Lease, attempt: &Attempt, now: Instant) {
+        if self.core.shared.is_watched() {
+            let Attempt { backend, number: attempt, hedge, .. } = *attempt;
+            self.core.shared.tell(&Event::Started { backend, profile: lease.profile(), attempt, hedge }, now);
         }
-        None
     }
 
     /// What was held back from a backend that it would have been sent to counts as a request to it.
@@ -57,9 +48,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         }
     }
 
-    /// The attempt under `lease`, with the time that it has.
-    fn describe(&self, lease: &Lease) -> Attempt {
-        let record = self.decision.record();
+    /// The attempt under `lease`, which `record` decided, with the time that it has.
+    pub(super) fn describe(&self, record: &Record, lease: &Lease, number: u32) -> Attempt {
         let started = lease.started();
         let own = lease.profile().attempt_limit.map_or(self.deadline, |limit| started + limit);
         let (policy, by_deadline) = record.sheet.attempt_limit.unwrap_or((self.deadline, true));
@@ -72,14 +62,46 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         let limit = policy.min(own).min(self.deadline);
         Attempt {
             backend: lease.member().id,
-            number: record.attempts.len() as u32 + 1,
+            number,
             request: record.seed,
             started,
             limit,
             // What the host configured is a judgement on the backend; what the caller's time leaves is not.
             cut_short: limit == self.deadline || (limit == policy && by_deadline),
             deadline: self.deadline,
+            hedge_at: None,
+            hedge: false,
             ledger: Some(lease.tab()),
         }
     }
+}
+
+/// Takes the lease of the best candidate of a decision that still has room, and notes the races that were lost.
+pub(super) fn lease_best<Req: ?Sized, Res>(
+    core: &Core<Req, Res>,
+    generation: &Generation<Req, Res>,
+    record: &mut Record,
+    cells: Cells,
+    in_hand: &mut Option<Slot>,
+    now: Instant,
+) -> Option<(Lease, usize)> {
+    let (carried, hedge) = (record.carried(), record.beside.is_some());
+    let number = record.beside.as_ref().map_or(record.attempts.len() as u32, Beside::attempt) + 1;
+    let facts = record.facts.as_deref().expect("a record in use has the facts of its request");
+    while let Some(best) = record.sheet.best(record.seed) {
+        let entry = &mut record.sheet.entries[best];
+        let seat = entry.seat as usize;
+        let (berth, profile) = (&generation.fleet.berths[seat], generation.fleet.profile(entry.seat));
+        let note = entry.note;
+        let cached =
+            record.sheet.readings[best].cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
+        let (kept, throttles) = (record.sheet.kept, record.sheet.throttles);
+        let (request, cached) = (record.seed, cached.unwrap_or(0));
+        let needs = Needs { facts, cells, cached, kept, throttles, request, number, hedge, carried };
+        if let Some(lease) = Lease::take(&core.shared, berth, profile, note, in_hand, needs, now) {
+            return Some((lease, seat));
+        }
+        entry.rejected = Some(Reason::LostRace);
+    }
+    None
 }

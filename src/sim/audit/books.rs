@@ -48,6 +48,9 @@ pub(super) struct Desk {
     /// Requests, and extra attempts that were made, by the second in which they came or were paid for.
     requests: BTreeMap<u64, u64>,
     extras: BTreeMap<u64, u64>,
+    /// Requests, and those of them that were hedged, so far.
+    came: u64,
+    hedged: u64,
     pub(super) seen: Tally,
     pub(super) told: Tally,
 }
@@ -92,7 +95,8 @@ struct Inquiry {
     /// Jumps of the clock before it came.
     jumps: u32,
     attempts: u32,
-    call: Option<Call>,
+    /// Under way, one or two.
+    calls: Vec<Call>,
     answered: bool,
     /// Tokens of its answer, and those that its caller has.
     answer: u32,
@@ -103,6 +107,7 @@ struct Inquiry {
 
 #[derive(Clone, Copy, Debug)]
 struct Call {
+    attempt: u32,
     number: u64,
     server: usize,
     tokens: u64,
@@ -150,14 +155,16 @@ impl Books {
             replay_safe: arrival.replay_safe,
             jumps: self.jumps,
             attempts: 0,
-            call: None,
+            calls: Vec::new(),
             answered: false,
             answer: arrival.request.output,
             delivered: 0,
             failed: None,
         };
         self.inquiries.insert(arrival.request.number, inquiry);
-        *self.desks[arrival.router].requests.entry(second(now)).or_default() += 1;
+        let desk = &mut self.desks[arrival.router];
+        *desk.requests.entry(second(now)).or_default() += 1;
+        desk.came += 1;
     }
 
     pub(super) fn sent(&mut self, router: usize, server: usize, request: &Request, number: u32, now: Instant) {
@@ -171,9 +178,10 @@ impl Books {
                 format!("request {} is sent to server {server}, outside the regions it is bound to", request.number)
             });
         }
-        let call = Call { number: order, server, tokens };
+        let call = Call { attempt: number, number: order, server, tokens };
         if let Some(inquiry) = self.inquiries.get_mut(&request.number) {
-            (inquiry.attempts, inquiry.call) = (number, Some(call));
+            inquiry.attempts = number;
+            inquiry.calls.push(call);
             let tenant = inquiry.tenant;
             self.charge(router, tenant);
         }
@@ -221,11 +229,14 @@ impl Books {
         let Some(inquiry) = self.inquiries.get(&request) else {
             return self.find("I4", || format!("request {request} is sent to server {server} after its end"));
         };
-        let Inquiry { router, deadline, replay_safe, jumps, attempts, call, answered, delivered, failed, .. } =
-            *inquiry;
+        let Inquiry { router, deadline, replay_safe, jumps, attempts, answered, delivered, failed, .. } = *inquiry;
+        let beside = inquiry.calls.clone();
         let (allowed, jumped) = (self.rules.attempts, self.jumps != jumps);
-        if let Some(call) = call {
-            self.find("I4", || format!("request {request} is at servers {} and {server} at once", call.server));
+        // Hedged once, at another server, and only what may be executed twice.
+        let hedges = self.rules.hedge.is_some() && replay_safe && !answered;
+        if !(beside.is_empty() || matches!(&beside[..], [first] if hedges && first.server != server)) {
+            let servers: Vec<_> = beside.iter().map(|call| call.server).collect();
+            self.find("I4", || format!("request {request} is at servers {servers:?} and {server} at once"));
         }
         if number != attempts + 1 || number > allowed {
             self.find("I1", || {
@@ -243,12 +254,26 @@ impl Books {
         if answered && from == 0 {
             self.find("I5", || format!("request {request} is sent to server {server} after its first token"));
         }
+        if !beside.is_empty() {
+            self.hedge(router);
+            return self.pay(router, second(now));
+        }
         let Some((kind, paid)) = failed else { return };
         let conduct = kind.conduct();
         if conduct.retry == Retry::Never || (conduct.replay == Replay::Uncertain && !replay_safe) {
             self.find("I5", || format!("request {request}, replay safe {replay_safe}, is sent again after {kind}"));
         }
         self.pay(router, second(paid));
+    }
+
+    /// A request is hedged: no more of them than may be.
+    fn hedge(&mut self, router: usize) {
+        let desk = &mut self.desks[router];
+        desk.hedged += 1;
+        let (hedged, came) = (desk.hedged, desk.came);
+        if self.rules.hedge.is_some_and(|share| hedged as f64 > came as f64 * share + 1e-6) {
+            self.find("I1", || format!("router {router} hedged {hedged} of {came} requests"));
+        }
     }
 
     /// An extra attempt was made that was paid for in this second: the window that ends there must allow it.
@@ -271,26 +296,30 @@ impl Books {
         }
     }
 
-    pub(super) fn began(&mut self, request: u64) {
+    pub(super) fn began(&mut self, request: u64, attempt: u32) {
         let Some(inquiry) = self.inquiries.get_mut(&request) else { return };
         inquiry.answered = true;
-        if let Some(call) = inquiry.call {
+        if let Some(call) = inquiry.calls.iter().find(|call| call.attempt == attempt).copied() {
             let desk = &mut self.desks[inquiry.router];
             desk.seen.began += 1;
             desk.seats[call.server].stop_waiting(call);
         }
     }
 
-    pub(super) fn over(&mut self, request: u64, over: Over<'_>, now: Instant) {
+    pub(super) fn over(&mut self, request: u64, attempt: u32, over: Over<'_>, now: Instant) {
         let order = self.next_order();
         let Some(inquiry) = self.inquiries.get_mut(&request) else { return };
-        let Some(call) = inquiry.call.take() else { return };
+        let Some(at) = inquiry.calls.iter().position(|call| call.attempt == attempt) else { return };
+        let call = inquiry.calls.remove(at);
         let kind = match over {
             Over::Done => None,
             Over::Failed(error) => Some(error.kind()),
             Over::GivenUp => Some(FailureKind::Timeout),
         };
-        inquiry.failed = kind.map(|kind| (kind, now));
+        // The one that goes on decides how it ends.
+        if inquiry.calls.is_empty() {
+            inquiry.failed = kind.map(|kind| (kind, now));
+        }
         let desk = &mut self.desks[inquiry.router];
         if let Some(calls) = desk.tenants.get_mut(inquiry.tenant) {
             *calls -= 1;
@@ -316,7 +345,7 @@ impl Books {
         if ended == Ended::Completed && delivered != answer {
             self.find("I16", || format!("request {request} is complete with {delivered} of {answer} tokens"));
         }
-        if inquiry.call.is_some() {
+        if !inquiry.calls.is_empty() {
             self.find("I4", || format!("request {request} ended as {ended:?}, and its call goes on"));
         }
     }

@@ -21,7 +21,6 @@ use books::Books;
 pub(super) use money::{Allowance, CallId};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::Duration;
 pub(super) use witness::Witness;
 
 /// The books of one run. Clones share them.
@@ -44,6 +43,8 @@ pub(super) struct Rules {
     pub(super) attempts: u32,
     /// Extra attempts per request, and per second; `None` where nothing bounds them.
     pub(super) budget: Option<(f64, u32)>,
+    /// The share of the requests that may be hedged, each once; `None` where none may.
+    pub(super) hedge: Option<f64>,
     /// Backends rest after failures, so hints are heard.
     pub(super) rests: bool,
     /// A signal has a say. It wakes nobody when it changes its mind, and asking it is not without effect.
@@ -97,8 +98,8 @@ impl Audit {
     }
 
     /// A request comes.
-    pub(super) fn came(&self, arrival: &Arrival, deadline: Duration, now: Instant) {
-        self.0.lock().came(arrival, now + deadline, now);
+    pub(super) fn came(&self, arrival: &Arrival, now: Instant) {
+        self.0.lock().came(arrival, now + arrival.deadline, now);
     }
 
     /// A call is sent to a server.
@@ -113,14 +114,14 @@ impl Audit {
         self.0.lock().billed(call, pico);
     }
 
-    /// The first token of a request reaches its router.
-    pub(super) fn began(&self, request: u64) {
-        self.0.lock().began(request);
+    /// The first token of a request reaches its router, by this attempt.
+    pub(super) fn began(&self, request: u64, attempt: &Attempt) {
+        self.0.lock().began(request, attempt.number());
     }
 
-    /// The call of a request ends; says nothing where none is under way.
-    pub(super) fn over(&self, request: u64, over: Over<'_>, now: Instant) {
-        self.0.lock().over(request, over, now);
+    /// The call of an attempt ends; says nothing where it has ended before.
+    pub(super) fn over(&self, request: u64, attempt: &Attempt, over: Over<'_>, now: Instant) {
+        self.0.lock().over(request, attempt.number(), over, now);
     }
 
     /// A request ends.
@@ -166,7 +167,9 @@ impl Audit {
     pub(super) fn chosen(&self, decision: &Decision) {
         let Some(chosen) = decision.chosen() else { return };
         let again = matches!(chosen.note(), Some(Reason::RetriedHere { .. } | Reason::Probe | Reason::QuotaProbe));
-        let failed_here = |id| decision.attempts().iter().any(|attempt| attempt.backend() == id);
+        // Who was outrun there has not failed.
+        let failed_here =
+            |id| decision.attempts().iter().any(|attempt| attempt.backend() == id && attempt.failure().is_some());
         if failed_here(chosen.id()) && !again {
             self.find("I4", || format!("a retry goes to {} again and does not say why", chosen.name()));
         }

@@ -20,7 +20,7 @@ impl Observer for Witness {
         let mut books = self.audit.0.lock();
         let told = &mut books.desks[self.router].told;
         match event {
-            Event::Fleet { .. } | Event::Limit { .. } | Event::Mirrored { .. } => {}
+            Event::Fleet { .. } | Event::Limit { .. } | Event::Mirrored { .. } | Event::Unhedged { .. } => {}
             Event::Decided(decision) => books.compare(self.router, decision),
             Event::Started { backend, profile, .. } => {
                 told.started += 1;

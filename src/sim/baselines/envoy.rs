@@ -64,7 +64,7 @@ impl Learner for Outliers {
         let out = hosts.iter().filter(|host| host.ejected_until > now).count();
         let host = &mut hosts[backend.slot()];
         match outcome {
-            Outcome::Cancelled => {}
+            Outcome::Cancelled | Outcome::Outrun => {}
             Outcome::Failure(error) if matches!(error.kind().conduct().fault, Fault::Backend | Fault::Transport) => {
                 host.failed += 1;
                 let may = out == 0 || (out + 1) * 100 <= count * MOST_PERCENT;

@@ -57,7 +57,7 @@ impl Learner for LiteLlm {
             }
             match outcome {
                 Outcome::Success => it.succeeded += 1,
-                Outcome::Cancelled => {}
+                Outcome::Cancelled | Outcome::Outrun => {}
                 Outcome::Failure(error) => {
                     it.failed += 1;
                     let all = it.failed + it.succeeded;

@@ -23,9 +23,10 @@ pub use simple::{
     weighted_random,
 };
 
+use crate::budget::Hedge;
 use crate::event::{Event, Observer};
 use crate::limit::{Bulkheads, Share};
-use crate::policy::{FailSafe, PolicyExt, Regions, cheapest, predicted_ttft};
+use crate::policy::{Budgets, FailSafe, PolicyExt, Regions, cheapest, predicted_ttft};
 use crate::sim::{Desk, Stack};
 use crate::time::Instant;
 use std::fmt;
@@ -40,8 +41,9 @@ pub struct Contestant {
 
 impl Contestant {
     /// Everybody, fallway's default stack first.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self { name: "fallway", make: fallway },
+        Self { name: "fallway_hedged", make: fallway_hedged },
         Self { name: "random", make: random },
         Self { name: "weighted_random", make: weighted_random },
         Self { name: "round_robin", make: round_robin },
@@ -88,7 +90,7 @@ impl fmt::Debug for Contestant {
 }
 
 /// The default stack of this crate, as the README shows it; where servers stand in several regions, with these in the
-/// order of their distance; where quotas are known, the cheapest that has room. It is told what users want: nobody waits for a slot
+/// order of their distance; where quotas are known, the cheapest that has room; where callers bring deadlines, within these. It is told what users want: nobody waits for a slot
 /// for longer than half of the time within which they want the first token; and where there are tenants, what each may have in flight.
 pub fn fallway(desk: &Desk) -> Stack {
     let metered = desk.quotas().iter().any(|quota| *quota != (None, None));
@@ -98,6 +100,10 @@ pub fn fallway(desk: &Desk) -> Stack {
             let regions = others.iter().fold(Regions::new(home), Regions::then);
             Stack::new(predicted_ttft().region_failover(regions).fail_safe(FailSafe::default()))
         }
+        _ if desk.is_hurried() => {
+            let budgets = Budgets::default().whole_answers();
+            Stack::new(predicted_ttft().budgeted(budgets).fail_safe(FailSafe::default()))
+        }
         _ => Stack::new(predicted_ttft().fail_safe(FailSafe::default())),
     }
     .load_reports()
@@ -106,6 +112,14 @@ pub fn fallway(desk: &Desk) -> Stack {
         ([], _) | (_, None) => stack,
         (tenants, Some(room)) => stack.tenant_bulkheads(shares(tenants, room)),
     }
+}
+
+/// The same where nothing is known of quotas and regions, and requests are hedged. All simulated requests are short enough, and
+/// may be executed twice.
+pub fn fallway_hedged(desk: &Desk) -> Stack {
+    let budgets = Budgets::default().hedge(Hedge::default().most_tokens(u64::MAX));
+    let policy = predicted_ttft().budgeted(budgets).fail_safe(FailSafe::default());
+    Stack::new(policy).load_reports().longest_wait(desk.slo() / 2)
 }
 
 /// What users want of tenants: an equal part of the room for each, of which it lends a half, and for nobody more than a fifth.

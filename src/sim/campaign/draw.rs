@@ -99,6 +99,7 @@ impl Plan {
         let mut capacity = own("capacity");
         plan.reserve = capacity.chance(0.3).then(|| capacity.unit());
         plan.resuming = own("resuming").chance(0.5);
+        plan.stack.hedge = draw_hedge(&mut own("hedging"), longest, plan.deadline / 2);
         if !plan.stack.ejection.off {
             plan.stack.ejection = draw_detectors(&mut own("detectors"), plan.stack.ejection);
         }
@@ -192,6 +193,15 @@ fn draw_money(dice: &mut Dice, plan: &mut Plan) -> Option<Money> {
     Some(Money { cap, allowance: dice.chance(0.7).then_some(allowance) })
 }
 
+/// Often more than anybody should, and so soon that many are sent.
+fn draw_hedge(dice: &mut Dice, longest: f64, latest: Duration) -> Option<(f64, Option<Duration>)> {
+    if dice.chance(0.5) {
+        return None;
+    }
+    let share = (dice.scale(0.02, 0.5) * 1e3).round() / 1e3;
+    Some((share, dice.chance(0.7).then(|| seconds(longest * dice.scale(0.02, 2.0)).min(latest))))
+}
+
 fn draw_detectors(dice: &mut Dice, ejection: Ejection) -> Ejection {
     let [rate, factor, deviations] = [dice.scale(0.2, 1.0), dice.scale(1.2, 6.0), dice.scale(0.5, 3.0)];
     let mut maybe = |share, value| dice.chance(share).then_some(value);
@@ -228,7 +238,7 @@ fn draw_stack(dice: &mut Dice) -> StackPlan {
         }
     };
     let leaf = dice.pick(&Leaf::ALL);
-    StackPlan { leaf, safe, budget, ejection, queue: dice.whole(16, 1024) as usize }
+    StackPlan { leaf, safe, budget, ejection, queue: dice.whole(16, 1024) as usize, hedge: None }
 }
 
 /// Which kinds of fault there are, by their number; from the second number on they move the clock.

@@ -4,11 +4,11 @@ use super::super::audit::{Allowance, Rules};
 use super::super::fault::{Effect, Target};
 use super::super::{Arrivals, Fault, Lengths, Server, Stack, World, secs};
 use super::money::Money;
-use crate::budget::RetryBudget;
+use crate::budget::{Hedge, RetryBudget};
 use crate::limit::{Bulkheads, Share};
 use crate::policy::{
-    Capacity, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft,
-    round_robin, sticky, weighted,
+    Capacity, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, policy_fn, power_of_two,
+    predicted_ttft, round_robin, sticky, weighted,
 };
 use crate::recover::Ejection;
 use std::fmt;
@@ -85,6 +85,8 @@ pub(super) struct StackPlan {
     pub(super) budget: Option<(f64, u32)>,
     pub(super) ejection: Ejection,
     pub(super) queue: usize,
+    /// The share of requests that are hedged, and after what time; without, after what is usual.
+    pub(super) hedge: Option<(f64, Option<Duration>)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -161,6 +163,18 @@ impl StackPlan {
     pub(super) fn stack(&self, reserve: bool, tenants: Option<Tenants>, money: Option<Money>) -> Stack {
         let leaf = self.leaf.policy();
         let leaf = if reserve { leaf.capacity_aware(Capacity::default()).boxed() } else { leaf };
+        let leaf = match self.hedge {
+            Some((share, after)) => {
+                let hedge = Hedge::of(share).unwrap_or_default();
+                let hedge = after.map_or(hedge, |after| hedge.after(after));
+                let hedged = policy_fn("hedged", move |cx, slate| {
+                    slate.hedge(hedge);
+                    leaf.plan(cx, slate);
+                });
+                hedged.boxed()
+            }
+            None => leaf,
+        };
         let policy = match self.safe {
             None => leaf,
             Some(safe) => {
@@ -304,6 +318,7 @@ impl Plan {
             share: self.tenants.map(|tenants| tenants.most),
             attempts: self.stack.safe.map_or(1, |safe| safe.attempts),
             budget: Some(budget),
+            hedge: self.stack.hedge.map(|(share, _)| share),
             rests: !self.stack.ejection.off,
             signals: self.probes.is_some(),
             bounded: self.money.is_some(),
@@ -321,7 +336,7 @@ pub(super) const REGIONS: [&str; 3] = ["eu", "us", "ap"];
 impl fmt::Display for Plan {
     /// In one line, short enough to read.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let StackPlan { leaf, safe, budget, ejection, queue } = &self.stack;
+        let StackPlan { leaf, safe, budget, ejection, queue, hedge } = &self.stack;
         write!(f, "{} routers of {leaf:?}, queue {queue}", self.routers)?;
         if let Some(Safe { attempts, panic_threshold, attempt_limit, fallback }) = safe {
             write!(f, ", fail safe ({attempts} attempts, panic {panic_threshold}")?;
@@ -329,6 +344,10 @@ impl fmt::Display for Plan {
             write!(f, "{})", if *fallback { ", fallback" } else { "" })?;
         }
         budget.iter().try_for_each(|(ratio, reserve)| write!(f, ", budget {ratio} + {reserve}/s"))?;
+        if let Some((share, after)) = hedge {
+            write!(f, ", {share:.3} hedged")?;
+            after.iter().try_for_each(|after| write!(f, " after {after:?}"))?;
+        }
         if ejection.off {
             write!(f, ", no ejection")?;
         } else if *ejection != Ejection::default() {
@@ -394,6 +413,7 @@ impl fmt::Display for Line<'_> {
             Effect::Hang => write!(f, ".hangs()"),
             Effect::Speed(share) => write!(f, ".speed({share:.4})"),
             Effect::Errors { kind, share, after } => write!(f, ".fails({kind}, {share:.2}, {after:?})"),
+            Effect::Straggle { share, times } => write!(f, ".straggles({share:.2}, {times:.1})"),
             Effect::Latency(more) => write!(f, ".latency({more:?})"),
             Effect::Cut { tokens } => write!(f, ".cuts_streams({tokens})"),
             Effect::Throttled { retry_after } => write!(f, ".throttled({retry_after:?})"),

@@ -75,6 +75,9 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     if plan.tenants.is_some() {
         offer(&|plan| plan.tenants = None);
     }
+    if plan.stack.hedge.is_some() {
+        offer(&|plan| plan.stack.hedge = None);
+    }
     if plan.reserve.is_some() {
         offer(&|plan| plan.reserve = None);
     }

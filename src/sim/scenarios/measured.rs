@@ -1,6 +1,6 @@
 //! [`Measured`]: the figures of one run.
 
-use super::{Scenario, Stage, pools, providers, quotas, regions, tenants};
+use super::{Scenario, Stage, deadlines, pools, providers, quotas, regions, tenants};
 use crate::sim::Run;
 
 /// The figures of one run. Where no request counts, they are no numbers; what a scenario does not ask for is `None`.
@@ -9,12 +9,14 @@ pub struct Measured {
     /// How many requests came after the warm-up.
     pub requests: usize,
     /// The share of requests served well, of those that count: in S3 those that came while the region was down, in S9
-    /// all, whenever their first token came (availability); in S16 of what the fleet could do, at its worst step.
+    /// all, whenever their first token came (availability); in S13 those that had a chance; in S16 of what the fleet could do, at its worst step.
     pub goodput: f64,
     /// The same of those that are critical (S3, S12).
     pub critical_goodput: Option<f64>,
     /// The goodput of all tenants but the one that comes in bursts, as a share of what theirs is without it (S10).
     pub others_goodput_vs_alone: Option<f64>,
+    /// The share of the requests without a chance that were refused before any attempt (S13).
+    pub hopeless_refused: Option<f64>,
     /// Requests without a complete answer.
     pub failures: usize,
     /// Seconds to the first token: median.
@@ -90,6 +92,7 @@ impl Stage {
             goodput: match self.scenario {
                 Scenario::S16 => known(pools::worst_step(self, run)),
                 _ if nobody(false) => f64::NAN,
+                Scenario::S13 => deadlines::feasible(self, run),
                 _ => run.goodput_between(from, to),
             },
             critical_goodput: match self.scenario {
@@ -97,6 +100,7 @@ impl Stage {
                 _ => None,
             },
             others_goodput_vs_alone: tenants::others(self, run),
+            hopeless_refused: only(Scenario::S13).and_then(|()| deadlines::refused(self, run)),
             failures: run.failures(),
             ttft_p50: known(run.ttft(0.5)),
             ttft_p90: known(run.ttft(0.9)),

@@ -4,12 +4,14 @@
 //! the warm-up, or in the time that matters for it; each [`Measured`] says which.
 
 mod blind;
+mod deadlines;
 mod measured;
 mod pools;
 mod prefixes;
 mod providers;
 mod quotas;
 mod regions;
+mod stragglers;
 mod streams;
 mod tenants;
 
@@ -31,6 +33,8 @@ pub enum Scenario {
     S4,
     /// Three providers with quotas of tokens per minute, and with prices, under the bursts of a code completion service.
     S5,
+    /// One execution in fifty takes eight times as long.
+    S6,
     /// Conversations that grow, on servers which keep what they computed of them.
     S7,
     /// Four remote providers; the best turns slow for five minutes.
@@ -41,6 +45,8 @@ pub enum Scenario {
     S10,
     /// The same as S5 at twice the rate; three in ten requests are critical.
     S12,
+    /// Callers with a second, five seconds or a minute; one in five asks for what no server can do in that time.
+    S13,
     /// Two of eight servers cut their streams.
     S14,
     /// One of eight servers goes down and comes back every ten seconds.
@@ -85,17 +91,19 @@ pub struct Stage {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::S1,
         Self::S2,
         Self::S3,
         Self::S4,
         Self::S5,
+        Self::S6,
         Self::S7,
         Self::S8,
         Self::S9,
         Self::S10,
         Self::S12,
+        Self::S13,
         Self::S14,
         Self::S15,
         Self::S16,
@@ -111,11 +119,13 @@ impl Scenario {
             Self::S3 => "S3",
             Self::S4 => "S4",
             Self::S5 => "S5",
+            Self::S6 => "S6",
             Self::S7 => "S7",
             Self::S8 => "S8",
             Self::S9 => "S9",
             Self::S10 => "S10",
             Self::S12 => "S12",
+            Self::S13 => "S13",
             Self::S14 => "S14",
             Self::S15 => "S15",
             Self::S16 => "S16",
@@ -132,11 +142,13 @@ impl Scenario {
             Self::S3 => "region: the nearest of three is down for 200 s",
             Self::S4 => "storm: eight servers at 85 %, a third of their speed for 30 s",
             Self::S5 => "quotas: a code completion trace over three providers with quotas and prices",
+            Self::S6 => "stragglers: ten servers of eight slots, 2 % of the executions take eight times as long",
             Self::S7 => "prefixes: a conversation trace at 2.2 times its rate, eight servers with prefix caches",
             Self::S8 => "providers: the best of four turns slow for 300 s",
             Self::S9 => "year: 10,000 h of incidents at two providers in two regions",
             Self::S10 => "tenants: 30 % of the requests are one tenant's, in bursts",
             Self::S12 => "quotas at twice the rate, 30 % critical",
+            Self::S13 => "deadlines: callers give 1, 5 or 60 s, and one in five asks for the impossible",
             Self::S14 => "cuts: two of eight servers cut their streams after 2 and after 60 tokens, for 200 s",
             Self::S15 => "flapping: one of eight servers, 10 s up and 10 s down",
             Self::S16 => "ramp: noisy speeds, load 0.75 to 1.74",
@@ -163,11 +175,13 @@ impl Scenario {
             Self::S2 | Self::S14 | Self::S15 => 0.6,
             Self::S3 => regions::LOADS[0].1,
             Self::S4 => 0.85,
+            Self::S6 => 0.7,
             Self::S7 => prefixes::SPEED,
             Self::S8 => 0.3,
             Self::S5 | Self::S9 => 1.0,
             Self::S10 => 0.6,
             Self::S12 => 2.0,
+            Self::S13 => 1.1,
             Self::S16 => 0.75,
             Self::S17 => 0.4,
             Self::S18 => 0.7,
@@ -183,11 +197,13 @@ impl Scenario {
             Self::S3 => regions::lost(settings),
             Self::S4 => vec![pools::storm(settings, load)],
             Self::S5 => vec![quotas::bursts(settings, load)],
+            Self::S6 => vec![stragglers::slow_ones(settings, load)],
             Self::S7 => vec![prefixes::conversations(settings, load)],
             Self::S8 => vec![providers::slow(settings, load)],
             Self::S9 => vec![providers::year(settings, load)],
             Self::S10 => vec![tenants::loud(settings, load)],
             Self::S12 => vec![quotas::mix(settings, load)],
+            Self::S13 => vec![deadlines::hurried(settings, load)],
             Self::S14 => streams::cut(settings, load),
             Self::S15 => vec![pools::flapping(settings, load)],
             Self::S16 => vec![pools::ramp(settings, load)],

@@ -49,13 +49,13 @@ fn rush(router: &TestRouter, seed: u64, rounds: u32, mut look: impl FnMut(&TestR
             let mut trip = flying.swap_remove(rng.below(flying.len()));
             let refused = |kind| BackendError::new(kind);
             match rng.below(8) {
-                0 => trip.fail(refused(FailureKind::Overloaded), false, now),
-                1 => trip.fail(refused(FailureKind::RateLimited), false, now),
-                2 => trip.fail(refused(FailureKind::InvalidRequest), false, now),
+                0 => trip.fail(1, refused(FailureKind::Overloaded), false, now),
+                1 => trip.fail(1, refused(FailureKind::RateLimited), false, now),
+                2 => trip.fail(1, refused(FailureKind::InvalidRequest), false, now),
                 3 => {
                     // Given up after the first item, or before.
                     if rng.below(2) == 0 {
-                        trip.answered(now);
+                        trip.answered(1, now);
                     }
                 }
                 4 => {
@@ -66,7 +66,7 @@ fn rush(router: &TestRouter, seed: u64, rounds: u32, mut look: impl FnMut(&TestR
                     assert!(panicked.is_err());
                 }
                 _ => {
-                    trip.answered(now);
+                    trip.answered(1, now);
                     trip.finish(now);
                 }
             }

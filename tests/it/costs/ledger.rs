@@ -212,9 +212,9 @@ fn a_trip_keeps_the_same_ledger() {
     );
     let (mut trip, now) = (router.trip(asks(facts()), world.now()), world.now());
     let fallway::router::Step::Call(_) = trip.next(now).unwrap() else { panic!() };
-    trip.fail(FailureKind::Timeout.into(), true, now + ms(100));
+    trip.fail(1, FailureKind::Timeout.into(), true, now + ms(100));
     let fallway::router::Step::Call(attempt) = trip.next(now + ms(100)).unwrap() else { panic!() };
-    trip.answered(now + ms(150));
+    trip.answered(2, now + ms(150));
     trip.received(3);
     assert_eq!(trip.decision().attempts()[1].ending(), Ending::Answering);
     attempt.used(Usage::new(1_000, 40));

@@ -9,7 +9,7 @@ fn serve(router: &TestRouter, facts: &Facts, now: u64, mut has: impl FnMut(usize
     let (mut trip, server) = send(router, facts, at(now));
     let blocks = facts.input_tokens() / u64::from(BLOCK);
     let took = 1 + (blocks - has(server).min(blocks)) * 10;
-    trip.answered(at(now + took));
+    trip.answered(1, at(now + took));
     trip.finish(at(now + took));
     (now + took, server)
 }
@@ -37,7 +37,7 @@ fn what_is_on_its_way_counts_and_what_failed_does_not() {
         serve(&router, &prompt(1, 4), 0, |_| 0);
         let (mut trip, _) = send(&router, &prompt(1, 10), at(100));
         assert_eq!(believed(&router, &prompt(1, 10)), [2_560]);
-        trip.fail(BackendError::new(error), false, at(110));
+        trip.fail(1, BackendError::new(error), false, at(110));
         // A refused connection may be a restart: nothing is left.
         assert_eq!(believed(&router, &prompt(1, 10)), [if remembers { 1_024 } else { 0 }], "{error}");
         drop(trip);
@@ -57,7 +57,7 @@ fn an_ejected_backend_has_lost_everything_and_a_throttled_one_nothing() {
         serve(&router, &prompt(1, 4), 0, |_| 0);
         for n in 0..failures {
             let (mut trip, _) = send(&router, &Facts::any().prompt_tokens(9), at(100 + n));
-            trip.fail(kind.into(), false, at(100 + n));
+            trip.fail(1, kind.into(), false, at(100 + n));
         }
         let (mut now, mut asked) = (at(100), None);
         while asked.is_none() {

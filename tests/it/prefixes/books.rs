@@ -11,7 +11,7 @@ fn an_explanation_says_what_is_cached() {
     let router = router([Profile::new("a")]);
     let facts = Facts::any().prompt_tokens(4_000).prefix(Prefix::of_hashes(512, [1, 2, 3]));
     let (mut trip, _) = send(&router, &facts, at(1));
-    trip.answered(at(20));
+    trip.answered(1, at(20));
     let decision = router.explain(&facts.into());
     let text = decision.to_string();
     assert!(text.contains(", 1,536 of 4,000 prompt tokens probably cached"), "{text}");
@@ -31,7 +31,7 @@ fn absurd_prefixes_are_cut_to_the_prompt() {
         let (mut trip, _) = send(&router, if now % 2 == 0 { &facts } else { &none }, at(now * 10));
         let waiting = router.explain(&Facts::any().into()).candidates().next().unwrap().load().unwrap().waiting_tokens;
         assert!(waiting <= 10, "{waiting}");
-        trip.answered(at(now * 10 + 5));
+        trip.answered(1, at(now * 10 + 5));
     }
     assert_eq!(believed(&router, &facts), [10]);
     assert_eq!(believed(&router, &none), [0]);
@@ -45,7 +45,7 @@ fn a_policy_that_does_not_look_is_charged_the_same() {
     let builder = world.router(fallway::policy::round_robin());
     let (router, _) = world.fleet(builder, [(Profile::new("a"), crate::support::always(crate::support::ANSWER))]);
     let (mut trip, _) = send(&router, &prompt(1, 10), at(1));
-    trip.answered(at(10));
+    trip.answered(1, at(10));
     let (trip, _) = send(&router, &prompt(1, 12), at(20));
     assert_eq!(trip.decision().chosen().unwrap().cached_tokens(), Some(2_560));
     assert!(router.replay(trip.decision()).same_choice(trip.decision()));
@@ -81,14 +81,14 @@ proptest! {
                 3 => {
                     let index = which.index(flying.len());
                     let (_, _, trip, waits) = &mut flying[index];
-                    trip.answered(now);
+                    trip.answered(1, now);
                     *waits = false;
                 }
                 4 => drop(flying.remove(which.index(flying.len()))),
                 _ => {
                     let (_, _, mut trip, waits) = flying.remove(which.index(flying.len()));
                     if waits {
-                        trip.fail(FailureKind::ServerError.into(), false, now);
+                        trip.fail(1, FailureKind::ServerError.into(), false, now);
                     } else {
                         trip.finish(now);
                     }

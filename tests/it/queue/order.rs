@@ -152,7 +152,7 @@ fn play(seed: u64) -> usize {
                 let holders: Vec<_> = (0..callers.len()).filter(|n| callers[*n].holds).collect();
                 let mut ended = callers.swap_remove(holders[rng.below(holders.len())]);
                 if rng.below(3) > 0 {
-                    ended.trip.answered(now);
+                    ended.trip.answered(1, now);
                     ended.trip.finish(now);
                 }
                 drop(ended);

@@ -4,9 +4,9 @@ use super::{first, hint, pair};
 use crate::support::{ANSWER, Act, Log, Opinion, World, always, fail, in_turn, ms, plain, secs, within};
 use fallway::FailureKind::{Overloaded, RateLimited, ServerError};
 use fallway::decision::Reason;
-use fallway::policy::{Capacity, FailSafe, PolicyExt, Regions, ordered, predicted_ttft, sticky};
+use fallway::policy::{Budgets, Capacity, FailSafe, PolicyExt, Regions, ordered, predicted_ttft, sticky};
 use fallway::signal::{Reading, Score};
-use fallway::{CallOptions, Profile};
+use fallway::{CallOptions, Facts, Profile};
 
 fn a() -> Profile {
     Profile::new("a")
@@ -163,4 +163,32 @@ fn over_bound() {
     assert_eq!(first(&router, facts()), (None, Some(Reason::OverBound { in_flight: 2 })));
     world.run();
     drop(calls);
+}
+
+/// A slow `big` and a `small` of another model, both well known, and what is noted of `name` where so much time is left.
+fn hurried(name: &str, model: &str, left: std::time::Duration) -> Option<Reason> {
+    let world = World::new();
+    let fail_safe = FailSafe::default().tiers("chat", ["big", "small"]);
+    let members = [("big", secs(1)), ("small", ms(100))];
+    let members = members.map(|(id, takes)| (Profile::new(id).model(id), always(Act::Answer(takes))));
+    let builder = world.router(ordered().budgeted(Budgets::default()).fail_safe(fail_safe));
+    let (router, _) = world.fleet(builder, members);
+    let ask = |model: &str, total| within(total).facts(Facts::model(model).prompt_tokens(20));
+    (0..30).for_each(|_| ["big", "small"].iter().for_each(|model| drop(world.call(&router, ask(model, secs(5))))));
+    let decision = router.explain(&ask(model, left));
+    let chosen = decision.chosen().unwrap();
+    assert_eq!(chosen.name(), name, "{decision}");
+    chosen.note()
+}
+
+#[test]
+fn brownout() {
+    let note = hurried("small", "chat", ms(500));
+    assert!(matches!(note, Some(Reason::Brownout { left: 500_000_000, .. })), "{note:?}");
+}
+
+#[test]
+fn may_be_late() {
+    let note = hurried("big", "big", ms(1_150));
+    assert!(matches!(note, Some(Reason::MayBeLate { left: 1_150_000_000, .. })), "{note:?}");
 }

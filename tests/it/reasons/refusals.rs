@@ -5,7 +5,7 @@ use fallway::FailureKind::{InvalidRequest, Overloaded, ServerError};
 use fallway::budget::RetryBudget;
 use fallway::decision::{Next, Refusal};
 use fallway::facts::{Price, Priority};
-use fallway::policy::{FailSafe, PolicyExt, ordered};
+use fallway::policy::{Budgets, FailSafe, PolicyExt, ordered};
 use fallway::router::{Builder, RouteErrorKind};
 use fallway::shape::{RateLimit, SpendLimit};
 use fallway::{CallOptions, Facts, Profile};
@@ -170,4 +170,15 @@ fn over_rate() {
     let Refusal::OverRate { limit: "tenant", until } = why else { panic!("{why:?}") };
     assert!(until >= first + secs(10) && until <= first + secs(10) + ms(1), "{until:?}");
     assert_eq!(kind, RouteErrorKind::OverRate);
+}
+
+#[test]
+fn infeasible() {
+    let world = World::new();
+    let policy = ordered().budgeted(Budgets::default()).fail_safe(FailSafe::default());
+    let (router, _) = world.fleet(world.router(policy), [(Profile::new("a"), always(Act::Answer(secs(1))))]);
+    (0..30).for_each(|_| drop(world.call(&router, within(secs(5)))));
+    let (why, kind) = refused(&world, &router, within(ms(100)));
+    assert!(matches!(why, Refusal::Infeasible { left: 100_000_000, .. }), "{why:?}");
+    assert_eq!(kind, RouteErrorKind::Infeasible);
 }

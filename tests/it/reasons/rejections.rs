@@ -4,14 +4,17 @@ use super::{hint, pair, rejected};
 use crate::support::{
     ANSWER, Act, Log, Opinion, Rival, Script, TestRouter, World, always, fail, in_turn, ms, plain, secs, within,
 };
+use fallway::Decision;
 use fallway::FailureKind::{self, ContextTooLong, Overloaded, RateLimited, ServerError};
+use fallway::budget::Hedge;
 use fallway::decision::Reason;
 use fallway::facts::{Capabilities, Price};
 use fallway::limit::{Bulkheads, Share};
-use fallway::policy::{Capacity, FailSafe, PolicyExt, Regions, ordered, policy_fn, round_robin};
+use fallway::policy::{Budgets, Capacity, FailSafe, PolicyExt, Regions, ordered, policy_fn, round_robin};
 use fallway::recover::Ejection;
 use fallway::shape::SpendLimit;
 use fallway::{CallOptions, Facts, Profile};
+use std::time::Duration;
 
 fn a() -> Profile {
     Profile::new("a")
@@ -452,4 +455,72 @@ fn too_slow() {
     assert_eq!(error.attempts().len(), 1);
     let reasons: Vec<_> = error.decision().candidates().filter_map(|candidate| candidate.rejected()).collect();
     assert!(reasons.contains(&Reason::TooSlow { predicted: 800_000_000 }), "{reasons:?}");
+}
+
+#[test]
+fn misses_deadline() {
+    let world = World::new();
+    let policy = ordered().budgeted(Budgets::default()).fail_safe(FailSafe::default());
+    let members = [(a(), always(Act::Answer(secs(1)))), (Profile::new("b"), always(ANSWER))];
+    let (router, _) = world.fleet(world.router(policy), members);
+    (0..30).for_each(|_| drop(world.call(&router, within(secs(5)))));
+    let decision = router.explain(&within(ms(100)));
+    let reason = decision.candidates().next().unwrap().rejected();
+    assert!(matches!(reason, Some(Reason::MissesDeadline { left: 100_000_000, .. })), "{decision}");
+    assert_eq!(decision.chosen().unwrap().name(), "b");
+}
+
+/// The decision of a hedge beside `a`, at this moment and after what `before` did.
+fn hedge<const N: usize>(profiles: [Profile; N], at: Duration, before: impl FnOnce(&TestRouter)) -> Decision {
+    let world = World::new();
+    let hedge = Hedge::of(0.5).unwrap().after(ms(10));
+    let policy = ordered().budgeted(Budgets::default().hedge(hedge)).fail_safe(FailSafe::default());
+    let members = profiles.map(|profile| (profile, always(ANSWER)));
+    let router = world.fleet(world.router(policy), members).0;
+    let start = world.now();
+    // Two requests pay for one hedge.
+    let mut trips = [0; 2].map(|_| router.trip(within(secs(60)), start));
+    trips.iter_mut().for_each(|trip| drop(trip.next(start).unwrap()));
+    before(&router);
+    let [mut trip, _] = trips;
+    let hedge = trip.hedge(start + at).unwrap();
+    trip.answered(hedge.number(), start + at);
+    assert!(router.replay(trip.decision()).same_choice(trip.decision()));
+    trip.decision().clone()
+}
+
+/// What this decision says of the backend of this name.
+fn of(decision: &Decision, name: &str) -> Option<Reason> {
+    let candidate = decision.candidates().find(|candidate| candidate.name() == name).unwrap();
+    assert!(candidate.rejected().is_none_or(|reason| decision.to_string().contains(reason.label())), "{decision}");
+    candidate.rejected()
+}
+
+#[test]
+fn asked_already() {
+    let decision = hedge([a(), Profile::new("b")], ms(10), |_| {});
+    assert_eq!(of(&decision, "a"), Some(Reason::AskedAlready { attempt: 1 }));
+}
+
+#[test]
+fn domain_asked() {
+    let rack = |name, rack| Profile::new(name).failure_domain(rack);
+    let decision = hedge([rack("a", "1"), rack("b", "1"), rack("c", "2")], ms(10), |_| {});
+    assert_eq!(of(&decision, "b"), Some(Reason::DomainAsked { attempt: 1 }));
+    assert_eq!((of(&decision, "c"), decision.chosen().unwrap().name()), (None, "c"));
+}
+
+#[test]
+fn not_for_hedges() {
+    // It could not be reached, and whoever finds out whether it can be again is due in half a minute.
+    let gone = |router: &TestRouter| {
+        router.update(|fleet| fleet.drain("a")).unwrap();
+        let now = World::new().now();
+        let mut trip = router.trip(within(secs(60)), now);
+        trip.next(now).unwrap();
+        trip.fail(1, FailureKind::Unreachable.into(), false, now);
+        router.update(|fleet| fleet.restore("a")).unwrap();
+    };
+    let decision = hedge([a(), Profile::new("b"), Profile::new("c")], secs(30), gone);
+    assert_eq!(of(&decision, "b"), Some(Reason::NotForHedges));
 }

@@ -29,7 +29,7 @@ impl Observer for Told {
             let failure = match outcome {
                 Outcome::Failure(error) => Some(error.kind()),
                 Outcome::Success => None,
-                Outcome::Cancelled => panic!("an abandoned copy tells nothing"),
+                Outcome::Cancelled | Outcome::Outrun => panic!("an abandoned copy tells nothing"),
             };
             self.0.lock().unwrap().push((profile.id().to_owned(), *elapsed, failure));
         }

@@ -156,7 +156,7 @@ fn a_line_of_a_trace_that_makes_no_sense_is_named() {
 
 #[test]
 fn a_name_that_nobody_has_names_nobody() {
-    for name in ["", "nobody", "fallway ", "S6", "s"] {
+    for name in ["", "nobody", "fallway ", "S99", "s"] {
         assert!(Contestant::by_name(name).is_none() && Scenario::by_name(name).is_none(), "{name:?}");
     }
     for contestant in Contestant::ALL {

@@ -2,8 +2,11 @@
 
 use super::{check, count, default_stack, small};
 use crate::support::drawn;
-use fallway::budget::RetryBudget;
-use fallway::policy::{FailSafe, PolicyExt, least_loaded, ordered, power_of_two, round_robin, sticky};
+use fallway::budget::{Hedge, RetryBudget};
+use fallway::policy::{
+    Budgets, FailSafe, PolicyExt, RoutingPolicy, least_loaded, ordered, power_of_two, predicted_ttft, round_robin,
+    sticky,
+};
 use fallway::recover::Ejection;
 use fallway::sim::baselines::Contestant;
 use fallway::sim::scenarios::{Scenario, Settings};
@@ -22,11 +25,18 @@ fn stack(number: usize, _: &Desk) -> Stack {
             .retry_budget(RetryBudget::new(3.0, 100).unwrap()),
         3 => Stack::new(sticky().fail_safe(fail_safe())).bare(),
         4 => ordered().into(),
+        // Early and often.
+        5 => hedged(Hedge::of(0.5).unwrap().after(secs(0.3))).into(),
+        6 => Stack::new(hedged(Hedge::of(0.2).unwrap())).retry_budget(RetryBudget::new(1.0, 100).unwrap()),
         _ => round_robin().fail_safe(fail_safe()).into(),
     }
 }
 
-const STACKS: usize = 6;
+fn hedged(hedge: Hedge) -> impl RoutingPolicy {
+    predicted_ttft().budgeted(Budgets::default().hedge(hedge)).fail_safe(FailSafe::default())
+}
+
+const STACKS: usize = 8;
 
 /// Runs the world on both drivers.
 fn both(world: &World, number: usize) -> Run {

@@ -82,6 +82,28 @@ fn quotas_are_used_up_and_not_overrun() {
 }
 
 #[test]
+fn the_impossible_is_refused_at_entry_and_the_possible_is_served() {
+    for seed in [1, 2] {
+        for routers in [1, 32] {
+            for stage in stages(Scenario::S13, routers, seed) {
+                let measured = play(&stage, "fallway").1;
+                let Measured { goodput, hopeless_refused, wasted, .. } = measured;
+                let refused = hopeless_refused.unwrap();
+                assert!(
+                    goodput >= 0.95 && refused >= 0.95 && wasted <= 0.02,
+                    "{routers} routers, seed {seed}: {goodput}, {refused}, {wasted}"
+                );
+            }
+        }
+    }
+    // Who knows of no budgets works for nothing.
+    for stage in stages(Scenario::S13, 1, 1) {
+        let (_, measured) = play(&stage, "least_in_flight");
+        assert!(measured.hopeless_refused == Some(0.0) && measured.wasted > 0.1, "{measured:?}");
+    }
+}
+
+#[test]
 fn a_gray_server_costs_next_to_nothing() {
     for seed in [1, 2] {
         for routers in [1, 32] {
@@ -216,6 +238,29 @@ fn nothing_fails_because_nothing_is_heard() {
         // What relies on reports does not.
         if routers == 1 {
             assert!(play(blind, "lmetric").1.failures > 10_000);
+        }
+    }
+}
+
+#[test]
+fn a_hedge_halves_the_tail_that_chance_makes() {
+    for (routers, seed) in [(1, 1), (1, 2), (32, 1)] {
+        for stage in stages(Scenario::S6, routers, seed) {
+            let (ours, none) = (play(&stage, "fallway_hedged").1, play(&stage, "fallway").1);
+            let (p99, without) = (ours.ttft_p99, none.ttft_p99);
+            assert!(p99 <= without * 0.6, "{routers} routers, seed {seed}: {p99} s, and {without} s");
+            assert!(ours.attempts <= 1.055 && ours.failures == 0, "{routers} routers, seed {seed}: {ours:?}");
+        }
+    }
+}
+
+/// A fleet that has too much to do is not given more of it.
+#[test]
+fn hedges_make_no_storm() {
+    for routers in [1, 32] {
+        for stage in stages(Scenario::S4, routers, 1) {
+            let Measured { goodput, attempts, .. } = play(&stage, "fallway_hedged").1;
+            assert!(goodput >= 0.99 && attempts <= 1.15, "{routers} routers: {goodput}, {attempts}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Answered, TestRouter, secs, within};
 use fallway::Decision;
 use fallway::backend::{BackendId, FailureKind};
-use fallway::decision::{Reason, Refusal};
+use fallway::decision::{Reason, Refusal, Unhedged};
 use fallway::event::{Cause, Event, Observer, Outcome};
 use fallway::signal::{HealthSignal, Reading, Score};
 use fallway::time::Instant;
@@ -17,11 +17,13 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub(crate) enum Told {
     Decided(Decision),
-    Started { backend: String, attempt: u32 },
+    Started { backend: String, attempt: u32, hedge: bool },
     FirstItem { backend: String, elapsed: Duration },
     Succeeded { backend: String },
     Failed { backend: String, kind: FailureKind },
     Cancelled { backend: String },
+    Outrun { backend: String },
+    Unhedged { backend: String, why: Unhedged },
     Left { backend: String, why: Reason },
     Returned { backend: String },
     Refused { why: Refusal },
@@ -55,9 +57,10 @@ impl Observer for Log {
     fn on_event(&self, event: &Event<'_>, now: Instant) {
         let told = match event {
             Event::Decided(decision) => Told::Decided((*decision).clone()),
-            Event::Started { profile, attempt, .. } => {
-                Told::Started { backend: profile.id().to_owned(), attempt: *attempt }
+            Event::Started { profile, attempt, hedge, .. } => {
+                Told::Started { backend: profile.id().to_owned(), attempt: *attempt, hedge: *hedge }
             }
+            Event::Unhedged { profile, why, .. } => Told::Unhedged { backend: profile.id().to_owned(), why: *why },
             Event::FirstItem { profile, elapsed, .. } => {
                 Told::FirstItem { backend: profile.id().to_owned(), elapsed: *elapsed }
             }
@@ -67,6 +70,7 @@ impl Observer for Log {
                     Outcome::Success => Told::Succeeded { backend },
                     Outcome::Failure(error) => Told::Failed { backend, kind: error.kind() },
                     Outcome::Cancelled => Told::Cancelled { backend },
+                    Outcome::Outrun => Told::Outrun { backend },
                 }
             }
             // It was out before, or in.

@@ -110,7 +110,7 @@ impl HealthSignal for Ear {
             Event::FirstItem { .. } => "first item",
             Event::Ended { outcome: Outcome::Success, .. } => "success",
             Event::Ended { outcome: Outcome::Failure(_), .. } => "failure",
-            Event::Ended { outcome: Outcome::Cancelled, .. } => "cancelled",
+            Event::Ended { outcome: Outcome::Cancelled | Outcome::Outrun, .. } => "cancelled",
             _ => return,
         };
         self.0.lock().unwrap().push(heard);
