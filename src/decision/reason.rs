@@ -364,6 +364,12 @@ impl Reason {
         )
     }
 
+    /// Whether it keeps every request away, for as long as it holds.
+    pub(crate) const fn is_for_all(&self) -> bool {
+        let own = matches!(self, Self::OverQuota { .. });
+        matches!(self, Self::Drained | Self::Unhealthy { .. }) || (self.returns_at().is_some() && !own)
+    }
+
     /// Whether it says what a request is sent for, so that nothing may take its place.
     pub(crate) const fn is_errand(&self) -> bool {
         matches!(self, Self::Probe | Self::QuotaProbe | Self::Trial | Self::RetriedHere { .. } | Self::MayBeLate { .. })

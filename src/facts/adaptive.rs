@@ -6,7 +6,8 @@
 /// Nothing is limited until something was learned, so a backend that never refuses and never slows down is called as if
 /// this were off. Each refusal (429, 503, 529, or a timeout where the peers do not time out) then sets the limit to nine
 /// tenths of what the backend had in flight, or of the limit where that is less, and never below one: once for all calls
-/// that were sent before, for they met the same queue. What only says that a request was wrong moves nothing, nor does the
+/// that were sent before, for they met the same queue. Where less than half of the limit was in flight, the refusal says
+/// little of it, and only halves it. What only says that a request was wrong moves nothing, nor does the
 /// refusal of a call that was alone there: fewer could not have been in flight.
 ///
 /// ```
@@ -20,7 +21,7 @@
 #[non_exhaustive]
 pub enum Adaptive {
     /// Additive increase, multiplicative decrease: while at least half of the limit is in flight, [`ANSWERS`](Self::ANSWERS)
-    /// answers raise it by one. For backends that *refuse* what they can not take.
+    /// answers raise it by one; and up to the last limit that was met, each answer does. For backends that *refuse* what they can not take.
     Aimd,
     /// By the time to first token, never by the whole time, which grows with the length of the answers: while it is usual,
     /// a limit that is half used grows by its square root with each turn of its calls; while it is more than

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(crate) struct Learned {
     /// In units of a 65,536th of a call.
     limit: AtomicU64,
+    /// Up to where `Aimd` grows by one with each answer, in the same units: the last limit that was really met.
+    good: AtomicU64,
     /// The most in flight beside a call that was answered since the last cut, that call included.
     proven: AtomicU32,
     /// When it was cut last. Calls that were sent before met the same queue, and say nothing new.
@@ -55,6 +57,7 @@ impl Default for Learned {
     fn default() -> Self {
         Self {
             limit: AtomicU64::new(NOTHING),
+            good: AtomicU64::new(0),
             proven: AtomicU32::new(0),
             cut_at: AtomicU64::new(0),
             lately: AtomicU64::new(0),
@@ -91,6 +94,8 @@ impl Learned {
                 let calls = limit as f64 / ONE as f64;
                 let used = u64::from(sent.among) * 2 >= limit >> SHIFT;
                 let step = match how {
+                    // Slow start (RFC 5681): what was good once is found again in a few turns of the calls.
+                    Adaptive::Aimd if limit < self.good.load(Ordering::Relaxed) => 1.0,
                     Adaptive::Aimd => 1.0 / f64::from(Adaptive::ANSWERS),
                     Adaptive::Gradient => (1.0 / slower).max(STEEPEST) - 1.0 + calls.sqrt().recip(),
                 };
@@ -107,9 +112,18 @@ impl Learned {
         }
         let newer = |at: u64| (sent.at.as_nanos() > at).then(|| now.as_nanos());
         self.cut_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, newer).ok()?;
-        // A limit that nobody came near since is no measure.
         let used = u64::from(self.proven.swap(0, Ordering::Relaxed).max(sent.among)) << SHIFT;
-        self.change(|limit| Some(((limit.min(used) as f64 * Adaptive::KEEPS) as u64).max(ONE)))
+        let keep = |limit: u64| ((limit as f64 * Adaptive::KEEPS) as u64).max(ONE);
+        let mut good = self.good.load(Ordering::Relaxed);
+        let moved = self.change(|limit| {
+            // A limit that nobody came near is no measure, nor is it disproved: it goes half of the way.
+            let unmet = limit != NOTHING && (used >> SHIFT) * 2 < limit >> SHIFT;
+            let next = if unmet { (limit / 2).max(ONE) } else { keep(limit.min(used)) };
+            good = if unmet { good.max(limit) } else { next.max(good / 2) };
+            Some(next)
+        });
+        self.good.store(good, Ordering::Relaxed);
+        moved
     }
 
     /// How many times too slow the first items come lately; 1 where they do not.
@@ -131,7 +145,7 @@ impl Learned {
         (lately as f64 / (usual as f64 * Adaptive::SLOWER)).max(1.0)
     }
 
-    fn change(&self, next: impl Fn(u64) -> Option<u64>) -> Option<Moved> {
+    fn change(&self, mut next: impl FnMut(u64) -> Option<u64>) -> Option<Moved> {
         let mut to = NOTHING;
         let from = self.limit.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |limit| {
             to = next(limit)?;
@@ -153,6 +167,7 @@ impl Learned {
     /// Forgets it all.
     pub(crate) fn forget(&self) {
         self.limit.store(NOTHING, Ordering::Relaxed);
+        self.good.store(0, Ordering::Relaxed);
         self.proven.store(0, Ordering::Relaxed);
         self.told.store(u32::MAX, Ordering::Relaxed);
     }
@@ -219,14 +234,47 @@ mod tests {
         // The backend takes two now.
         learned.answered(Adaptive::Aimd, sent(3, 1), 100 * MS);
         learned.answered(Adaptive::Aimd, sent(4, 2), 100 * MS);
-        assert_eq!(learned.refused(sent(5, 3), at(6)), Some(Moved { from: 36, to: 2 }));
-        for n in 1..50 {
+        let moves: Vec<_> = (5..10).filter_map(|n| learned.refused(sent(2 * n, 3), at(2 * n + 1))).collect();
+        assert_eq!(moves.iter().map(|moved| moved.to).collect::<Vec<_>>(), [18, 9, 4, 2]);
+        for n in 2..50 {
             learned.refused(sent(10 * n, 2), at(10 * n + 1));
         }
         assert_eq!(learned.read(), 1);
         // Alone there, nobody could have been among fewer.
         let other = Learned::default();
         assert_eq!((other.refused(sent(1, 1), at(2)), other.read()), (None, u32::MAX));
+    }
+
+    #[test]
+    fn a_mishap_in_a_quiet_hour_costs_half_for_a_moment() {
+        let learned = Learned::default();
+        learned.refused(sent(1, 40), at(2));
+        // Two in flight all night, and twice one of them is refused.
+        let moves = [5, 10].map(|millis| learned.refused(sent(millis, 2), at(millis + 1)));
+        assert_eq!(moves, [Some(Moved { from: 36, to: 18 }), Some(Moved { from: 18, to: 9 })]);
+        // In the morning one answer is one more, up to where it was.
+        let answers = grow(&learned, Adaptive::Aimd, 20, 36);
+        assert_eq!(answers, 27);
+        assert!((50..=51).contains(&grow(&learned, Adaptive::Aimd, 100, 37)));
+    }
+
+    #[test]
+    fn a_backend_that_became_small_is_found_out_by_a_few_refusals() {
+        let learned = Learned::default();
+        learned.refused(sent(1, 40), at(2));
+        // From now on it takes three at a time, and there are always as many as may be.
+        let mut refused = 0;
+        for now in 2..32 {
+            let among = learned.read().min(64);
+            if among > 3 {
+                learned.refused(sent(2 * now, 4), at(2 * now + 1));
+                refused += 1;
+            } else {
+                learned.answered(Adaptive::Aimd, sent(2 * now, among), 100 * MS);
+            }
+        }
+        // Halves on the way down, then a few until what was good is forgotten.
+        assert!(refused <= 8 && learned.read() <= 4, "{refused}: {learned:?}");
     }
 
     #[test]
@@ -292,6 +340,7 @@ mod tests {
     #[derive(Debug, Default)]
     struct Model {
         limit: Option<f64>,
+        good: f64,
         proven: u32,
         cut: u64,
     }
@@ -305,7 +354,7 @@ mod tests {
             if let Some(limit) = &mut self.limit
                 && f64::from(among) * 2.0 >= limit.floor()
             {
-                *limit += 0.02;
+                *limit += if *limit < self.good { 1.0 } else { 0.02 };
             }
         }
 
@@ -314,7 +363,14 @@ mod tests {
                 return;
             }
             let used = f64::from(self.proven.max(among));
-            self.limit = Some((self.limit.unwrap_or(f64::INFINITY).min(used) * 0.9).max(1.0));
+            let keep = |limit: f64| (limit * 0.9).max(1.0);
+            (self.limit, self.good) = match self.limit {
+                Some(limit) if used * 2.0 < limit.floor() => (Some((limit / 2.0).max(1.0)), self.good.max(limit)),
+                limit => {
+                    let next = keep(limit.unwrap_or(f64::INFINITY).min(used));
+                    (Some(next), next.max(self.good / 2.0))
+                }
+            };
             (self.proven, self.cut) = (0, now);
         }
     }

@@ -19,7 +19,7 @@ mod window;
 pub use config::{Ejection, InvalidEjection};
 pub(crate) use domain::Domain;
 pub(crate) use gate::Alarm;
-pub(crate) use learn::{Evidence, Verdict};
+pub(crate) use learn::{Change, Evidence, Verdict};
 pub(crate) use recovery::{Court, Permits, Recovery, Standing};
 pub(crate) use region::RegionGate;
 pub(crate) use throttle::Throttle;

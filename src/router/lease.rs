@@ -15,7 +15,7 @@ use crate::event::{Doubt, Event, Outcome};
 use crate::facts::{Facts, Profile};
 use crate::fleet::Member;
 use crate::limit::{Cells, Claim, Moved, Passed, Sent, Stake, Ticket};
-use crate::recover::{Evidence, Kin, Permits, Ties, Verdict};
+use crate::recover::{Change, Evidence, Kin, Permits, Ties, Verdict};
 use crate::shape::Held;
 use crate::time::{Instant, nanos};
 use std::sync::Arc;
@@ -169,20 +169,19 @@ impl Lease {
 
     /// Another attempt of the request was faster.
     pub(super) fn outrun(mut self, now: Instant) {
-        if !bug::LOSER_KEPT {
-            return self.end(Outcome::Outrun, now);
+        if bug::LOSER_KEPT {
+            self.held = None;
         }
-        self.held = None;
+        self.end(Outcome::Outrun, now);
     }
 
     /// The slowest first tokens of a backend are those that hedges save its callers from. Were they not counted as what
     /// they were at least, it would look the better the more often it is too slow.
     fn learn_of_defeat(&self, elapsed: u64, now: Instant) {
-        let member = &self.tab.member;
-        let typical = member.latency.typical();
-        member.latency.contradict(self.work, elapsed, now);
-        if typical > 0 && elapsed > typical {
-            member.recovery.first_token(elapsed, now);
+        let Member { latency, recovery, .. } = self.member();
+        latency.contradict(self.work, elapsed, now);
+        if (1..elapsed).contains(&latency.typical()) {
+            recovery.first_token(elapsed, now);
         }
     }
 
@@ -343,9 +342,8 @@ impl Lease {
                 }
             }
         }
-        if let Some(change) = &verdict.change {
+        if let Some(Change { out, cause, trips, .. }) = verdict.change {
             let (backend, profile) = (self.tab.member.id, &*self.profile);
-            let (out, cause, trips) = (change.out, change.cause, change.trips);
             self.tell(&Event::Transition { backend, profile, out, cause, trips }, now);
         }
     }

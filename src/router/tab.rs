@@ -37,7 +37,7 @@ impl Tab {
             // An answer without tokens there is not.
             None | Some(Some(0)) => (None, missing()),
             Some(None) => (None, Some(Doubt::Negative)),
-            Some(Some(tokens)) if most.is_some_and(|most| tokens > most) => (most, Some(Doubt::Absurd { tokens })),
+            Some(Some(tokens)) if most.is_some_and(|most| tokens > most) => (None, Some(Doubt::Absurd { tokens })),
             Some(Some(tokens)) => (Some(tokens), None),
         }
     }

@@ -16,7 +16,7 @@ use crate::budget::{Grant, Payer};
 use crate::bug;
 use crate::decision::{Decision, Ending, Extra, Next, Refusal};
 use crate::event::Event;
-use crate::limit::{Cells, Wished};
+use crate::limit::{Cells, Kind, Wished};
 use crate::time::{Instant, nanos};
 use hedge::Second;
 use std::fmt;
@@ -337,21 +337,23 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     /// more before.
     fn queue_up(&mut self, generation: &Generation<Req, Res>, now: Instant) -> Result<Option<Instant>, Refusal> {
         let (shared, longest) = (&self.core.shared, self.core.longest_wait);
-        let wants = wants(&self.decision, self.cells);
+        let (decision, cells) = (&self.decision, self.cells);
+        let kind = || Kind::of(decision.facts(), self.core.salt);
+        let wants = wants(decision, cells, kind);
         let waiting = match &mut self.waiting {
             Some(waiting) => {
                 if let Some(slot) = self.in_hand.take() {
-                    waiting.pass_on(slot, &wants);
+                    waiting.pass_on(slot, &wants, decision);
                 }
                 waiting
             }
-            none => none.insert(Waiting::join(shared, &generation.fleet, &self.decision, self.cells, &wants, now)?),
+            none => none.insert(Waiting::join(shared, &generation.fleet, decision, (cells, kind()), &wants, now)?),
         };
         let until = waiting.until(longest);
         if now >= until {
             return Err(Refusal::WaitedTooLong { waited: nanos(longest) });
         }
-        match waiting.wish(wants, &generation.fleet, &self.decision) {
+        match waiting.wish(wants, &generation.fleet, decision) {
             Wished::New => Ok(None),
             Wished::Known => Ok(Some(until)),
             Wished::Shed => Err(Refusal::Shed),

@@ -29,6 +29,8 @@ struct Seat<Req: ?Sized, Res> {
     member: Option<Arc<Member>>,
     /// `None` where the profile names another one than before.
     credential: Option<Arc<Credential>>,
+    /// The profile names another credential or model than before, whose quotas are others.
+    requoted: bool,
 }
 
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
@@ -40,6 +42,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
             backend: backend.clone(),
             member: Some(berth.member.clone()),
             credential: Some(berth.ties.credential.clone()),
+            requoted: false,
         });
         let evacuated = fleet.evacuated.clone();
         Self { seats: seats.collect(), evacuated, restored: Vec::new(), errors: Vec::new() }
@@ -56,6 +59,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
             backend: Arc::new(backend),
             member: None,
             credential: None,
+            requoted: false,
         });
     }
 
@@ -99,7 +103,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
     }
 
     /// Replaces the profile of the backend with the same id. What was learned of it stays, and so does a
-    /// [drain](Self::drain): only [`restore`](Self::restore) ends it.
+    /// [drain](Self::drain): only [`restore`](Self::restore) ends it. With another credential or model its
+    /// [quotas](super::Router::quota) begin anew, full.
     pub fn reprofile(&mut self, profile: Profile) {
         let id = profile.id().to_owned();
         self.change(&id, |old| {
@@ -118,11 +123,12 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         match self.seats.iter_mut().find(|seat| seat.profile.id() == id) {
             Some(seat) => {
                 let profile = Arc::make_mut(&mut seat.profile);
-                let before = profile.credential.clone();
+                let (credential, model) = (profile.credential.clone(), profile.model.clone());
                 change(profile);
-                if profile.credential != before {
+                if profile.credential != credential {
                     seat.credential = None;
                 }
+                seat.requoted |= profile.credential != credential || profile.model != model;
             }
             None => self.errors.push(BuildError::UnknownBackend(id.to_owned())),
         }
@@ -139,12 +145,15 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         let now = core.shared.timer.now();
         let signals = current.fleet.roster.signals.clone();
         let restored = self.restored.clone();
+        let requoted = self.seats.iter().filter(|seat| seat.requoted).filter_map(|seat| seat.member.clone());
+        let requoted: Vec<_> = requoted.collect();
         let next = self.assemble(number, signals, &*core.policy, core.default_deadline, slots, &mut |id, alarm| {
             Member::joining(id, alarm, &core.shared.court.ejection, now)
         })?;
         for region in restored {
             next.fleet.gates(&region).for_each(|gate| gate.restore(now));
         }
+        requoted.iter().for_each(|member| member.quotas.renew(now));
         Ok(next)
     }
 

@@ -4,7 +4,7 @@ use super::core::Shared;
 use super::slot::Slot;
 use crate::decision::{Decision, Reason, Refusal};
 use crate::fleet::{Fleet, Member};
-use crate::limit::{Call, Cells, Lack, Shares, Standing, WaitTurn, Want, Wished};
+use crate::limit::{Call, Cells, Kind, Lack, Shares, Standing, WaitTurn, Want, Wished};
 use crate::time::Instant;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -49,7 +49,7 @@ impl<'r> Waiting<'r> {
         shared: &'r Shared,
         fleet: &Fleet,
         decision: &Decision,
-        cells: Cells,
+        (cells, kind): (Cells, Kind),
         wants: &[Want],
         now: Instant,
     ) -> Result<Self, Refusal> {
@@ -61,6 +61,7 @@ impl<'r> Waiting<'r> {
             arrival: record.arrival,
             deadline: record.deadline,
             cells,
+            kind,
         };
         if let Some((ahead, start)) = shared.waiters.predicted(&standing, wants)
             && start.plus_nanos(least_time(fleet, decision, wants)) > record.deadline
@@ -92,10 +93,17 @@ impl<'r> Waiting<'r> {
         self.turn.wish(wants)
     }
 
-    /// Passes on a slot that is of no use. What is still in the way of this request is in the way of all who wait for the
-    /// same.
-    pub(super) fn pass_on(&self, slot: Slot, wants: &[Want]) {
-        let alike = slot.backend().is_some_and(|id| wants.binary_search_by_key(&id, |want| want.backend).is_ok());
+    /// Passes on what is of no use. What is in the way of this request as before, or of all, is in the way of those who wait
+    /// for the same. That there is no slot for a share is so for all of the kind, unless this one has reasons of its own.
+    pub(super) fn pass_on(&self, slot: Slot, wants: &[Want], decision: &Decision) {
+        let mut rejected = decision.candidates().filter_map(|it| Some((it.id(), it.rejected()?)));
+        let alike = match slot.backend() {
+            Some(id) => {
+                wants.binary_search_by_key(&id, |want| want.backend).is_ok()
+                    || rejected.any(|(other, why)| other == id && why.is_for_all())
+            }
+            None => decision.attempts().is_empty() && rejected.all(|(_, why)| is_alike(why)),
+        };
         slot.pass_on(&self.turn, alike);
     }
 
@@ -109,24 +117,40 @@ impl<'r> Waiting<'r> {
 }
 
 /// What a call that ends may change for a request, in order.
-pub(super) fn wants(decision: &Decision, cells: Cells) -> Vec<Want> {
+pub(super) fn wants(decision: &Decision, cells: Cells, kind: impl FnOnce() -> Kind) -> Vec<Want> {
     // Before a share is there nothing else matters.
     let no_share = |reason| matches!(reason, Reason::TenantFull { .. } | Reason::RouteFull { .. });
     if decision.candidates().filter_map(|it| it.rejected()).any(no_share) {
-        return vec![Want::share(cells)];
+        return vec![Want::share(cells, kind())];
     }
-    let lack = |reason: Reason| match reason {
+    let mut wants = Vec::with_capacity(decision.record().sheet.entries.len());
+    wants.extend(decision.candidates().filter_map(|it| Some(Want { backend: it.id(), lack: lack(it.rejected()?)? })));
+    wants.sort_unstable();
+    wants
+}
+
+/// What a call that ends may change about a candidate that was ruled out.
+const fn lack(why: Reason) -> Option<Lack> {
+    match why {
         Reason::AtCapacity { .. } | Reason::LostRace => Some(Lack::Slot),
         Reason::RegionFull { .. } | Reason::Reserved { .. } => Some(Lack::Room),
         Reason::ProbeInFlight { .. } | Reason::OnProbation { .. } => Some(Lack::Probe),
         // It refills by itself; and a call that used less than was expected gives back the rest.
         Reason::OverQuota { .. } => Some(Lack::Quota),
         _ => None,
-    };
-    let mut wants = Vec::with_capacity(decision.record().sheet.entries.len());
-    wants.extend(decision.candidates().filter_map(|it| Some(Want { backend: it.id(), lack: lack(it.rejected()?)? })));
-    wants.sort_unstable();
-    wants
+    }
+}
+
+/// Whether a candidate that was ruled out so is so for all requests of the [`Kind`] and the priority.
+const fn is_alike(why: Reason) -> bool {
+    matches!(
+        why,
+        Reason::OutsideResidency
+            | Reason::TenantForbidden
+            | Reason::OutsideShard { .. }
+            | Reason::MissingCapabilities { .. }
+    ) || (lack(why).is_some() && !matches!(why, Reason::OverQuota { .. }))
+        || why.is_for_all()
 }
 
 /// The backends that are waited for. Pools are large, and nothing here may take the square of their size.

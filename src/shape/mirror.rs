@@ -28,7 +28,8 @@ use std::time::Duration;
 /// **Copies go first when something is short.** As many are in flight as the profile's
 /// [concurrency](Profile::concurrency) says, and as many may wait. What finds no place is dropped before it is copied; so
 /// is everything while nobody drives the shadow, and while the fleet has too much to do. A copy that is older than the
-/// profile's [attempt limit](Profile::attempt_limit) is given up, in flight or not.
+/// profile's [attempt limit](Profile::attempt_limit) is given up, in flight or not. A mirror keeps no quota and learns no
+/// limit: a profile with either is an error of the builder.
 ///
 /// **Hard lines hold.** A request is copied only where the profile's region is one of its residency, and its tenants,
 /// capabilities and context window fit.
@@ -175,10 +176,18 @@ impl<Req: ?Sized + ToOwned> Mirror<Req> {
         let request = catch_unwind(AssertUnwindSafe(|| request.to_owned())).ok()?;
         let limit = now + self.profile.attempt_time_limit().unwrap_or(Self::LIMIT);
         let facts = decision.record().facts().clone();
-        // Not even for this lock does a caller wait.
-        let mut line = self.line.try_lock()?;
-        line.copies.push_back(Copied { request, facts, seed: decision.seed(), limit });
+        self.line_up(Copied { request, facts, seed: decision.seed(), limit })?;
         std::mem::forget(place);
+        Some(())
+    }
+
+    /// Puts a copy into the line. Not even for its lock does a caller wait.
+    fn line_up(&self, copied: Copied<Req::Owned>) -> Option<()> {
+        let Some(mut line) = self.line.try_lock() else {
+            discard(copied);
+            return None;
+        };
+        line.copies.push_back(copied);
         let shadow = line.shadow.take();
         drop(line);
         wake(shadow);
@@ -229,6 +238,13 @@ impl<Req: ?Sized + ToOwned> Mirror<Req> {
     pub(crate) fn check(&self) -> Result<(), InvalidMirror> {
         let problem = match self.share {
             0 => "a share of zero copies nothing; leave it out".to_owned(),
+            1..=super::WHOLE if self.profile.has_quota() => {
+                "its profile has a quota, which a mirror does not keep: bound it by its share and its concurrency"
+                    .to_owned()
+            }
+            1..=super::WHOLE if self.profile.adaptive_limit().is_some() => {
+                "its profile has a limit that is learned, and of a mirror nothing is: give it a concurrency".to_owned()
+            }
             1..=super::WHOLE => return Ok(()),
             share => format!("a share of {share} is more than {}", super::WHOLE),
         };
@@ -341,5 +357,29 @@ where
         self.sources.fetch_add(routers.cast_unsigned(), Ordering::AcqRel);
         let shadow = self.line.lock().shadow.take();
         wake(shadow);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request that panics when it is dropped.
+    #[derive(Clone)]
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    #[test]
+    fn a_copy_without_a_place_goes_without_a_noise() {
+        let mirror: Mirror<Bomb> = Mirror::new(Profile::new("candidate"), 1);
+        let busy = mirror.line.lock();
+        let copied = Copied { request: Bomb, facts: Arc::new(Facts::any()), seed: 1, limit: Instant::default() };
+        assert_eq!(mirror.line_up(copied), None);
+        drop(busy);
     }
 }

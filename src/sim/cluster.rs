@@ -1,20 +1,20 @@
 //! The simulated servers and their network, as one queue of events.
 
-mod last;
 mod view;
 
 use super::audit::{Audit, CallId};
 use super::cache::PrefixCache;
+use super::engine::Finished;
 use super::fault::{Effect, Target};
 use super::job::{Job, JobId, Jobs, Notice, Place, Request};
+use super::last::Last;
 use super::machine::{Machine, State, nanos, seconds};
 use super::regions::Regions;
-use super::server::{Finished, Server};
+use super::server::Server;
 use super::tally::Tally;
 use super::{Fault, World};
 use crate::backend::{Billed, FailureKind};
 use crate::rng::Rng;
-use last::{Last, notice};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
@@ -150,6 +150,14 @@ impl Cluster {
         self.expect(job.server);
     }
 
+    /// The server's last word on a job: it bills the prompt of what it accepted, and what it answered, whoever hears of it.
+    fn bill(&self, job: &Job) {
+        let price = self.machines[job.server].server.charges();
+        if let (Some(audit), Some(price)) = (&self.audit, price) {
+            audit.billed(job.call, price.of(job.used.0.into(), job.used.1.into()));
+        }
+    }
+
     /// Moves on to `now`, which is not after [`next`](Self::next).
     pub(super) fn set(&mut self, now: u64) {
         self.now = now;
@@ -172,7 +180,7 @@ impl Cluster {
             Event::Return(job, last) => {
                 if let Some(job) = self.jobs.remove(job) {
                     self.bill(&job);
-                    return Step::Notice(notice(job.tag, last, job.sent));
+                    return Step::Notice(last.notice(job.tag, job.sent));
                 }
             }
             Event::Progress(server, epoch) if self.machines[server].epoch == epoch => {
@@ -309,7 +317,7 @@ impl Cluster {
             if let Some(job) = self.jobs.remove(id) {
                 self.bill(&job);
             }
-            return Some(notice(tag, last, sent));
+            return Some(last.notice(tag, sent));
         }
         self.push(self.now.saturating_add(back), Event::Return(id, last));
         None
@@ -369,7 +377,7 @@ impl Cluster {
         }
         let (tag, sent) = (job.tag, job.sent_by(machine.engine.tokens()));
         self.cancel(id);
-        Some(notice(tag, Last::Stalled, sent))
+        Some(Last::Stalled.notice(tag, sent))
     }
 
     /// A server went down: what was in flight on it breaks.

@@ -1,10 +1,11 @@
 //! A simulated server as it stands: its engine, its quotas, and what the faults make of it.
 
 use super::cache::PrefixCache;
+use super::engine::Engine;
 use super::fault::Effect;
 use super::job::Request;
 use super::quota::Bucket;
-use super::server::{Engine, Server};
+use super::server::Server;
 use crate::backend::FailureKind;
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -5,9 +5,10 @@ use super::cluster::{Cluster, Step};
 use super::diary::Diary;
 use super::job::{JobId, Notice, Request};
 use super::stack::{Desk, Load, Reports, Stack};
+use super::tokens::Tokens;
 use super::{Clock, World, WorldError, stream};
 use crate::Router;
-use crate::backend::{Attempt, Backend, BackendError, BackendId, FailureKind, StreamItem};
+use crate::backend::{Attempt, Backend, BackendError, BackendId, FailureKind};
 use crate::facts::Profile;
 use crate::rng::mix;
 use crate::signal::{LoadReport, LoadReports};
@@ -202,31 +203,6 @@ pub struct Answer {
     begun: bool,
     /// What comes after the last tokens.
     broken: Option<BackendError>,
-}
-
-/// Some tokens of an answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Tokens {
-    /// The first of them, by its number in the answer, from 0.
-    pub from: u32,
-    /// How many.
-    pub count: u32,
-    /// Whether the answer is complete with them.
-    pub last: bool,
-}
-
-impl StreamItem for Tokens {
-    fn content(&self) -> u64 {
-        self.count.into()
-    }
-
-    fn is_last(&self) -> bool {
-        self.last
-    }
-
-    fn size(&self) -> usize {
-        0
-    }
 }
 
 impl fmt::Debug for Answer {

@@ -1,7 +1,8 @@
 //! [`Bucket`]: one quota per minute, as this router mirrors it.
 
+use crate::backend::quota::Quota;
 use crate::sync::{AtomicU64, Ordering};
-use crate::time::Instant;
+use crate::time::{Instant, nanos};
 
 /// A bucket that refills continuously and holds a minute's worth, if nothing else is said: the generic cell rate algorithm (ITU-T I.371).
 ///
@@ -25,6 +26,10 @@ pub(super) struct Bucket {
     /// What the host said: units per minute, and at once; 0 for nothing.
     told: AtomicU64,
     burst: AtomicU64,
+    /// Until when a limit that the backend said holds, in nanoseconds; 0 where it said none.
+    heard_until: AtomicU64,
+    /// What resets said of the backend's window: one of the three below.
+    window: AtomicU64,
 }
 
 /// What a request took: time, and the rate at which it was counted.
@@ -37,6 +42,18 @@ pub(super) struct Taken {
 
 /// The quotas that are mirrored are those of a minute.
 pub(super) const WINDOW: u64 = 60_000_000_000;
+
+/// How long a limit holds that the backend said once and did not repeat, in nanoseconds.
+const HEARD_FOR: u64 = 10 * WINDOW;
+
+/// What is known of the window of a limit that the backend says; nothing yet, and what speaks for a minute.
+const UNKNOWN: u64 = 0;
+const SHORTER: u64 = 1;
+const MINUTE: u64 = 2;
+/// A reset that is so far away, in nanoseconds, is not that of a window of seconds.
+const OF_A_MINUTE: u64 = WINDOW / 2;
+/// Resets are told in whole seconds by some.
+const ROUNDED: u64 = 1_000_000_000;
 
 /// Nanoseconds are too coarse for a unit of a large quota.
 const FRACTION: u32 = 20;
@@ -53,6 +70,8 @@ impl Default for Bucket {
             most: zero(),
             told: zero(),
             burst: zero(),
+            heard_until: zero(),
+            window: zero(),
         }
     }
 }
@@ -77,8 +96,15 @@ impl Bucket {
         if (self.told.load(Ordering::Relaxed), self.burst.load(Ordering::Relaxed)) != (limit, burst) {
             self.told.store(limit, Ordering::Relaxed);
             self.burst.store(burst, Ordering::Relaxed);
-            self.set(limit, u64::MAX);
+            self.unhear();
         }
+    }
+
+    /// Only what the host said is known of the limit.
+    fn unhear(&self) {
+        self.window.store(UNKNOWN, Ordering::Relaxed);
+        self.heard_until.store(0, Ordering::Relaxed);
+        self.set(self.told.load(Ordering::Relaxed), u64::MAX);
     }
 
     /// So many units a minute, and no more than `whole` at once.
@@ -92,19 +118,24 @@ impl Bucket {
         self.unit.store(unit, Ordering::Relaxed);
     }
 
+    /// Full again, and as the host said: whoever took of it took of another.
+    pub(super) fn renew(&self, now: Instant) {
+        self.unhear();
+        self.certain_at.fetch_max(now.as_nanos().saturating_add(1), Ordering::AcqRel);
+        self.full_at.store(0, Ordering::Release);
+    }
+
     pub(super) fn is_limited(&self) -> bool {
         self.unit.load(Ordering::Relaxed) != 0
     }
 
-    /// The limit that `amount` units exceed, so that they can never be taken at once.
+    /// The limit that `amount` units exceed, so that they can never be taken at once. Only the host draws such a line: what a
+    /// backend said may have been a mistake, and where nothing is sent it could not correct it.
     #[inline]
     pub(super) fn too_small_for(&self, amount: u64) -> Option<u64> {
-        let unit = self.unit.load(Ordering::Relaxed);
-        if unit == 0 || cost(amount, unit) <= self.depth.load(Ordering::Relaxed) {
-            return None;
-        }
-        // The rounding of units must not make a whole bucket too large for itself.
-        Some(self.most()).filter(|most| amount > *most)
+        let (told, burst) = (self.told.load(Ordering::Relaxed), self.burst.load(Ordering::Relaxed));
+        let most = if burst == 0 { told } else { burst };
+        (told > 0 && amount > most).then_some(most)
     }
 
     /// The most that can be taken at once.
@@ -135,6 +166,10 @@ impl Bucket {
 
     /// Takes `amount` units; `None` when they are not there.
     pub(super) fn take(&self, amount: u64, now: Instant) -> Option<Taken> {
+        let heard_until = self.heard_until.load(Ordering::Relaxed);
+        if heard_until > 0 && heard_until <= now.as_nanos() {
+            self.unhear();
+        }
         let unit = self.unit.load(Ordering::Relaxed);
         if unit == 0 {
             return Some(Taken::default());
@@ -164,7 +199,9 @@ impl Bucket {
         if taken.unit == 0 {
             return;
         }
-        let owed = cost(amount, taken.unit);
+        // No more than a minute, or all of it: the limit that it was counted by may have been a mistake.
+        let most = self.depth.load(Ordering::Relaxed).max(WINDOW);
+        let owed = cost(amount, taken.unit).min(most.max(taken.cost));
         if owed >= taken.cost {
             self.move_by(|full_at| Some(full_at.saturating_add(owed - taken.cost)));
         } else {
@@ -182,6 +219,25 @@ impl Bucket {
         self.lower(least, now);
     }
 
+    /// Whether the limit in this word of the backend may be one of a minute. A bucket of a minute is full again only after
+    /// the time in which what is used of it refills, so an earlier reset is that of a shorter window, or comes near the end
+    /// of a minute of the clock; and then there are late ones as well.
+    pub(super) fn counts_minutes(&self, quota: &Quota) -> bool {
+        if let (Some(limit), Some(left), Some(reset)) = (quota.limit, quota.remaining, quota.resets_in) {
+            let (reset, used) = (nanos(reset), limit.saturating_sub(left));
+            let refills = u128::from(WINDOW) * u128::from(used);
+            if reset >= OF_A_MINUTE {
+                self.window.store(MINUTE, Ordering::Relaxed);
+            } else if u128::from(reset + ROUNDED) * u128::from(limit) < refills
+                && self.window.load(Ordering::Relaxed) == UNKNOWN
+            {
+                self.unhear();
+                self.window.store(SHORTER, Ordering::Relaxed);
+            }
+        }
+        self.window.load(Ordering::Relaxed) != SHORTER
+    }
+
     /// The backend says how many units a minute there are, and how many are left. Fewer than expected is believed. More
     /// than the host said is not for this router alone. Returns whether there was no limit before.
     pub(super) fn hear(&self, limit: Option<u64>, left: Option<u64>, now: Instant) -> bool {
@@ -189,6 +245,7 @@ impl Bucket {
         if let Some(limit) = limit.filter(|limit| *limit > 0) {
             let told = self.told.load(Ordering::Relaxed);
             let part = if told == 0 { limit } else { limit.min(told) };
+            self.heard_until.store(now.as_nanos().saturating_add(HEARD_FOR), Ordering::Relaxed);
             if part != self.limit.load(Ordering::Relaxed) || self.most() > limit {
                 self.set(part, limit);
             }

@@ -78,6 +78,12 @@ impl Quotas {
         self.tokens.tell(profile.tokens_per_minute.unwrap_or(0), profile.token_burst.unwrap_or(0));
     }
 
+    /// Another key, or another model: what was learned and taken is that of the one before.
+    pub(crate) fn renew(&self, now: Instant) {
+        self.requests.renew(now);
+        self.tokens.renew(now);
+    }
+
     /// The limit that the request exceeds, whatever is left.
     #[inline]
     pub(crate) fn too_small(&self, need: Need) -> Option<Reason> {
@@ -131,8 +137,11 @@ impl Quotas {
     pub(crate) fn hear(&self, report: &QuotaReport, now: Instant) -> bool {
         let hear = |bucket: &Bucket, quota: &Quota| {
             // What takes longer to be full is the quota of a day or a month.
-            let of_a_minute = quota.resets_in.is_none_or(|reset| nanos(reset) <= WINDOW);
-            of_a_minute && bucket.hear(quota.limit, quota.remaining, now)
+            let short_enough = quota.resets_in.is_none_or(|reset| nanos(reset) <= WINDOW);
+            short_enough && {
+                let limit = quota.limit.filter(|_| bucket.counts_minutes(quota));
+                bucket.hear(limit, quota.remaining, now)
+            }
         };
         hear(&self.requests, &report.requests) | hear(&self.tokens, &report.tokens)
     }

@@ -129,7 +129,7 @@ impl Lanes {
         for id in self.at.get(&backend)? {
             let lane = self.lanes.get_mut(id).expect("a backend knows the lanes that there are");
             let right = match lane.wants[..] {
-                [Want { lack: Lack::Share(cells), .. }] => right(cells),
+                [Want { lack: Lack::Share(cells, _), .. }] => right(cells),
                 _ => Some(Right::Open),
             };
             let Some(right) = right else { continue };

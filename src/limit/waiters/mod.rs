@@ -12,7 +12,7 @@ mod rights;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use order::{Lack, Passed, PlaceId, Standing, Want};
+pub(crate) use order::{Kind, Lack, Passed, PlaceId, Standing, Want};
 
 use crate::backend::BackendId;
 use crate::bug;
@@ -165,7 +165,7 @@ impl<S> Waiters<S> {
                 // It has waited for a slot, and meanwhile its share was used up: that is what it waits for now. (Or the
                 // share was taken this moment, and the next look shows that.)
                 if !is_share {
-                    let wants = [Want::share(place.standing.cells)];
+                    let wants = [Want::share(place.standing.cells, place.standing.kind)];
                     place.spot = Some(order.enter(id, &place.standing, place.spot.take(), &wants));
                 }
             };

@@ -2,7 +2,7 @@
 
 use super::order::{PRIORITIES, Passed, Standing};
 use super::tests::call_one;
-use super::{Call, Lack, WaitTurn, Waiters, Want};
+use super::{Call, Kind, Lack, WaitTurn, Waiters, Want};
 use crate::backend::BackendId;
 use crate::facts::Priority;
 use crate::limit::shares::Cells;
@@ -152,6 +152,7 @@ fn compare(seed: u64, events: usize) -> usize {
                     arrival: at(arrival),
                     deadline,
                     cells: Cells::default(),
+                    kind: Kind::default(),
                 };
                 let row = Row { id: next, standing: standing.clone(), wants: wants(&mut rng), sleeps: true };
                 let goes = (turns.len() >= bound).then(|| plain.surplus(&row));

@@ -9,8 +9,9 @@
 use super::flows::{FlowId, Flows};
 use super::lanes::{LaneId, Lanes};
 use crate::backend::BackendId;
-use crate::facts::Priority;
+use crate::facts::{Facts, Priority};
 use crate::limit::shares::{Cells, Right};
+use crate::rng::{hash_keyed, mix};
 use crate::time::Instant;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
@@ -29,6 +30,23 @@ pub(crate) struct Standing {
     pub(crate) deadline: Instant,
     /// Of whose shares its call will be.
     pub(crate) cells: Cells,
+    pub(crate) kind: Kind,
+}
+
+/// A hash of what decides whom a request may ask at all, whatever its length: where one of a kind finds no slot, the others
+/// find none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub(crate) struct Kind(u64);
+
+impl Kind {
+    /// `salt`: what callers do not know, so that they can not be taken for one another.
+    pub(crate) fn of(facts: &Facts, salt: u64) -> Self {
+        let names = [facts.requested_model(), facts.request_tenant()].into_iter();
+        let regions = facts.allowed_regions();
+        let key = mix(salt, u64::from(facts.needed_capabilities().bits()) << 1 | u64::from(regions.is_some()));
+        let regions = regions.unwrap_or_default().iter().map(|region| Some(&**region));
+        Self(names.chain(regions).fold(key, hash_keyed))
+    }
 }
 
 /// What a request waits for.
@@ -49,19 +67,19 @@ pub(crate) enum Lack {
     /// What a call may give back of a quota.
     Quota,
     /// A call of its tenant's share and its route's: more than backends can give, and lacking before they are looked at.
-    Share(Cells),
+    Share(Cells, Kind),
 }
 
 /// Stands among the backends that are waited for where a share is: no backend has this id.
 const SHARES: BackendId = BackendId::new(u32::MAX, 0);
 
 impl Want {
-    pub(crate) const fn share(cells: Cells) -> Self {
-        Self { backend: SHARES, lack: Lack::Share(cells) }
+    pub(crate) const fn share(cells: Cells, kind: Kind) -> Self {
+        Self { backend: SHARES, lack: Lack::Share(cells, kind) }
     }
 
     pub(crate) const fn is_share(&self) -> bool {
-        matches!(self.lack, Lack::Share(_))
+        matches!(self.lack, Lack::Share(..))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who gets a share, against the rules by their words.
 
 use super::order::PRIORITIES;
-use super::{Call, Handed, Passed, Standing, WaitTurn, Waiters, Want, Wished};
+use super::{Call, Handed, Kind, Passed, Standing, WaitTurn, Waiters, Want, Wished};
 use crate::facts::{Facts, Priority};
 use crate::limit::shares::{Shares, Stake};
 use crate::limit::{Bulkheads, Share};
@@ -52,9 +52,10 @@ fn nobody_goes_before_one_with_a_better_right_or_of_a_higher_band() {
                 continue;
             }
             let (arrival, deadline) = (Instant::from_nanos(time), Instant::from_nanos(time + 100));
-            let standing = Standing { priority, tenant: facts.tenant.clone(), arrival, deadline, cells };
+            let standing =
+                Standing { priority, tenant: facts.tenant.clone(), arrival, deadline, cells, kind: Kind::default() };
             let mut turn = waiters.join(standing).unwrap();
-            assert_eq!(turn.wish(vec![Want::share(cells)]), Wished::New);
+            assert_eq!(turn.wish(vec![Want::share(cells, Kind::default())]), Wished::New);
             waiting.push((who, priority, turn));
         } else if !flying.is_empty() {
             let (who, stake) = flying.swap_remove(rng.below(flying.len()));

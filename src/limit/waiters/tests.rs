@@ -21,7 +21,14 @@ const fn slot_of(backend: BackendId) -> Want {
 
 fn standing(priority: Priority, tenant: &str, arrival: u64, deadline: u64) -> Standing {
     let tenant = (!tenant.is_empty()).then(|| tenant.into());
-    Standing { priority, tenant, arrival: at(arrival), deadline: at(deadline), cells: Cells::default() }
+    Standing {
+        priority,
+        tenant,
+        arrival: at(arrival),
+        deadline: at(deadline),
+        cells: Cells::default(),
+        kind: Kind::default(),
+    }
 }
 
 fn queue<S>(bound: usize, weights: &[(&str, u32)]) -> Waiters<S> {

@@ -35,6 +35,8 @@ pub struct FailSafe {
 pub(super) struct Chains {
     /// Draws the tier that comes before the general ones.
     pub(super) split: Option<Arc<Split>>,
+    /// The host named two splits for it.
+    split_twice: bool,
     pub(super) general: Vec<String>,
     pub(super) larger_window: Vec<String>,
     pub(super) rejected_content: Vec<String>,
@@ -77,7 +79,8 @@ impl FailSafe {
 
     /// Has a name split: the arm that a request draws is its first tier. Behind it come the
     /// [tiers](Self::tiers) of the name, in their order; where it has none, the other arms that have a share. So a
-    /// canary that may not serve the requests of others stands in no tier.
+    /// canary that may not serve the requests of others stands in no tier. A second split of the same name is an error of
+    /// the builder.
     ///
     /// ```
     /// use fallway::policy::FailSafe;
@@ -91,6 +94,7 @@ impl FailSafe {
     #[must_use]
     pub fn split(mut self, split: Split) -> Self {
         let chain = self.chain(split.name());
+        chain.split_twice |= chain.split.is_some();
         chain.split = Some(Arc::new(split));
         self
     }
@@ -176,6 +180,9 @@ impl FailSafe {
             }
         }
         for (alias, chains) in &self.chains {
+            if chains.split_twice {
+                check.error(NAME, format!("name {alias:?} is split twice"));
+            }
             match &chains.split {
                 Some(split) => split.check(|problem| check.error(NAME, problem)),
                 None if chains.general.is_empty() && !check.has_model(alias) => {

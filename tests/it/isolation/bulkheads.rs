@@ -145,6 +145,34 @@ fn whoever_has_a_share_and_no_slot_gives_it_to_one_who_has() {
 }
 
 #[test]
+fn one_of_a_kind_finds_out_for_all_that_there_is_no_slot_for_a_share() {
+    // "x" is full with the call of another. The calls of "t" for "y" free its one share ten times, and each time it is of use
+    // to the next for "y", and to none of those for "x".
+    let looks = |count: usize| {
+        let (world, log) = (World::new(), Log::default());
+        let tenants = Bulkheads::of(5, Share::at_most(1));
+        let members = [("x", 1, secs(20)), ("y", 4, ms(100))]
+            .map(|(id, limit, time)| (Profile::new(id).model(id).concurrency(limit), always(Act::Answer(time))));
+        let (router, _) = world.fleet(builder(&world).tenant_bulkheads(tenants).observer(log.clone()), members);
+        let ask = |tenant: &str, model: &str| {
+            world.ask(&router, CallOptions::within(secs(15)).facts(Facts::model(model).tenant(tenant)))
+        };
+        let (_other, first) = (ask("u", "x"), ask("t", "y"));
+        world.settle();
+        let waiting: Vec<_> = (0..count).map(|_| ask("t", "x")).collect();
+        let calls: Vec<_> = (0..10).map(|_| ask("t", "y")).collect();
+        world.settle();
+        let before = log.count(|told| matches!(told, Told::Decided(_)));
+        world.run_for(secs(2));
+        assert!(first.take().ok() && all_ok(calls), "all of the calls for y are answered");
+        drop(waiting);
+        log.count(|told| matches!(told, Told::Decided(_))) - before
+    };
+    let (few, many) = (looks(5), looks(200));
+    assert!(many <= few + 200, "{few} decisions, and {many} where forty times as many wait");
+}
+
+#[test]
 fn whatever_ends_a_call_gives_its_share_back() {
     use Act::{Fail, Hang, Panic, PanicInCall, PanicInDrop};
     let acts = [ANSWER, Fail(FailureKind::ServerError, ms(5)), Hang, Panic(ms(5)), PanicInCall, PanicInDrop];

@@ -4,7 +4,7 @@ use super::{PLAIN, Play, a, ask, builder, left, scripted, tokens};
 use crate::support::{World, ms, plain, secs, within};
 use fallway::decision::Reason;
 use fallway::policy::{FailSafe, PolicyExt, ordered};
-use fallway::{CallOptions, FailureKind, Profile};
+use fallway::{BackendError, CallOptions, FailureKind, Profile};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -56,6 +56,113 @@ fn what_says_nothing_changes_nothing() {
     }
     // No limit is known, so what is left of it means nothing.
     assert_eq!(after(a(), &[("x-ratelimit-remaining-requests", "0")]).0, None);
+}
+
+#[test]
+fn one_odd_limit_locks_nobody_out() {
+    let odd = &[("x-ratelimit-limit-tokens", "1")];
+    for next in [&[][..], &[("x-ratelimit-limit-tokens", "90000")]] {
+        let world = World::new();
+        let headers = move |call| if call == 0 { &odd[..] } else { next };
+        let (backend, _) = scripted(world.timer(), move |call| Play { headers: headers(call), ..super::used(500, 10) });
+        let router = builder(&world, ordered().fail_safe(FailSafe::default()));
+        let router = router.backend(a(), backend).build().unwrap();
+        let options = || CallOptions::within(secs(70)).facts(tokens(500, 10));
+        ask(&world, &router, options()).unwrap();
+        // What it said is more than it is asked for, so it is tried when all of it is there: after a minute.
+        ask(&world, &router, options()).unwrap();
+        let (second, took) = world.timed(|| ask(&world, &router, options()));
+        second.unwrap();
+        // It says something else then; or it says nothing any more, and a limit that nobody repeats is forgotten.
+        assert_eq!(took > secs(50), next.is_empty(), "{took:?}");
+        world.run_for(secs(600));
+        for _ in 0..20 {
+            let (answered, took) = world.timed(|| ask(&world, &router, options()));
+            assert_eq!((answered.is_ok(), took), (true, ms(20)));
+        }
+    }
+}
+
+#[test]
+fn a_window_that_is_no_minute_is_not_taken_for_one() {
+    // So many requests a second, as bare headers say it; a tenth of a second between two.
+    for told in [None, Some(1_200)] {
+        let world = World::new();
+        let (backend, calls) = scripted(world.timer(), move |_| Play {
+            headers: &[("x-ratelimit-limit", "10"), ("x-ratelimit-remaining", "9"), ("x-ratelimit-reset", "1")],
+            ..PLAIN
+        });
+        let profile = told.into_iter().fold(a(), Profile::requests_per_minute);
+        let router = builder(&world, ordered()).backend(profile, backend).build().unwrap();
+        for _ in 0..600 {
+            let _ = ask(&world, &router, within(ms(50)));
+            world.run_for(ms(80));
+        }
+        assert_eq!((calls.load(Ordering::SeqCst), router.quota("a").unwrap().requests.limit), (600, told));
+    }
+}
+
+/// A provider of a hundred requests in each minute of the clock, which it says, asked ten times a second for twenty minutes.
+/// Returns how many it refused, and how many it served.
+fn minutes_of_the_clock(profile: Profile) -> (u64, u64) {
+    let world = World::new();
+    let (timer, start) = (world.timer().clone(), world.now());
+    let state = std::sync::Arc::new(std::sync::Mutex::new((0u64, 0u64, 0u64, 0u64)));
+    let counted = state.clone();
+    let backend = fallway::backend::backend_fn(move |_: &str, attempt: &fallway::backend::Attempt| {
+        let elapsed = fallway::time::Timer::now(&timer) - start;
+        let (minute, left) = (elapsed.as_secs() / 60, secs(60) - Duration::from_secs_f64(elapsed.as_secs_f64() % 60.0));
+        let mut state = counted.lock().unwrap();
+        if state.0 != minute {
+            (state.0, state.1) = (minute, 0);
+        }
+        let enough = state.1 < 100;
+        state.1 += u64::from(enough);
+        let (remaining, reset) = ((100 - state.1).to_string(), format!("{}ms", left.as_millis()));
+        let header = |name: &str| match name {
+            "x-ratelimit-limit-requests" => Some("100"),
+            "x-ratelimit-remaining-requests" => Some(remaining.as_str()),
+            "x-ratelimit-reset-requests" => Some(reset.as_str()),
+            _ => None,
+        };
+        attempt.quota(&fallway::signal::QuotaReport::from_headers(header, std::time::SystemTime::now()));
+        let served = if enough { &mut state.3 } else { &mut state.2 };
+        *served += 1;
+        async move { if enough { Ok("answer") } else { Err(BackendError::new(FailureKind::RateLimited).retry_after(left)) } }
+    });
+    let router = builder(&world, ordered().fail_safe(FailSafe::default())).backend(profile, backend).build().unwrap();
+    for _ in 0..12_000 {
+        let _ = ask(&world, &router, within(ms(50)));
+        world.run_for(ms(100));
+    }
+    let (_, _, refused, served) = *state.lock().unwrap();
+    (refused, served)
+}
+
+#[test]
+fn minutes_of_the_clock_are_minutes() {
+    let (refused, served) = minutes_of_the_clock(a());
+    assert!(refused <= 20 && served >= 1_800, "{refused} refused, {served} served");
+}
+
+#[test]
+fn a_new_key_and_another_model_have_quotas_of_their_own() {
+    let headers = &[("x-ratelimit-limit-requests", "5"), ("x-ratelimit-remaining-requests", "0")];
+    let profile = || a().model("m@1").credential("old").requests_per_minute(10);
+    for (next, same) in
+        [(profile().weight(2.0), true), (profile().credential("new"), false), (profile().model("m@2"), false)]
+    {
+        let world = World::new();
+        let (backend, _) = scripted(world.timer(), move |_| Play { headers, ..PLAIN });
+        let router = builder(&world, ordered()).backend(profile(), backend).build().unwrap();
+        ask(&world, &router, within(secs(5))).unwrap();
+        let before = router.quota("a").unwrap().requests;
+        assert_eq!((before.limit, before.remaining), (Some(5), Some(0)));
+        router.update(|fleet| fleet.reprofile(next)).unwrap();
+        let after = router.quota("a").unwrap().requests;
+        let expected = if same { (Some(5), Some(0)) } else { (Some(10), Some(10)) };
+        assert_eq!((after.limit, after.remaining), expected);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::support::{dropped_after, in_turn, scripted_panic};
 use fallway::FailureKind::{self, Overloaded};
 use fallway::backend::{BackendError, BackendExt, backend_fn};
 use fallway::event::{Event, Observer, Outcome};
-use fallway::facts::Capabilities;
+use fallway::facts::{Adaptive, Capabilities};
 use fallway::policy::{FailSafe, PolicyExt, Regions, RoutingPolicy, ordered};
 use fallway::router::BuildError;
 use fallway::shape::{Mirror, MirrorCounts};
@@ -445,6 +445,17 @@ fn a_mirror_that_cannot_be_meant_has_a_name() {
         [(0, "mirror \"candidate\": a share of zero"), (10_001, "a share of 10001 is more than 10000")]
     {
         let told = plain(Mirror::new(candidate(), share));
+        assert!(matches!(&told, BuildError::Mirror(_)) && told.to_string().contains(words), "{told}");
+    }
+    for (profile, words) in [
+        (candidate().requests_per_minute(60), "mirror \"candidate\": its profile has a quota"),
+        (candidate().tokens_per_minute(60), "has a quota"),
+        (
+            candidate().adaptive_concurrency(Adaptive::Aimd),
+            "mirror \"candidate\": its profile has a limit that is learned",
+        ),
+    ] {
+        let told = plain(Mirror::new(profile, 1));
         assert!(matches!(&told, BuildError::Mirror(_)) && told.to_string().contains(words), "{told}");
     }
     assert!(matches!(plain(Mirror::new(candidate().concurrency(0), 1)), BuildError::ZeroLimit { .. }));

@@ -273,6 +273,8 @@ fn a_split_that_cannot_be_meant_has_a_name() {
         let told = error(FailSafe::default().split(split));
         assert!(told.contains(words), "{told}: not {words}");
     }
+    let told = error(FailSafe::default().split(canary(500)).split(canary(700)));
+    assert!(told.contains("name \"chat\" is split twice"), "{told}");
     let hidden = Split::new("m", [("m@1", 5_000), ("m@2", 5_000)]);
     let told = error(FailSafe::default().split(hidden.clone()).tiers("chat", ["m", "small"]));
     assert!(told.contains("tier \"m\" is a model and a split"), "{told}");
