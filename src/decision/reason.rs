@@ -78,7 +78,7 @@ pub enum Reason {
         /// When.
         until: Instant,
     },
-    /// The request has more tokens than its quota ever holds at once.
+    /// The request has more tokens than its quota, as the host said it, ever holds at once.
     QuotaTooSmall {
         /// Tokens of the request.
         tokens: u64,

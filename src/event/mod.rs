@@ -188,7 +188,7 @@ pub enum Doubt {
     Missing,
     /// It is negative. What was expected counts.
     Negative,
-    /// It is more than a minute has, and than the quota holds at once. So much counts.
+    /// It is more than a minute's worth of the quota, and than the bucket holds. What was expected counts.
     Absurd {
         /// Tokens, as they were told.
         tokens: u64,
