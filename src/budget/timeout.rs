@@ -173,7 +173,7 @@ mod tests {
             nanos = nanos * 3 + 1;
         }
         assert_eq!(Grpc.format(Duration::ZERO), "0n");
-        assert_eq!(Grpc.format(Duration::from_secs(60)), "60000m");
+        assert_eq!(Grpc.format(Duration::from_secs(60)), "60000000u");
         assert_eq!(Grpc.format(Duration::MAX), "99999999H");
         assert_eq!(Millis.format(Duration::MAX), "999999999999999");
     }
