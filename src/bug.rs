@@ -57,6 +57,10 @@ planted! {
     RETRY_SAME_BACKEND = "retry_same_backend";
     /// The shared retry budget pays for everything.
     BUDGET_FREE = "budget_free";
+    /// An attempt that was given up costs nothing.
+    ABANDONED_NOT_BOOKED = "abandoned_not_booked";
+    /// Whether there is money for it is asked for the first attempt of a request, and no other.
+    SPEND_CHECKED_ONCE = "spend_checked_once";
     /// Panic mode sends a request where it may not be served.
     RESIDENCY_IN_PANIC = "residency_in_panic";
     /// A failure domain that goes out takes along who stands elsewhere.

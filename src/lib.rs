@@ -56,6 +56,8 @@
 //!   [failure domain](Profile::failure_domain).
 //! - A [`HealthSignal`] is an opinion on backends' health: from outcomes, checks, load reports or people, see
 //!   [`signal`]. An [`Observer`](event::Observer) is where the host watches.
+//! - A decision keeps the ledger of its attempts, with what each [cost](decision::Cost) or may have cost. [`Facts::max_cost`] caps a
+//!   request over all of them, a [`SpendLimit`](shape::SpendLimit) a tenant.
 //! - A [`Routed`] is the answer with the lease on its backend's capacity. A [`Streamed`](router::Streamed) is one that arrives
 //!   bit by bit ([`Router::stream`]): whatever fails before its first content fails over, and after that it is whole, or says
 //!   what was delivered. A [`RouteError`] carries the last decision and every attempt.
@@ -129,6 +131,7 @@ mod prose {
         Failures: "../docs/failures.md",
         Budgets: "../docs/guide/budgets.md",
         Capacity: "../docs/guide/capacity.md",
+        Costs: "../docs/guide/costs.md",
         Hedging: "../docs/guide/hedging.md",
         Isolation: "../docs/guide/isolation.md",
         Prefix: "../docs/guide/prefix.md",

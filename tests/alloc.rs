@@ -7,13 +7,13 @@
 
 use fallway::backend::{Attempt, Backend, BackendError, FailureKind, StreamItem};
 use fallway::budget::Hedge;
-use fallway::facts::Prefix;
+use fallway::facts::{Prefix, Price};
 use fallway::policy::{
     Budgets, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft,
     round_robin, sticky, weighted,
 };
 use fallway::router::{Interrupted, Piece, Resume};
-use fallway::shape::{RateLimit, Split};
+use fallway::shape::{RateLimit, SpendLimit, Split};
 use fallway::signal::{
     HealthSignal, HealthSignalExt, LoadReport, LoadReports, Manual, Probes, Probing, Quorum, Score, SuccessRate,
 };
@@ -287,6 +287,32 @@ fn a_rate_limit_costs_no_allocation_whoever_asks() {
     };
     // Most of them are refused: a thousand tenants with two tokens each.
     assert_eq!(cost(&build(Some(limit))), cost(&build(None)));
+}
+
+#[test]
+fn what_a_call_may_cost_costs_no_allocation() {
+    let cost = |limits: u32, capped: bool, failure: Option<FailureKind>| {
+        let price = Price::pico(10, 20).above(1_000, Price::pico(20, 40)).unwrap();
+        let mut builder = Router::<str, ()>::builder(ordered().fail_safe(FailSafe::default())).seed(7);
+        for id in ["a", "b"] {
+            let backend: Box<dyn Backend<str, Response = ()>> = Box::new(Nothing(failure));
+            builder = builder.backend(Profile::new(id).price(price.clone()), backend);
+        }
+        let limit = |_| SpendLimit::new("tenant", 1e6, Duration::from_secs(1)).by_tenant().burst(1e6);
+        let router = (0..limits).map(limit).fold(builder, fallway::router::Builder::spend_limit).build().unwrap();
+        let facts = Facts::any().tenant("t").prompt_tokens(10);
+        let facts = Arc::new(if capped { facts.max_cost(1_000_000).max_output_tokens(100) } else { facts });
+        let mut call = || {
+            let options = CallOptions::within(Duration::from_secs(8)).facts(facts.clone());
+            let _ = black_box(block_on(router.call("hi", options)));
+        };
+        allocations(200, &mut call);
+        allocations(1_000, &mut call)
+    };
+    let plain = cost(0, false, None);
+    assert_eq!((cost(4, false, None), cost(0, true, None), cost(4, true, None)), (plain, plain, plain));
+    let failing = cost(0, false, Some(FailureKind::InvalidRequest));
+    assert_eq!(cost(4, true, Some(FailureKind::InvalidRequest)), failing);
 }
 
 #[test]

@@ -109,9 +109,9 @@ impl Attempt {
         self.deadline - self.started
     }
 
-    /// Reports the tokens that the answer used, so that the mirror of the backend's
-    /// [quota](crate::Profile::tokens_per_minute) is corrected from what was expected to what was used. The last report
-    /// before the attempt ends counts; a stream takes a clone of the attempt along.
+    /// Reports the tokens that the answer used, so that the ledger knows what it [cost](crate::decision::Cost), and the mirror of
+    /// the backend's [quota](crate::Profile::tokens_per_minute) is corrected from what was expected to what was used. The last
+    /// report before the attempt ends counts; a stream takes a clone of the attempt along, and reports before its last item.
     ///
     /// ```
     /// use fallway::backend::{Attempt, BackendError, Usage, backend_fn};

@@ -8,13 +8,14 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 impl Serialize for Decision {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Decision", 17)?;
+        let mut out = serializer.serialize_struct("Decision", 20)?;
         out.serialize_field("summary", &format!("{self:#}"))?;
         out.serialize_field("next", &self.next())?;
         out.serialize_field("chosen", &self.chosen().map(|candidate| candidate.name()))?;
         out.serialize_field("generation", &self.generation())?;
         // As text: JSON readers that keep numbers as doubles would lose its low bits.
         out.serialize_field("seed", &format!("{:016x}", self.seed()))?;
+        out.serialize_field("arrival_ns", &self.arrival())?;
         out.serialize_field("time_ns", &self.time())?;
         out.serialize_field("time_left_ns", &crate::time::nanos(self.deadline() - self.time()))?;
         out.serialize_field("extra", &self.extra())?;
@@ -24,6 +25,8 @@ impl Serialize for Decision {
         out.serialize_field("policy_panicked", &self.policy_panicked())?;
         out.serialize_field::<Facts>("facts", self.facts())?;
         out.serialize_field("attempts", self.attempts())?;
+        out.serialize_field("bill", &self.bill())?;
+        out.serialize_field("wasted", &self.wasted())?;
         let time = self.time();
         out.serialize_field("regions", &self.regions().map(|region| At(region, time)).collect::<Vec<_>>())?;
         out.serialize_field("splits", self.splits())?;
@@ -47,14 +50,18 @@ impl Serialize for Drawn {
 
 impl Serialize for AttemptRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Attempt", 7)?;
+        let mut out = serializer.serialize_struct("Attempt", 11)?;
         out.serialize_field("backend", self.name())?;
         out.serialize_field("started_ns", &self.started())?;
+        out.serialize_field("first_item_ns", &self.first_item())?;
         out.serialize_field("elapsed_ns", &crate::time::nanos(self.elapsed()))?;
         out.serialize_field("failure", &self.failure())?;
         out.serialize_field("number", &self.number())?;
         out.serialize_field("hedge", &self.is_hedge())?;
         out.serialize_field("outrun", &self.is_outrun())?;
+        out.serialize_field("ending", &self.ending())?;
+        out.serialize_field("tokens", &self.tokens())?;
+        out.serialize_field("cost", &self.cost())?;
         out.end()
     }
 }

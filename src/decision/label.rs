@@ -14,6 +14,8 @@ impl Reason {
             Self::ContextTooLong { .. } => "context too small",
             Self::OverPriceCap { .. } => "over the price cap",
             Self::PriceUnknown => "of unknown price",
+            Self::OverSpendLimit { .. } => "over the spend limit",
+            Self::SpendLimitTooSmall { .. } => "beyond what may be spent at once",
             Self::RateLimited { .. } => "rate limited",
             Self::AskedToWait { .. } => "asked to wait",
             Self::QuotaExhausted { .. } => "out of quota",

@@ -1,6 +1,8 @@
 //! [`Decision`]: a choice and its reasons.
 
 mod attempt;
+mod class;
+mod cost;
 mod hedged;
 #[cfg(feature = "serde")]
 mod json;
@@ -12,13 +14,17 @@ pub(crate) mod record;
 mod recycle;
 mod region;
 mod render;
+mod waterfall;
 
-pub use attempt::AttemptRecord;
+pub use attempt::{AttemptRecord, Ending};
+pub use class::Class;
+use cost::Usd;
+pub use cost::{Bill, Cost, Tokens};
 pub use hedged::{Beside, Hedged, Unhedged};
 pub(crate) use latency::scale;
 pub use latency::{Latency, Pace, Spread};
 pub use next::{Next, Refusal};
-pub use reason::{Class, Reason};
+pub use reason::Reason;
 pub use record::{Extra, Load};
 pub(crate) use region::{CLEAN, RegionRow, RegionRules, RegionState};
 pub use region::{RegionPhase, RegionView};
@@ -106,6 +112,11 @@ impl Decision {
         self.record().now
     }
 
+    /// When the request came.
+    pub fn arrival(&self) -> Instant {
+        self.record().arrival
+    }
+
     /// When the request ends.
     pub fn deadline(&self) -> Instant {
         self.record().deadline
@@ -134,6 +145,17 @@ impl Decision {
     /// The request's attempts so far, in the order in which they ended; a successful one is the last.
     pub fn attempts(&self) -> &[AttemptRecord] {
         &self.record().attempts
+    }
+
+    /// What the attempts so far cost together.
+    pub fn bill(&self) -> Bill {
+        self.attempts().iter().map(AttemptRecord::cost).sum()
+    }
+
+    /// What those of them cost that did not answer, or not to the end.
+    pub fn wasted(&self) -> Bill {
+        let wasted = |attempt: &&AttemptRecord| !matches!(attempt.ending(), Ending::Answering | Ending::Answered);
+        self.attempts().iter().filter(wasted).map(AttemptRecord::cost).sum()
     }
 
     /// Whether a shared budget paid for the attempt that this decides.

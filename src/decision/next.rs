@@ -35,6 +35,15 @@ pub enum Refusal {
         /// When there will be a token.
         until: Instant,
     },
+    /// Money is all that is missing: whoever else may serve it, the request costs more there than is left of a
+    /// [spend limit](crate::shape::SpendLimit).
+    OverSpend {
+        /// The name of the limit.
+        limit: &'static str,
+        /// When there is enough for the first of them, if what is in flight by then costs what it can; `None` where the
+        /// limit never allows so much at once.
+        until: Option<Instant>,
+    },
     /// Too many requests wait for capacity already, and none of them is to give way to this one.
     QueueFull,
     /// It waited, and its place was needed for a request that goes before it: of all that waited it was the newest of the

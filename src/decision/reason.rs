@@ -32,12 +32,14 @@ pub enum Reason {
         /// Tokens that the window would have to hold.
         tokens: u64,
     },
-    /// The attempt could cost more than the request may.
+    /// An attempt there could cost more than is left of what the [whole request may](crate::Facts::max_cost).
     OverPriceCap {
-        /// What it would cost, in pico-dollars.
+        /// What the attempts of the request so far may have cost, in pico-dollars.
+        spent: u64,
+        /// What it can cost, in pico-dollars.
         cost: u64,
     },
-    /// The request has a price cap and this backend's price is not known.
+    /// What the request may cost is limited, by a cap of its own or a spend limit, and this backend's price is not known.
     PriceUnknown,
     /// The backend answered 429; its quota returns then.
     RateLimited {
@@ -299,6 +301,25 @@ pub enum Reason {
         /// Calls in flight.
         in_flight: u32,
     },
+    /// An attempt there can cost more than is left of the money that the request's tenant, or whoever the
+    /// [spend limit](crate::shape::SpendLimit) is of, may spend.
+    OverSpendLimit {
+        /// The name of the limit.
+        limit: &'static str,
+        /// What it can cost, in pico-dollars.
+        cost: u64,
+        /// When so much is there again, if what is in flight by now costs what it can.
+        until: Instant,
+    },
+    /// An attempt there can cost more than its [spend limit](crate::shape::SpendLimit) ever allows at once.
+    SpendLimitTooSmall {
+        /// The name of the limit.
+        limit: &'static str,
+        /// What it can cost, in pico-dollars.
+        cost: u64,
+        /// What may be spent at once, in pico-dollars.
+        most: u64,
+    },
     /// A hard line of a custom policy.
     Forbidden {
         /// Its words.
@@ -311,87 +332,13 @@ pub enum Reason {
     },
 }
 
-/// What a policy may do about a rejection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Class {
-    /// A hard line: nothing readmits the candidate for this request.
-    Hard,
-    /// The backend or its limit said no, with authority; it returns by itself.
-    Refused,
-    /// An inference from signals, which may be wrong: panic mode may override it.
-    Soft,
-    /// Not a rejection.
-    Note,
-}
-
 impl Reason {
-    /// What may be done about it.
-    pub const fn class(&self) -> Class {
-        match self {
-            Self::Drained
-            | Self::OutsideResidency
-            | Self::TenantForbidden
-            | Self::OutsideShard { .. }
-            | Self::MissingCapabilities { .. }
-            | Self::ContextTooLong { .. }
-            | Self::OverPriceCap { .. }
-            | Self::PriceUnknown
-            | Self::QuotaTooSmall { .. }
-            | Self::Forbidden { .. }
-            | Self::WouldRepeat { .. }
-            | Self::AskedAlready { .. }
-            | Self::DomainAsked { .. } => Class::Hard,
-            Self::RateLimited { .. }
-            | Self::AskedToWait { .. }
-            | Self::QuotaExhausted { .. }
-            | Self::Unauthorized { .. }
-            | Self::ModelUnavailable { .. }
-            | Self::AtCapacity { .. }
-            | Self::OverQuota { .. }
-            | Self::TenantFull { .. }
-            | Self::RouteFull { .. }
-            | Self::RegionFull { .. }
-            | Self::Reserved { .. }
-            | Self::Throttled { .. }
-            | Self::QuotaInDoubt
-            | Self::TooSlow { .. }
-            | Self::MissesDeadline { .. }
-            | Self::ProbeInFlight { .. }
-            | Self::NotForHedges
-            | Self::LostRace => Class::Refused,
-            Self::Ejected { .. }
-            | Self::FailsOften { .. }
-            | Self::SlowerThanPeers { .. }
-            | Self::FailsMoreThanPeers { .. }
-            | Self::DomainOut { .. }
-            | Self::CoolingDown { .. }
-            | Self::OnProbation { .. }
-            | Self::Unhealthy { .. }
-            | Self::FailedHere { .. }
-            | Self::Custom { .. } => Class::Soft,
-            Self::Probe
-            | Self::QuotaProbe
-            | Self::OtherRegion
-            | Self::SameDomain { .. }
-            | Self::Trial
-            | Self::Canary
-            | Self::RampingUp { .. }
-            | Self::Unproven { .. }
-            | Self::PartlyUnproven { .. }
-            | Self::Readmitted
-            | Self::RetriedHere { .. }
-            | Self::Busy { .. }
-            | Self::Brownout { .. }
-            | Self::MayBeLate { .. }
-            | Self::OverBound { .. } => Class::Note,
-        }
-    }
-
     /// When the candidate is expected back, where the reason knows. What a probe on its way will show, nobody knows.
     pub const fn returns_at(&self) -> Option<Instant> {
         match self {
             Self::RateLimited { until }
             | Self::OverQuota { until }
+            | Self::OverSpendLimit { until, .. }
             | Self::AskedToWait { until }
             | Self::QuotaExhausted { until }
             | Self::Unauthorized { until }

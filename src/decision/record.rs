@@ -247,6 +247,8 @@ pub(crate) struct Record {
     pub(crate) attempts: Vec<AttemptRecord>,
     /// How many of the attempts were over when the sheet was written.
     pub(crate) planned_after: usize,
+    /// What attempts in flight may cost, in pico-dollars, when the sheet was written.
+    pub(crate) at_stake: u64,
     // The sheet.
     pub(crate) sheet: Sheet,
     /// What the driver makes of the wish to hedge.
@@ -260,6 +262,11 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn facts(&self) -> &Arc<Facts> {
         self.facts.as_ref().expect("a record in use has the facts of its request")
+    }
+
+    /// Tokens of its answer that broken attempts delivered, which go along with a request for the rest.
+    pub(crate) fn carried(&self) -> u64 {
+        self.attempts.iter().fold(0, |sum, attempt| sum.saturating_add(attempt.broken_off()))
     }
 }
 

@@ -37,6 +37,7 @@ pub(crate) fn take() -> Box<Record> {
             beside: None,
             attempts: Vec::new(),
             planned_after: 0,
+            at_stake: 0,
             sheet: super::record::Sheet::default(),
             hedged: super::Hedged::NotAsked,
             verdict: None,

@@ -1,27 +1,19 @@
 //! Decisions as text, for people.
 
-use super::{Candidate, Class, Decision, Extra, Hedged, Next, Reason, Refusal, RegionPhase, RegionView, Unhedged};
+use super::{Candidate, Class, Decision, Extra, Hedged, Next, Reason, Refusal, RegionPhase, RegionView, Unhedged, Usd};
 use crate::time::Instant;
 use std::fmt;
 use std::time::Duration;
 
 impl fmt::Display for Decision {
-    /// One line for the choice, one for each attempt before it, one for each candidate in order of preference.
+    /// One line for the choice, one for each attempt so far on an axis of time, one for each candidate in order of preference.
     /// `{:#}` prints the first line only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.summary(f)?;
         if f.alternate() {
             return Ok(());
         }
-        for attempt in self.attempts() {
-            let hedge = if attempt.is_hedge() { " (a hedge)" } else { "" };
-            write!(f, "\n  attempt {}{hedge}: {} ", attempt.number(), attempt.name())?;
-            match attempt.failure() {
-                Some(kind) => write!(f, "failed with {kind} after {}", Span(attempt.elapsed()))?,
-                None if attempt.is_outrun() => write!(f, "was outrun after {}", Span(attempt.elapsed()))?,
-                None => write!(f, "answered after {}", Span(attempt.elapsed()))?,
-            }
-        }
+        self.waterfall(f)?;
         match self.hedged() {
             Hedged::NotAsked => {}
             Hedged::Withheld { why } => write!(f, "\n  no hedge: {why}")?,
@@ -113,6 +105,13 @@ impl Decision {
                 Refusal::DeadlineExceeded => write!(f, "the deadline passed")?,
                 Refusal::OverRate { limit, until } => {
                     return write!(f, "over rate limit {limit:?}, there is room in {}", Span(until - self.spoken_at()));
+                }
+                Refusal::OverSpend { limit, until } => {
+                    write!(f, "over spend limit {limit:?}, ")?;
+                    match until {
+                        Some(until) => write!(f, "there is enough money in {}", Span(until - self.spoken_at()))?,
+                        None => write!(f, "which never allows so much at once")?,
+                    }
                 }
                 Refusal::QueueFull => write!(f, "too many requests wait already")?,
                 Refusal::Shed => write!(f, "its place in the queue was needed for another")?,
@@ -287,9 +286,16 @@ impl Candidate<'_> {
                     write!(f, " ({tokens} tokens, window {})", profile.context_window.unwrap_or(0))
                 }
                 Reason::QuotaTooSmall { tokens, limit } => write!(f, " ({tokens} tokens, {limit} at once)"),
-                Reason::OverPriceCap { cost } => {
-                    let cap = self.record.facts().max_cost.unwrap_or(0);
-                    write!(f, " (${:.6} over ${:.6})", cost as f64 / 1e12, cap as f64 / 1e12)
+                Reason::OverPriceCap { spent, cost } => {
+                    let cap = Usd(self.record.facts().max_cost.unwrap_or(0));
+                    match spent {
+                        0 => write!(f, " ({} over {cap})", Usd(cost)),
+                        _ => write!(f, " ({} after {} over {cap})", Usd(cost), Usd(spent)),
+                    }
+                }
+                Reason::OverSpendLimit { limit, cost, .. } => write!(f, " ({limit:?}, {})", Usd(cost)),
+                Reason::SpendLimitTooSmall { limit, cost, most } => {
+                    write!(f, " ({limit:?}, {} over {})", Usd(cost), Usd(most))
                 }
                 Reason::AtCapacity { in_flight, limit } => {
                     let learned = if profile.concurrency == Some(limit) { "" } else { ", as was learned" };
@@ -350,7 +356,7 @@ impl Candidate<'_> {
 }
 
 /// A number with its thousands apart: 1,536.
-struct Count(u64);
+pub(super) struct Count(pub(super) u64);
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@ mod cause;
 pub use cause::Cause;
 
 use crate::backend::{BackendError, BackendId};
-use crate::decision::{Decision, Reason, Refusal, RegionPhase, Unhedged};
+use crate::decision::{Cost, Decision, Reason, Refusal, RegionPhase, Tokens, Unhedged};
 use crate::facts::{Facts, Profile};
 use crate::time::Instant;
 use std::fmt;
@@ -81,6 +81,15 @@ pub enum Event<'a> {
         outcome: Outcome<'a>,
         /// It was given up because its caller had no more time, too early to tell anything of the backend.
         excused: bool,
+        /// The number that all attempts of its request share: the [seed](Decision::seed) of its decisions.
+        request: u64,
+        /// 1 for the first attempt of the request.
+        attempt: u32,
+        /// What it used.
+        tokens: Tokens,
+        /// What it cost. Who goes away takes the request's ledger along: this is where the attempt that was in flight then is
+        /// accounted for.
+        cost: Cost,
     },
     /// What an answer used, as its backend [told](crate::backend::Attempt::used); or that it did not, where a
     /// [quota of tokens](Profile::tokens_per_minute) depends on it.

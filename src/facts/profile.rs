@@ -192,7 +192,7 @@ impl Profile {
 
     /// What it charges; default unknown, which is never free.
     #[must_use]
-    pub const fn price(mut self, price: Price) -> Self {
+    pub fn price(mut self, price: Price) -> Self {
         self.price = Some(price);
         self
     }
@@ -280,8 +280,8 @@ impl Profile {
     }
 
     /// Its price, where known.
-    pub const fn known_price(&self) -> Option<Price> {
-        self.price
+    pub const fn known_price(&self) -> Option<&Price> {
+        self.price.as_ref()
     }
 
     /// Its weight.

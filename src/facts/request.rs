@@ -1,6 +1,6 @@
 //! What the router may know of a request.
 
-use super::{Capabilities, Prefix};
+use super::{Capabilities, Prefix, Price};
 use std::sync::Arc;
 
 /// How much a request matters when there is not enough for all.
@@ -42,6 +42,7 @@ pub struct Facts {
     pub(crate) prompt_tokens: u64,
     pub(crate) prefix: Option<Prefix>,
     pub(crate) output_tokens: Option<u64>,
+    pub(crate) most_output_tokens: Option<u64>,
     pub(crate) priority: Priority,
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::facts::request::text"))]
     pub(crate) tenant: Option<Arc<str>>,
@@ -85,6 +86,15 @@ impl Facts {
     #[must_use]
     pub const fn output_tokens(mut self, tokens: u64) -> Self {
         self.output_tokens = Some(tokens);
+        self
+    }
+
+    /// Tokens that the answer has at most, because the request itself says so (`max_tokens`). An expectation is no more than
+    /// that; what an attempt [can cost](Self::max_cost) is that of such an answer. Default not known, and then costs are
+    /// those of the answer that is expected.
+    #[must_use]
+    pub const fn max_output_tokens(mut self, tokens: u64) -> Self {
+        self.most_output_tokens = Some(tokens);
         self
     }
 
@@ -142,8 +152,12 @@ impl Facts {
         self
     }
 
-    /// The most that one attempt may cost, in pico-dollars (10⁻¹² USD). A hard line; a backend without a known
-    /// price does not pass it.
+    /// The most that the whole request may cost, in pico-dollars (10⁻¹² USD). A hard line: no attempt is made, first or
+    /// repeated, that could cost more than what those before it leave, with all that they may have cost. A backend without
+    /// a known price does not pass it.
+    ///
+    /// What an attempt can cost follows from the tokens of the prompt and of the
+    /// [longest answer](Self::max_output_tokens).
     #[must_use]
     pub const fn max_cost(mut self, pico_usd: u64) -> Self {
         self.max_cost = Some(pico_usd);
@@ -178,12 +192,27 @@ impl Facts {
         self.prefix.as_ref()
     }
 
-    /// The host's estimate of the answer, or 1.5 × the prompt; saturates.
+    /// The host's estimate of the answer, or 1.5 × the prompt; no more than the [most](Self::max_output_tokens); saturates.
     pub const fn expected_output_tokens(&self) -> u64 {
-        match self.output_tokens {
+        let expected = match self.output_tokens {
             Some(tokens) => tokens,
             None => self.prompt_tokens.saturating_add(self.prompt_tokens / 2),
+        };
+        match self.most_output_tokens {
+            Some(most) if most < expected => most,
+            _ => expected,
         }
+    }
+
+    /// Tokens that the answer has at most, where that is known.
+    pub const fn output_cap(&self) -> Option<u64> {
+        self.most_output_tokens
+    }
+
+    /// The most that an attempt costs which sends so many tokens of an answer along, in pico-dollars.
+    pub(crate) fn most_cost(&self, price: &Price, carried: u64) -> u64 {
+        let output = self.most_output_tokens.unwrap_or(self.expected_output_tokens());
+        price.of(self.prompt_tokens.saturating_add(carried), output)
     }
 
     /// Prompt and answer together, as the context window must hold them. An answer of unknown length counts
@@ -230,7 +259,7 @@ impl Facts {
         self.needs
     }
 
-    /// The most that one attempt may cost, in pico-dollars; `None` for any price.
+    /// The most that it may cost, in pico-dollars; `None` for any price.
     pub const fn cost_cap(&self) -> Option<u64> {
         self.max_cost
     }

@@ -2,10 +2,11 @@
 
 use super::slate::{Slate, Source};
 use super::survey::Asked;
-pub(crate) use super::survey::{Live, calm_ones};
+pub(crate) use super::survey::{Live, Purse, calm_ones};
 use super::{PlanContext, RoutingPolicy, Window};
 use crate::decision::record::{Record, Sheet};
-use crate::decision::{Next, Refusal};
+use crate::decision::{Class, Next, Reason, Refusal};
+use crate::time::Instant;
 
 /// Decides over the live fleet. The inputs stand in `record`; the sheet is written anew.
 pub(crate) fn decide(policy: &dyn RoutingPolicy, window: Window, live: Live<'_>, record: &mut Record) {
@@ -68,4 +69,31 @@ fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &
             None => Next::Refuse { why: Refusal::NothingUsable },
         });
     }
+    let refuses = matches!(
+        sheet.next,
+        Some(Next::LastResort { why: Refusal::NothingUsable } | Next::Refuse { why: Refusal::NothingUsable })
+    );
+    if let Some(money) = refuses.then(|| only_money(sheet)).flatten()
+        && let Some(Next::LastResort { why } | Next::Refuse { why }) = &mut sheet.next
+    {
+        *why = money;
+    }
+}
+
+/// The refusal of a request that somebody would serve, if there was enough money.
+fn only_money(sheet: &Sheet) -> Option<Refusal> {
+    let mut found: Option<(&'static str, Option<Instant>)> = None;
+    for entry in &sheet.entries {
+        let (limit, until) = match entry.rejected? {
+            Reason::OverSpendLimit { limit, until, .. } => (limit, Some(until)),
+            Reason::SpendLimitTooSmall { limit, .. } => (limit, None),
+            reason if reason.class() == Class::Hard => continue,
+            _ => return None,
+        };
+        let sooner = |(_, best): (_, Option<Instant>)| best.is_none_or(|best| until.is_some_and(|until| until < best));
+        if found.is_none_or(sooner) {
+            found = Some((limit, until));
+        }
+    }
+    found.map(|(limit, until)| Refusal::OverSpend { limit, until })
 }

@@ -106,5 +106,6 @@ const fn is_unfit(reason: Reason) -> bool {
             | Reason::QuotaTooSmall { .. }
             | Reason::OverPriceCap { .. }
             | Reason::PriceUnknown
+            | Reason::SpendLimitTooSmall { .. }
     )
 }

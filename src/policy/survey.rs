@@ -3,11 +3,12 @@
 use crate::backend::BackendId;
 use crate::decision::record::{Entry, Finding, LEVEL_NORMAL, LEVEL_PROBE, Sheet};
 use crate::decision::{Beside, Reason};
-use crate::facts::Facts;
+use crate::facts::{Facts, Price};
 use crate::fleet::{Berth, Crowd, Fleet, Pool};
 use crate::limit::Need;
 use crate::recover::{Alarm, Standing};
 use crate::rng::mix;
+use crate::shape::Means;
 use crate::signal::{HealthSignal, Reading};
 use crate::time::Instant;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,6 +31,31 @@ pub(crate) struct Live<'a> {
     pub(crate) in_hand: Option<BackendId>,
     /// Why it may not start anywhere, where its tenant or its route has all that it may have.
     pub(crate) share: Option<Reason>,
+    /// What it may cost, where that is limited.
+    pub(crate) purse: Option<Purse<'a>>,
+}
+
+/// What a request may still cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Purse<'a> {
+    /// What its attempts so far may have cost; `u64::MAX` where nobody knows.
+    pub(crate) spent: u64,
+    /// Tokens of its answer that are there, which go along with a request for the rest.
+    pub(crate) carried: u64,
+    /// What the spend limits leave.
+    pub(crate) means: Option<&'a Means>,
+}
+
+impl Purse<'_> {
+    /// Why an attempt at this price may not be made.
+    fn refuses(&self, facts: &Facts, price: Option<&Price>) -> Option<Reason> {
+        let Some(price) = price else { return Some(Reason::PriceUnknown) };
+        let (cost, spent) = (facts.most_cost(price, self.carried), self.spent);
+        if facts.max_cost.is_some_and(|cap| cost > cap.saturating_sub(spent)) {
+            return Some(Reason::OverPriceCap { spent, cost });
+        }
+        self.means.and_then(|means| means.refuses(cost))
+    }
 }
 
 /// The signals that have nothing to say of any backend, by bit. Those that have no bit have something to say.
@@ -87,7 +113,7 @@ impl Asked<'_> {
         let facts = self.facts;
         !facts.has_residency()
             && facts.needs.is_empty()
-            && facts.max_cost.is_none()
+            && live.purse.is_none()
             && facts.context_tokens() <= pool.least_window
             && !pool.selective
             && self.beside.is_none()
@@ -153,14 +179,7 @@ impl Asked<'_> {
         {
             return Some(reason);
         }
-        if let Some(cap) = facts.max_cost {
-            let Some(price) = live.fleet.profile(seat).price else { return Some(Reason::PriceUnknown) };
-            let cost = price.of(facts.input_tokens(), facts.expected_output_tokens());
-            if cost > cap {
-                return Some(Reason::OverPriceCap { cost });
-            }
-        }
-        None
+        live.purse.and_then(|purse| purse.refuses(facts, live.fleet.profile(seat).known_price()))
     }
 
     fn soft_line(&self, live: &Live<'_>, berth: &Berth, finding: &mut Finding) -> Option<Reason> {

@@ -1,8 +1,8 @@
 //! Whether a catalogue makes sense by itself.
 
-use super::Pricing;
 use super::catalog::{Alias, Catalog, ModelVersion, State};
 use super::violation::{Code, Path, Violation};
+use crate::facts::Price;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest name.
@@ -92,7 +92,7 @@ impl<'c> Check<'c> {
             let message = format!("an answer of {output} tokens in a window of {context}");
             self.note(Code::InconsistentLimits, path.then("output"), message);
         }
-        self.pricing(&version.price, path);
+        self.price(version.price.as_ref(), path);
         if let Some(revision) = &version.revision {
             self.name(revision, || path.then("revision"));
         }
@@ -107,13 +107,8 @@ impl<'c> Check<'c> {
         }
     }
 
-    fn pricing(&mut self, pricing: &Pricing, path: &Path) {
-        let Pricing::Known(tiers) = pricing else { return };
-        let starts = tiers.first().is_some_and(|(above, _)| *above == 0);
-        if !starts || tiers.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
-            self.note(Code::UnorderedTiers, path.then("price"), "tiers begin at 0 and ascend");
-        }
-        if tiers.iter().any(|(_, price)| price.input().max(price.output()) > MAX_PRICE) {
+    fn price(&mut self, price: Option<&Price>, path: &Path) {
+        if price.is_some_and(|price| price.tiers().any(|(_, price)| price.input().max(price.output()) > MAX_PRICE)) {
             self.note(Code::OutOfRange, path.then("price"), "more than a dollar per token");
         }
     }
@@ -151,7 +146,7 @@ impl<'c> Check<'c> {
                     self.note(Code::OutOfRange, path.then(key), "a quota of nothing; a weight of 0 drains");
                 }
             }
-            self.pricing(&placement.price, &path);
+            self.price(placement.price.as_ref(), &path);
             if !seen.insert((&placement.version, &placement.provider, &placement.region, &placement.endpoint)) {
                 self.note(Code::DuplicatePlacement, path, "another placement is the same");
             }

@@ -1,8 +1,9 @@
 //! What a publication would change, and whether that is likelier a mistake.
 
+use super::Placement;
 use super::catalog::Catalog;
 use super::violation::{Code, Path, Violation};
-use super::{Placement, Pricing};
+use crate::facts::Price;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -108,7 +109,7 @@ pub(super) fn guards(old: &Catalog, new: &Catalog) -> Vec<Violation> {
             if !before.state.is_served() {
                 continue;
             }
-            if jumps(&before.price, &after.price) {
+            if jumps(before.price.as_ref(), after.price.as_ref()) {
                 note(Code::PriceJump, path.then("price"), "ten times as much or as little".to_owned());
             }
             if let (Some(was), Some(is)) = (before.context, after.context)
@@ -119,7 +120,7 @@ pub(super) fn guards(old: &Catalog, new: &Catalog) -> Vec<Violation> {
         }
     }
     for (id, after) in &new.placements {
-        if old.placements.get(id).is_some_and(|before| jumps(&before.price, &after.price)) {
+        if old.placements.get(id).is_some_and(|before| jumps(before.price.as_ref(), after.price.as_ref())) {
             note(Code::PriceJump, Path::of(["placements", id, "price"]), "ten times as much or as little".to_owned());
         }
     }
@@ -128,10 +129,11 @@ pub(super) fn guards(old: &Catalog, new: &Catalog) -> Vec<Violation> {
 
 /// Whether a price rises or falls tenfold or more for a prompt of any length. From nothing to something is more than
 /// tenfold; a price that becomes known, or unknown, is no jump.
-fn jumps(before: &Pricing, after: &Pricing) -> bool {
-    let lengths = before.tiers().iter().chain(after.tiers()).map(|(above, _)| above.saturating_add(1));
-    lengths.into_iter().any(|tokens| {
-        let (Some(was), Some(is)) = (before.at(tokens), after.at(tokens)) else { return false };
+fn jumps(before: Option<&Price>, after: Option<&Price>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else { return false };
+    let mut lengths = before.tiers().chain(after.tiers()).map(|(above, _)| above.saturating_add(1));
+    lengths.any(|tokens| {
+        let (was, is) = (before.at(tokens), after.at(tokens));
         let jump = |was: u64, is: u64| was.max(is) > 0 && was.max(is) >= was.min(is).saturating_mul(10);
         jump(was.input(), is.input()) || jump(was.output(), is.output())
     })

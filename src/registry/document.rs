@@ -4,12 +4,12 @@
 //! only, where the canonical form has its keys in order and no white space. Reading is strict; what nobody knows is
 //! an error, for it is more likely a misspelt field than one to ignore.
 
+use super::Digest;
 use super::catalog::{Alias, Catalog, Model, ModelVersion, Placement, State};
 use super::fields::{Fields, entries, integer, items, text};
 use super::json::{self, Json};
 use super::violation::{Code, Nack, Path, Violation};
-use super::{Digest, Pricing};
-use crate::facts::{Capabilities, Price};
+use crate::facts::{Capabilities, InvalidPrice, Price};
 use crate::shape::Sticky;
 use std::collections::BTreeMap;
 
@@ -59,8 +59,7 @@ impl ModelVersion {
     /// The identity of what is served under the name `full`: all but the state, the price and the sunset, so that
     /// none of them lifts a quarantine.
     pub(super) fn digest(&self, full: &str) -> Digest {
-        let bare =
-            Self { state: State::Draft, price: Pricing::Unknown, sunset_ms: None, replacement: None, ..self.clone() };
+        let bare = Self { state: State::Draft, price: None, sunset_ms: None, replacement: None, ..self.clone() };
         Digest::of(&Json::object([("is", version_to_json(&bare)), ("name", full.into())]).to_bytes())
     }
 }
@@ -79,15 +78,16 @@ fn list<'a>(texts: impl IntoIterator<Item = &'a String>) -> Option<Json> {
     (!texts.is_empty()).then_some(Json::List(texts))
 }
 
-fn pricing_to_json(pricing: &Pricing) -> Option<Json> {
-    let tier = |(above, price): &(u64, Price)| {
-        let above = (*above > 0).then(|| (*above).into());
-        object([("above", above), ("input", Some(price.input().into())), ("output", Some(price.output().into()))])
+fn price_to_json(price: Option<&Price>) -> Option<Json> {
+    let tier = |(above, price): (u64, Price)| {
+        object([
+            ("above", (above > 0).then(|| above.into())),
+            ("cached", (price.cached_input() < price.input()).then(|| price.cached_input().into())),
+            ("input", Some(price.input().into())),
+            ("output", Some(price.output().into())),
+        ])
     };
-    match pricing {
-        Pricing::Unknown => None,
-        Pricing::Known(tiers) => Some(Json::List(tiers.iter().map(tier).collect())),
-    }
+    price.map(|price| Json::List(price.tiers().map(tier).collect()))
 }
 
 fn version_to_json(version: &ModelVersion) -> Json {
@@ -96,7 +96,7 @@ fn version_to_json(version: &ModelVersion) -> Json {
         ("capabilities", (!version.capabilities.is_empty()).then_some(Json::List(capabilities))),
         ("context", version.context.map(Into::into)),
         ("output", version.output.map(Into::into)),
-        ("price", pricing_to_json(&version.price)),
+        ("price", price_to_json(version.price.as_ref())),
         ("replacement", version.replacement.as_deref().map(Into::into)),
         ("revision", version.revision.as_deref().map(Into::into)),
         ("state", Some(version.state.as_str().into())),
@@ -107,7 +107,7 @@ fn version_to_json(version: &ModelVersion) -> Json {
 fn placement_to_json(placement: &Placement) -> Json {
     object([
         ("endpoint", Some((&*placement.endpoint).into())),
-        ("price", pricing_to_json(&placement.price)),
+        ("price", price_to_json(placement.price.as_ref())),
         ("priority", (placement.priority > 0).then(|| u64::from(placement.priority).into())),
         ("provider", Some((&*placement.provider).into())),
         ("region", Some((&*placement.region).into())),
@@ -176,7 +176,7 @@ fn version(json: &Json, path: &Path, found: &mut Found) -> ModelVersion {
         capabilities,
         context: fields.integer("context", found),
         output: fields.integer("output", found),
-        price: pricing(&mut fields, found),
+        price: price(&mut fields, found),
         revision: fields.text("revision", found),
         sunset_ms: fields.integer("sunset_ms", found),
         replacement: fields.text("replacement", found),
@@ -196,10 +196,10 @@ fn capabilities(fields: &mut Fields<'_>, found: &mut Found) -> Capabilities {
     })
 }
 
-fn pricing(fields: &mut Fields<'_>, found: &mut Found) -> Pricing {
+fn price(fields: &mut Fields<'_>, found: &mut Found) -> Option<Price> {
     let path = fields.path("price");
-    let Some(json) = fields.take("price") else { return Pricing::Unknown };
-    let mut tiers = Vec::new();
+    let json = fields.take("price")?;
+    let mut whole: Option<Result<Price, (Code, String)>> = None;
     for (at, item) in items(json, &path, found) {
         let mut tier = Fields::open(item, &at, found);
         let above = tier.take("above").and_then(|json| integer(json, &at.then("above"), found)).unwrap_or(0);
@@ -215,10 +215,24 @@ fn pricing(fields: &mut Fields<'_>, found: &mut Found) -> Pricing {
             0
         };
         let (input, output) = (side("input", found), side("output", found));
+        let cached = tier.take("cached").and_then(|json| integer(json, &at.then("cached"), found));
         tier.done(found);
-        tiers.push((above, Price::pico(input, output)));
+        let price = Price::pico(input, output).cached_pico(cached.unwrap_or(input)).map_err(wrong_price);
+        whole = Some(match whole {
+            None if above == 0 => price,
+            Some(lower) => lower.and_then(|lower| lower.above(above, price?).map_err(wrong_price)),
+            None => Err((Code::UnorderedTiers, "the first tier begins at 0".to_owned())),
+        });
     }
-    Pricing::Known(tiers)
+    let none = || Err((Code::UnorderedTiers, "no tier; leave the whole price out if it is unknown".to_owned()));
+    let price = whole.unwrap_or_else(none);
+    price.map_err(|(code, what)| found.push(Violation::new(code, path, what))).ok()
+}
+
+fn wrong_price(error: InvalidPrice) -> (Code, String) {
+    let code =
+        if matches!(error, InvalidPrice::CachedAboveInput { .. }) { Code::OutOfRange } else { Code::UnorderedTiers };
+    (code, error.to_string())
 }
 
 fn placement(json: &Json, path: &Path, found: &mut Found) -> Placement {
@@ -233,7 +247,7 @@ fn placement(json: &Json, path: &Path, found: &mut Found) -> Placement {
         priority: fields.small("priority", found).unwrap_or(0),
         requests_per_minute: fields.integer("requests_per_minute", found),
         tokens_per_minute: fields.integer("tokens_per_minute", found),
-        price: pricing(&mut fields, found),
+        price: price(&mut fields, found),
     };
     fields.done(found);
     read

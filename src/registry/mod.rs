@@ -28,7 +28,6 @@ mod judge;
 mod ledger;
 mod operations;
 mod poll;
-mod pricing;
 mod publication;
 #[cfg(feature = "signed")]
 pub mod signed;
@@ -49,7 +48,6 @@ pub use handle::Registry;
 pub use history::Record;
 pub use judge::{Arm, Evidence, Judge, Observation, Verdict};
 pub use poll::{Polled, Poller};
-pub use pricing::Pricing;
 pub use publication::{Ack, Durability, Patch, Publication, Review};
 pub use snapshot::Snapshot;
 pub use start::Builder;

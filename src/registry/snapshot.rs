@@ -62,7 +62,7 @@ impl Snapshot {
         for (model, of) in &self.catalog.models {
             for (version, what) in of.versions.iter().filter(|(_, what)| what.state.is_served()) {
                 let path = || Path::of(["models", model, "versions", version]);
-                if what.price.tiers().is_empty() {
+                if what.price.is_none() {
                     found.push(Violation::new(Code::PriceUnknown, path().then("price"), "no cap on costs can be kept"));
                 }
                 if what.sunset_ms.is_some_and(|sunset| sunset <= now_ms) {

@@ -1,10 +1,10 @@
 //! What is being served: one snapshot with what operators and time have laid over it, compiled for look-ups.
 
+use super::Digest;
 use super::catalog::{Alias, Catalog, ModelVersion, Placement, State};
 use super::ledger::Ledger;
 use super::snapshot::Snapshot;
-use super::{Digest, Pricing};
-use crate::facts::Facts;
+use crate::facts::{Facts, Price};
 use crate::rng::hash_str;
 use crate::shape::{Sticky, bucket};
 use rustc_hash::FxHashMap;
@@ -86,9 +86,9 @@ impl Place {
         &self.what
     }
 
-    /// What it charges.
-    pub const fn pricing(&self) -> &Pricing {
-        &self.what.price
+    /// What it charges, where known.
+    pub const fn known_price(&self) -> Option<&Price> {
+        self.what.price.as_ref()
     }
 }
 
@@ -191,7 +191,7 @@ impl View {
                     facts.state = State::Quarantined;
                 }
                 let mut places = places.remove(&*full).unwrap_or_default();
-                for place in places.iter_mut().filter(|place| place.what.price == Pricing::Unknown) {
+                for place in places.iter_mut().filter(|place| place.what.price.is_none()) {
                     place.what.price = what.price.clone();
                 }
                 names.insert(full.clone(), Target::Version(versions.len() as u32));

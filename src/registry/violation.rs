@@ -94,7 +94,7 @@ codes! {
     DuplicatePlacement = "duplicate_placement", Error;
     /// An answer longer than the window that it must fit in.
     InconsistentLimits = "inconsistent_limits", Error;
-    /// Price tiers that do not begin at 0, or do not ascend.
+    /// Price tiers that do not begin at 0, do not ascend, or fall in price.
     UnorderedTiers = "unordered_tiers", Error;
     /// A sunset or a replacement of a version that is not deprecated.
     NotDeprecated = "not_deprecated", Error;

@@ -5,7 +5,7 @@ use crate::facts::{InvalidName, Profile};
 use crate::limit::InvalidBulkheads;
 use crate::policy::PolicyError;
 use crate::recover::InvalidEjection;
-use crate::shape::{InvalidMirror, InvalidRateLimit};
+use crate::shape::{InvalidMirror, InvalidRateLimit, InvalidSpendLimit};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
@@ -78,6 +78,9 @@ pub enum BuildError {
     /// A rate limit makes no sense.
     #[error(transparent)]
     RateLimit(#[from] InvalidRateLimit),
+    /// A spend limit makes no sense.
+    #[error(transparent)]
+    SpendLimit(#[from] InvalidSpendLimit),
     /// A mirror makes no sense.
     #[error(transparent)]
     Mirror(#[from] InvalidMirror),

@@ -14,7 +14,7 @@ use crate::fleet::Crowd;
 use crate::limit::{Bulkheads, Shares, Waiters};
 use crate::policy::RoutingPolicy;
 use crate::recover::{Court, Ejection};
-use crate::shape::{RateLimit, Rates};
+use crate::shape::{RateLimit, Rates, SpendLimit, Spends};
 use crate::signal::{HealthSignal, LoadReports};
 use crate::time::{SystemTimer, Timer};
 use arc_swap::ArcSwap;
@@ -40,6 +40,7 @@ pub struct Builder<Req: ?Sized, Res> {
     mirrors: Vec<Fed<Req>>,
     mirror_errors: Vec<BuildError>,
     rates: Vec<RateLimit>,
+    spends: Vec<SpendLimit>,
     default_deadline: Duration,
     idle_limit: Duration,
     largest_item: usize,
@@ -66,6 +67,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             mirrors: Vec::new(),
             mirror_errors: Vec::new(),
             rates: Vec::new(),
+            spends: Vec::new(),
             default_deadline: Router::<Req, Res>::DEFAULT_DEADLINE,
             idle_limit: Router::<Req, Res>::DEFAULT_IDLE_LIMIT,
             largest_item: Router::<Req, Res>::DEFAULT_LARGEST_ITEM,
@@ -242,6 +244,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
     pub fn build(self) -> Result<Router<Req, Res>, BuildError> {
         self.ejection.check()?;
         self.rates.iter().try_for_each(RateLimit::check)?;
+        SpendLimit::check(&self.spends)?;
         if let Some(error) = self.mirror_errors.into_iter().next() {
             return Err(error);
         }
@@ -274,6 +277,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         let salt = self.seed.unwrap_or_else(rand::random);
         let shared = Shared {
             shares: Shares::new(self.tenants, self.routes, salt),
+            spends: Spends::new(self.spends, salt),
             timer: self.timer,
             signals: self.signals,
             observers: self.observers,

@@ -1,5 +1,6 @@
 //! What all clones of a router share.
 
+use super::lease::is_limited;
 use super::shadow::Fed;
 use super::slot::Slot;
 use super::{BuildError, CallOptions, SharedBackend, Update};
@@ -7,7 +8,7 @@ use crate::backend::BackendId;
 use crate::budget::{RetryBudget, Savings};
 use crate::bug;
 use crate::decision::record::{Extra, Record, Roster};
-use crate::decision::{Beside, Decision, Hedged, Next, Reason};
+use crate::decision::{AttemptRecord, Beside, Bill, Decision, Hedged, Next, Reason};
 use crate::event::{Event, Observer};
 use crate::fleet::{Crowd, Fleet, Member};
 use crate::limit::{Cells, Shares, Waiters};
@@ -15,7 +16,7 @@ use crate::policy::engine;
 use crate::policy::{RoutingPolicy, Window};
 use crate::recover::{Alarm, Court, Credential, Domain, RegionGate};
 use crate::rng::mix;
-use crate::shape::Rates;
+use crate::shape::{Means, Rates, Spends};
 use crate::signal::{HealthSignal, Peers, QuotaReport};
 use crate::time::{Instant, Timer};
 use arc_swap::ArcSwap;
@@ -68,6 +69,7 @@ pub(crate) struct Shared {
     /// A backend whose profile has no quota said that it has one.
     pub(super) metered: AtomicBool,
     pub(super) shares: Shares,
+    pub(super) spends: Spends,
 }
 
 /// A fleet with the objects behind it, by seat.
@@ -237,6 +239,16 @@ impl Shared {
     }
 }
 
+/// What the request of a record may still cost, where that is limited.
+fn purse<'m>(record: &Record, means: Option<&'m Means>) -> Option<engine::Purse<'m>> {
+    if means.is_none() && record.facts().max_cost.is_none() {
+        return None;
+    }
+    let bill: Bill = record.attempts.iter().map(AttemptRecord::cost).sum();
+    let spent = bill.most().unwrap_or(u64::MAX).saturating_add(record.at_stake);
+    Some(engine::Purse { spent, carried: record.carried(), means })
+}
+
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
     /// Prepares the record of a request's first decision.
     pub(super) fn open(&self, options: CallOptions, now: Instant) -> Decision {
@@ -250,7 +262,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         record.last_resort = self.last_resort.is_some();
         (record.extra, record.planned_after) = (Extra::NotAsked, 0);
         (record.beside, record.hedged) = (None, Hedged::NotAsked);
-        record.dry_run = false;
+        (record.dry_run, record.at_stake) = (false, 0);
         decision
     }
 
@@ -284,6 +296,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         }
         let signals = &self.shared.signals;
         let share = self.shared.shares.full(cells).filter(|_| !in_hand.is_some_and(Slot::has_stake));
+        let limited = is_limited(record.attempts.len() as u32 + 1);
+        let means = self.shared.spends.means(record.facts(), now).filter(|_| limited);
         let live = engine::Live {
             fleet: &generation.fleet,
             signals,
@@ -293,6 +307,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
             metered: generation.fleet.metered || self.shared.metered.load(Ordering::Relaxed),
             in_hand: in_hand.and_then(Slot::backend),
             share,
+            purse: purse(record, means.as_ref()),
         };
         engine::decide(&*self.policy, self.window, live, record);
         // Who may not start anywhere has not looked at how backends are.
@@ -347,6 +362,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         record.deadline = now.plus_nanos(record.deadline.nanos_since(record.now));
         record.arrival = now;
         (record.seed, record.dry_run, record.verdict, record.beside) = (seed, true, None, None);
+        record.at_stake = 0;
         record.attempts.clear();
         let cells = self.shared.shares.cells(decision.facts());
         self.plan(&self.current.load(), decision, now, Extra::NotAsked, cells, None);

@@ -36,6 +36,8 @@ pub enum RouteErrorKind {
     DeadlineExceeded,
     /// It came too soon after others of its key: [`RouteError::retry_after`] says when to come back.
     OverRate,
+    /// Only money is missing: [`RouteError::retry_after`] says when there is enough of it.
+    OverSpend,
     /// Too many requests wait already.
     QueueFull,
     /// It waited, and its place was needed for another.
@@ -59,6 +61,7 @@ impl RouteError {
             Refusal::ZeroDeadline => RouteErrorKind::ZeroDeadline,
             Refusal::DeadlineExceeded => RouteErrorKind::DeadlineExceeded,
             Refusal::OverRate { .. } => RouteErrorKind::OverRate,
+            Refusal::OverSpend { .. } => RouteErrorKind::OverSpend,
             Refusal::QueueFull => RouteErrorKind::QueueFull,
             Refusal::Shed => RouteErrorKind::Shed,
             Refusal::TooLate { .. } => RouteErrorKind::TooLate,
@@ -93,11 +96,13 @@ impl RouteError {
         self.0.source.as_ref()
     }
 
-    /// After what time the first backend is expected back, or a rate limit has a token, where that is known: what to tell
+    /// After what time the first backend is expected back, or a limit has a token or the money, where that is known: what to tell
     /// one's own caller.
     pub fn retry_after(&self) -> Option<Duration> {
         let decision = &self.0.decision;
-        if let Next::Refuse { why: Refusal::OverRate { until, .. } } = decision.next() {
+        if let Next::Refuse { why: Refusal::OverRate { until, .. } | Refusal::OverSpend { until: Some(until), .. } } =
+            decision.next()
+        {
             return Some(until - decision.spoken_at());
         }
         decision.earliest_return().map(|at| at - decision.spoken_at())

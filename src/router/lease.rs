@@ -1,23 +1,28 @@
 //! [`Lease`]: the claim of one attempt on its backend.
 
-use super::core::Shared;
+mod entry;
+mod money;
+
+pub(super) use money::is_limited;
+
 use super::imprint::{Imprint, loses_memory};
-use super::slot::Slot;
+use super::receipt::Quote;
 use super::tab::Tab;
 use crate::backend::{BackendError, FailureKind};
 use crate::bug;
-use crate::decision::Reason;
+use crate::decision::Ending;
 use crate::event::{Doubt, Event, Outcome};
 use crate::facts::{Facts, Profile};
-use crate::fleet::{Berth, Member};
-use crate::limit::{Cells, Claim, Moved, Need, Passed, Sent, Spent, Stake, Ticket, slots};
+use crate::fleet::Member;
+use crate::limit::{Cells, Claim, Moved, Passed, Sent, Stake, Ticket};
 use crate::recover::{Change, Evidence, Kin, Permits, Ties, Verdict};
+use crate::shape::Held;
 use crate::time::{Instant, nanos};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The claim of one attempt on its backend: a slot, prefill work on the books, its part of the quotas, a call of the shares of its
-/// tenant and its route, the permit of a probe.
+/// tenant and its route, money, the permit of a probe.
 ///
 /// However the attempt ends, dropping the lease returns all of it and tells those who learn from the outcome.
 #[derive(Debug)]
@@ -28,15 +33,22 @@ pub(crate) struct Lease {
     // All `None` only after the end.
     held: Option<(Ticket, Claim, Permits)>,
     stake: Option<Stake>,
+    /// Money of the spend limits; `None` after the end.
+    money: Option<Held>,
+    quote: Quote,
+    request: u64,
+    number: u32,
+    hedge: bool,
     canary: bool,
     started: Instant,
     /// Prefill work before this when it was sent, its own and that of others included.
     work: u64,
-    /// When the first item came; meaningless before.
-    began: Instant,
     /// What is to be seen of its prompt's prefix; until its first item.
     imprint: Option<Imprint>,
     waiting: bool,
+    /// When the first item came, and how much content there was.
+    first: Option<Instant>,
+    content: u64,
     /// What a drop without an explicit end means.
     answered: bool,
     /// Its failure says nothing about the backend.
@@ -56,6 +68,11 @@ pub(super) struct Needs<'a> {
     pub(super) kept: u32,
     /// The decision asks what the backend accepts.
     pub(super) throttles: bool,
+    /// The request, the number of its attempt, and the tokens of its answer that it sends along.
+    pub(super) request: u64,
+    pub(super) number: u32,
+    pub(super) hedge: bool,
+    pub(super) carried: u64,
 }
 
 /// A caller with little time must not bench a backend for all: where the deadline cut an attempt short, giving it up
@@ -65,111 +82,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const TYPICAL_TIMES: u32 = 3;
 
 impl Lease {
-    /// Takes everything that an attempt needs, or nothing: `None` when another request was faster.
-    pub(super) fn take(
-        shared: &Arc<Shared>,
-        berth: &Berth,
-        profile: &Arc<Profile>,
-        note: Option<Reason>,
-        in_hand: &mut Option<Slot>,
-        needs: Needs<'_>,
-        now: Instant,
-    ) -> Option<Self> {
-        // What it brings of the shares, or takes now.
-        let brought = in_hand.as_mut().and_then(|slot| slot.stake.take());
-        let is_brought = brought.is_some();
-        let stake = brought.or_else(|| {
-            let taken = shared.shares.take(needs.cells);
-            if taken.disturbed {
-                shared.hand_over(None, &Passed::default(), now);
-            }
-            taken.stake
-        })?;
-        let lease = Self::enter(shared, berth, profile, note, in_hand, needs, now);
-        match (lease, in_hand) {
-            (Some(mut lease), _) => {
-                lease.stake = Some(stake);
-                Some(lease)
-            }
-            (None, Some(slot)) if is_brought => {
-                slot.stake = Some(stake);
-                None
-            }
-            (None, _) => {
-                shared.shares.give_back(stake);
-                shared.hand_over(None, &Passed::default(), now);
-                None
-            }
-        }
-    }
-
-    /// Takes what the backend gives.
-    fn enter(
-        shared: &Arc<Shared>,
-        berth: &Berth,
-        profile: &Arc<Profile>,
-        note: Option<Reason>,
-        in_hand: &mut Option<Slot>,
-        needs: Needs<'_>,
-        now: Instant,
-    ) -> Option<Self> {
-        let member = &berth.member;
-        // One number for the books, their release and the latency model: what the decision counted.
-        let tokens = needs.facts.input_tokens().saturating_sub(needs.cached);
-        let canary = matches!(note, Some(Reason::Canary));
-        if canary && !member.claim_canary(now) {
-            return None;
-        }
-        let trial = matches!(note, Some(Reason::Trial));
-        let called = member.gauge.last_called();
-        let others = shared.crowd.waiting(member, now);
-        let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {
-            let Some(claim) = member.quotas.take(Need::of(needs.facts), now) else {
-                member.recovery.leave(&berth.ties, permits);
-                return None;
-            };
-            let ticket = match in_hand.take_if(|slot| slot.is_of(member)) {
-                Some(slot) => Some(slot.enter(tokens, now)),
-                None => member.gauge.enter(slots(berth.limit(), 1000 - needs.kept), tokens, now),
-            };
-            match ticket {
-                Some(ticket) => Some((ticket, claim, permits)),
-                None => {
-                    member.quotas.settle(&claim, Spent::Nothing);
-                    member.recovery.leave(&berth.ties, permits);
-                    None
-                }
-            }
-        });
-        if held.is_none() {
-            if canary {
-                member.return_canary();
-            }
-            return None;
-        }
-        if !canary && called != Instant::default() {
-            member.note_gap(now.nanos_since(called));
-        }
-        shared.crowd.note(tokens);
-        let work = member.gauge.read().waiting_tokens.saturating_add(others);
-        Some(Self {
-            tab: Tab::new(shared, member),
-            ties: berth.ties.clone(),
-            profile: profile.clone(),
-            held,
-            stake: None,
-            canary,
-            started: now,
-            work,
-            began: now,
-            imprint: Imprint::leave(berth, needs.facts, tokens),
-            waiting: true,
-            answered: false,
-            excused: false,
-            throttles: needs.throttles,
-        })
-    }
-
     /// Where its backend says what it used.
     pub(super) fn tab(&self) -> Arc<Tab> {
         self.tab.clone()
@@ -202,7 +114,7 @@ impl Lease {
         if !std::mem::take(&mut self.waiting) {
             return;
         }
-        self.began = now;
+        self.first = Some(now);
         if let Some((ticket, ..)) = &mut self.held {
             self.tab.member.gauge.first_item(ticket);
         }
@@ -236,7 +148,7 @@ impl Lease {
 
     /// For how long its answer has been coming, in nanoseconds; 0 before it began.
     pub(super) fn since_first(&self, now: Instant) -> u64 {
-        if self.waiting { 0 } else { now.nanos_since(self.began) }
+        self.first.map_or(0, |first| now.nanos_since(first))
     }
 
     /// So many tokens followed the first until now.
@@ -329,6 +241,12 @@ impl Lease {
             let moved = self.tab.member.gauge.learned().refused(sent, now);
             self.limit_moved(moved, now);
         }
+        let (tokens, cost) = self.receipt(match outcome {
+            Outcome::Success => Ending::Answered,
+            Outcome::Failure(error) => Ending::Failed { kind: error.kind() },
+            Outcome::Outrun => Ending::Outrun,
+            Outcome::Cancelled => Ending::Abandoned,
+        });
         let Some((ticket, claim, permits)) = self.held.take() else { return };
         let elapsed = now - self.started;
         let evidence = match outcome {
@@ -356,6 +274,9 @@ impl Lease {
         }
         // Before the slot is free: who gets it finds what is given back.
         let usage = self.settle(&claim, outcome, now);
+        if let Some(money) = self.money.take() {
+            self.tab.shared.spends.settle(&money, cost.most().unwrap_or(0), now);
+        }
         let verdict = self.tab.member.recovery.learn(&self.ties, permits, evidence, &self.tab.shared.court, now);
         if !(bug::PERMIT_LEAKED_ON_CANCEL && matches!(outcome, Outcome::Cancelled)) {
             self.tab.member.gauge.leave(ticket);
@@ -383,8 +304,9 @@ impl Lease {
         }
         if self.tab.shared.is_watched() {
             let (backend, profile) = (self.tab.member.id, &*self.profile);
-            let excused = self.excused;
-            self.tell(&Event::Ended { backend, profile, elapsed, outcome, excused }, now);
+            let Self { excused, request, number: attempt, .. } = *self;
+            let ended = Event::Ended { backend, profile, elapsed, outcome, excused, request, attempt, tokens, cost };
+            self.tell(&ended, now);
             if let Some((tokens, doubt, doubts)) = usage {
                 self.tell(&Event::Usage { backend, profile, tokens, doubt, doubts }, now);
             }

@@ -10,6 +10,7 @@ mod imprint;
 mod lease;
 mod options;
 mod prober;
+mod receipt;
 mod routed;
 mod shadow;
 mod slot;
@@ -34,6 +35,7 @@ pub use update::Update;
 use self::core::Core;
 use crate::backend::{Backend, BackendId};
 use crate::decision::Decision;
+use crate::facts::Facts;
 use crate::policy::RoutingPolicy;
 use crate::shape::Mirror;
 use crate::signal::{Probes, QuotaReport};
@@ -267,6 +269,13 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
     /// [`tenant_in_flight`](Self::tenant_in_flight).
     pub fn route_in_flight(&self, route: &str) -> Option<u32> {
         self.core.shared.shares.of_route(route)
+    }
+
+    /// What requests with these facts may still spend, in pico-dollars, of the [spend limit](Builder::spend_limit) that leaves
+    /// least; `None` without one.
+    pub fn left_to_spend(&self, facts: &Facts) -> Option<u64> {
+        let shared = &self.core.shared;
+        shared.spends.means(facts, shared.timer.now()).map(|means| means.least())
     }
 
     /// Requests that wait in the queue.

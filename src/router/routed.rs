@@ -2,7 +2,7 @@
 
 use super::driver::Answered;
 use super::lease::Lease;
-use crate::decision::{AttemptRecord, Decision};
+use crate::decision::{AttemptRecord, Decision, Ending};
 use std::fmt;
 
 /// An answer, the lease on its backend's capacity, and the decision behind it.
@@ -19,9 +19,13 @@ pub struct Routed<Res> {
 
 impl<Res> Routed<Res> {
     pub(super) fn new(answered: Answered<Res>) -> Self {
-        let Answered { opened, mut lease, decision, .. } = answered;
+        let Answered { opened, mut lease, mut decision, .. } = answered;
         if let Some(lease) = &mut lease {
             lease.answered();
+            // All of it is there, and what it used was told.
+            if let Some(attempt) = decision.record_mut().attempts.last_mut() {
+                lease.close(attempt, Ending::Answered, attempt.ended);
+            }
         }
         Self { response: opened, lease, decision }
     }

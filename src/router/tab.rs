@@ -6,50 +6,46 @@ use crate::event::{Doubt, Outcome};
 use crate::fleet::Member;
 use crate::limit::Spent;
 use crate::signal::QuotaReport;
+use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Shared by the lease of an attempt and by its backend, which writes on it for as long as the attempt lasts.
 pub(super) struct Tab {
     pub(super) shared: Arc<Shared>,
     pub(super) member: Arc<Member>,
-    /// Tokens that the answer used, as its backend said last.
-    used: AtomicU64,
-    /// Those of the answer itself; 0 while nothing was said.
-    output: AtomicU64,
+    /// What the answer used, as its backend said last.
+    used: Mutex<Option<Usage>>,
 }
-
-/// Nothing was said.
-const UNTOLD: u64 = u64::MAX;
-/// What was said is negative.
-const NEGATIVE: u64 = u64::MAX - 1;
 
 impl Tab {
     pub(super) fn new(shared: &Arc<Shared>, member: &Arc<Member>) -> Arc<Self> {
-        Arc::new(Self {
-            shared: shared.clone(),
-            member: member.clone(),
-            used: AtomicU64::new(UNTOLD),
-            output: AtomicU64::new(0),
-        })
+        Arc::new(Self { shared: shared.clone(), member: member.clone(), used: Mutex::default() })
     }
 
     /// The tokens of the answer, as far as its backend said; 0 while it said nothing.
     pub(super) fn output(&self) -> u64 {
-        self.output.load(Ordering::Acquire)
+        self.used.lock().map_or(0, |usage| usage.output_tokens().try_into().unwrap_or(0))
     }
 
     /// The tokens that were told and are believed, and why others are not. `most`: what a quota of tokens makes possible; without one
     /// whatever is told is believed, and nobody misses what is not.
     pub(super) fn read(&self, outcome: Outcome<'_>, most: Option<u64>) -> (Option<u64>, Option<Doubt>) {
-        match self.used.load(Ordering::Acquire) {
+        let missing = || (most.is_some() && matches!(outcome, Outcome::Success)).then_some(Doubt::Missing);
+        match self.used.lock().map(Usage::total) {
             // An answer without tokens there is not.
-            UNTOLD | 0 => (None, (most.is_some() && matches!(outcome, Outcome::Success)).then_some(Doubt::Missing)),
-            NEGATIVE => (None, Some(Doubt::Negative)),
-            tokens if most.is_some_and(|most| tokens > most) => (None, Some(Doubt::Absurd { tokens })),
-            tokens => (Some(tokens), None),
+            None | Some(Some(0)) => (None, missing()),
+            Some(None) => (None, Some(Doubt::Negative)),
+            Some(Some(tokens)) if most.is_some_and(|most| tokens > most) => (None, Some(Doubt::Absurd { tokens })),
+            Some(Some(tokens)) => (Some(tokens), None),
         }
+    }
+
+    /// What was told, as far as it is believed as it was told.
+    pub(super) fn told(&self, most: Option<u64>) -> Option<Usage> {
+        let believed = |tokens: u64| tokens > 0 && most.is_none_or(|most| tokens <= most);
+        self.used.lock().filter(|usage| usage.total().is_some_and(believed))
     }
 
     /// What an attempt that ended so spent of the quotas.
@@ -68,9 +64,7 @@ impl Tab {
 
 impl Ledger for Tab {
     fn used(&self, usage: Usage) {
-        let tokens = usage.total().map_or(NEGATIVE, |tokens| tokens.min(NEGATIVE - 1));
-        self.used.store(tokens, Ordering::Release);
-        self.output.store(usage.output_tokens().try_into().unwrap_or(0), Ordering::Release);
+        *self.used.lock() = Some(usage);
     }
 
     fn quota(&self, report: &QuotaReport) {

@@ -11,14 +11,14 @@ use super::slot::Slot;
 use super::step::Step;
 use super::waiting::{Waiting, wants};
 use super::{CallOptions, RouteError};
-use crate::backend::{Attempt, BackendError, BackendId, FailureKind};
+use crate::backend::{Attempt, BackendError, BackendId};
 use crate::budget::{Grant, Payer};
 use crate::bug;
-use crate::decision::{AttemptRecord, Decision, Extra, Next, Refusal};
+use crate::decision::{Decision, Ending, Extra, Next, Refusal};
 use crate::event::Event;
 use crate::limit::{Cells, Kind, Wished};
 use crate::time::{Instant, nanos};
-use hedge::{Second, record_of};
+use hedge::Second;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -208,17 +208,26 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         if let Some(loser) = self.part(attempt) {
             self.outrun(*loser, now);
         }
-        self.note(None, now);
         if let Some(lease) = &mut self.lease {
             lease.first_item(now);
         }
+        self.note(Ending::Answering, now);
     }
 
     /// The answer is complete. Where its backend [said](Attempt::used) how many tokens it has, their pace is learned.
     pub fn finish(&mut self, now: Instant) {
         if let Some(lease) = self.lease.take() {
             lease.paced(lease.tab().output().saturating_sub(1), now);
+            self.close(&lease, Ending::Answered, now);
             lease.succeed(now);
+        }
+    }
+
+    /// So much of the answer came, in what [`StreamItem::content`](crate::backend::StreamItem::content) counts: for the ledger,
+    /// where the backend does not tell what it used.
+    pub const fn received(&mut self, content: u64) {
+        if let Some(lease) = &mut self.lease {
+            lease.received(content);
         }
     }
 
@@ -233,13 +242,14 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             return self.last_error = Some(error);
         }
         let answered = self.lease.as_ref().is_some_and(|lease| !lease.is_waiting());
+        let ending = Ending::Failed { kind: error.kind() };
         if !answered {
-            self.note(Some(error.kind()), now);
-        } else if let Some(attempt) = self.decision.record_mut().attempts.last_mut() {
-            // The decision tells how it ended, not how it began.
-            (attempt.failure, attempt.ended) = (Some(error.kind()), now);
+            self.note(ending, now);
         }
         if let Some(lease) = self.lease.take() {
+            if answered {
+                self.close(&lease, ending, now);
+            }
             lease.fail(&error, gave_up && self.cut_short, now);
         }
         self.last_error = Some(error);
@@ -315,6 +325,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         // Where a hedge failed that was the last to go on, this is no hedge any more.
         self.decision.record_mut().beside = None;
         let in_hand = self.in_hand.as_ref();
+        self.decision.record_mut().at_stake = self.lease.iter().map(Lease::at_stake).fold(0, u64::saturating_add);
         self.core.plan(generation, &mut self.decision, now, self.extra, self.cells, in_hand);
         if self.core.shared.is_watched() {
             self.core.shared.tell(&Event::Decided(&self.decision), now);
@@ -349,10 +360,17 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         }
     }
 
-    fn note(&mut self, failure: Option<FailureKind>, ended: Instant) {
+    /// Enters the attempt in the ledger.
+    fn note(&mut self, ending: Ending, ended: Instant) {
         let Some(lease) = &self.lease else { return };
-        let record = AttemptRecord { failure, ..record_of(lease, &self.decision, self.number, ended) };
-        self.decision.record_mut().attempts.push(record);
+        self.decision.record_mut().attempts.push(lease.record(ending, ended));
+    }
+
+    /// The ledger tells how it ended, not how it began.
+    fn close(&mut self, lease: &Lease, ending: Ending, ended: Instant) {
+        if let Some(attempt) = self.decision.record_mut().attempts.last_mut() {
+            lease.close(attempt, ending, ended);
+        }
     }
 
     /// Waits for nothing any more; what was freed for it goes to the next.

@@ -1,9 +1,10 @@
 //! [`RateLimit`]: how many requests a tenant, a route, or all together may send.
 
+use super::key::Key;
 use super::rate::{Ask, PERIOD, Table};
 use crate::decision::Refusal;
 use crate::facts::Facts;
-use crate::rng::{hash_keyed, mix};
+use crate::rng::mix;
 use crate::time::{Instant, nanos};
 use rustc_hash::FxHashMap;
 use std::time::Duration;
@@ -39,15 +40,8 @@ pub struct RateLimit {
     name: &'static str,
     rate: Rate,
     period: Duration,
-    parts: Vec<Part>,
+    key: Key,
     named: Vec<(Vec<String>, Rate)>,
-}
-
-/// What of a request belongs to its key.
-#[derive(Clone, Debug)]
-enum Part {
-    Tenant,
-    Label(String),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,15 +65,15 @@ impl RateLimit {
     pub const BURST: f64 = 0.1;
 
     /// All requests together may be so many in each `period`. The name stands in refusals.
-    pub const fn new(name: &'static str, requests: u32, period: Duration) -> Self {
+    pub fn new(name: &'static str, requests: u32, period: Duration) -> Self {
         let rate = Rate { requests, burst: None };
-        Self { name, rate, period, parts: Vec::new(), named: Vec::new() }
+        Self { name, rate, period, key: Key::default(), named: Vec::new() }
     }
 
     /// Each tenant may send so many. Requests without a tenant are those of one tenant without a name.
     #[must_use]
     pub fn by_tenant(mut self) -> Self {
-        self.parts.push(Part::Tenant);
+        self.key.add_tenant();
         self
     }
 
@@ -87,7 +81,7 @@ impl RateLimit {
     /// label are those of one value without a name.
     #[must_use]
     pub fn by_label(mut self, label: impl Into<String>) -> Self {
-        self.parts.push(Part::Label(label.into()));
+        self.key.add_label(label.into());
         self
     }
 
@@ -123,15 +117,8 @@ impl RateLimit {
                 return invalid("a burst of zero would refuse every request".to_owned());
             }
         }
-        for (at, (key, _)) in self.named.iter().enumerate() {
-            if key.len() != self.parts.len() || key.is_empty() {
-                return invalid(format!("key {key:?} has {} values for {} parts", key.len(), self.parts.len()));
-            }
-            if self.named[..at].iter().any(|(other, _)| other == key) {
-                return invalid(format!("key {key:?} is given twice"));
-            }
-        }
-        Ok(())
+        let named: Vec<_> = self.named.iter().map(|(key, _)| &**key).collect();
+        self.key.mistake(&named).map_or(Ok(()), invalid)
     }
 }
 
@@ -151,7 +138,7 @@ pub(crate) struct Rates {
 #[derive(Debug)]
 struct Meter {
     name: &'static str,
-    parts: Box<[Part]>,
+    key: Key,
     salt: u64,
     others: Class,
     named: FxHashMap<u64, Class>,
@@ -185,31 +172,16 @@ impl Class {
 
 impl Meter {
     fn new(limit: RateLimit, seed: u64) -> Self {
-        let RateLimit { name, rate, period, parts, named } = limit;
+        let RateLimit { name, rate, period, key, named } = limit;
         let salt = mix(seed, STREAM);
-        let all = if parts.is_empty() { 1 } else { RateLimit::BUCKETS };
-        let class = |(key, rate): (Vec<String>, Rate)| {
-            let key = key.iter().fold(salt, |hash, value| hash_keyed(hash, Some(value)));
-            (key, Class::new(rate, period, 1))
-        };
-        Self {
-            name,
-            parts: parts.into(),
-            salt,
-            others: Class::new(rate, period, all),
-            named: named.into_iter().map(class).collect(),
-        }
+        let all = if key.is_one() { 1 } else { RateLimit::BUCKETS };
+        let class = |(key, rate): (Vec<String>, Rate)| (Key::of_values(&key, salt), Class::new(rate, period, 1));
+        Self { name, key, salt, others: Class::new(rate, period, all), named: named.into_iter().map(class).collect() }
     }
 
     /// The key of a request, and those it counts with.
     fn find(&self, facts: &Facts) -> (u64, &Class) {
-        let key = self.parts.iter().fold(self.salt, |hash, part| {
-            let value = match part {
-                Part::Tenant => facts.request_tenant(),
-                Part::Label(label) => facts.label_value(label),
-            };
-            hash_keyed(hash, value)
-        });
+        let key = self.key.of(facts, self.salt);
         (key, self.named.get(&key).unwrap_or(&self.others))
     }
 

@@ -1,17 +1,19 @@
 //! The simulated servers and their network, as one queue of events.
 
+mod view;
+
+use super::audit::{Audit, CallId};
 use super::cache::PrefixCache;
 use super::engine::Finished;
 use super::fault::{Effect, Target};
 use super::job::{Job, JobId, Jobs, Notice, Place, Request};
 use super::last::Last;
-use super::machine::{Machine, Probes, State, nanos, seconds};
+use super::machine::{Machine, State, nanos, seconds};
 use super::regions::Regions;
 use super::server::Server;
-use super::stack::Load;
 use super::tally::Tally;
 use super::{Fault, World};
-use crate::backend::FailureKind;
+use crate::backend::{Billed, FailureKind};
 use crate::rng::Rng;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -30,6 +32,7 @@ pub(super) struct Cluster {
     rng: Rng,
     pub(super) regions: Regions,
     pub(super) tally: Tally,
+    audit: Option<Audit>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +56,7 @@ enum Event {
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
 
 impl Cluster {
-    pub(super) fn new(world: &World, seed: u64) -> Self {
+    pub(super) fn new(world: &World, seed: u64, audit: Option<&Audit>) -> Self {
         let World { servers, faults, lasting: end, .. } = world;
         let machines = servers.iter().map(Machine::new).collect();
         let mut cluster = Self {
@@ -66,6 +69,7 @@ impl Cluster {
             rng: Rng::new(seed),
             regions: Regions::new(world),
             tally: Tally::default(),
+            audit: audit.cloned(),
         };
         for fault in faults {
             let hit = |server: &Server| match &fault.target {
@@ -95,7 +99,7 @@ impl Cluster {
     }
 
     /// Sends a request to a server. `trip`: one way, in nanoseconds.
-    pub(super) fn submit(&mut self, server: usize, request: &Request, trip: u64, tag: u64) -> JobId {
+    pub(super) fn submit(&mut self, server: usize, request: &Request, call: CallId, trip: u64, tag: u64) -> JobId {
         self.tally.outside += u64::from(request.bound && !self.regions.may_serve_bound(server));
         let (prefill, decode) = (0.0, f64::from(request.output.saturating_sub(1)));
         let job = Job {
@@ -111,6 +115,8 @@ impl Cluster {
             met: 0,
             sent: 0,
             request: request.clone(),
+            call,
+            used: (0, 0),
             trip,
             back: trip,
         };
@@ -125,20 +131,31 @@ impl Cluster {
 
     /// The router abandons a request: what was done for it was for nothing.
     pub(super) fn cancel(&mut self, id: JobId) {
-        let Some(job) = self.jobs.remove(id) else { return };
+        let Some(mut job) = self.jobs.remove(id) else { return };
         let machine = &mut self.machines[job.server];
         machine.engine.advance(seconds(self.now));
         let spent = match job.place {
             Place::Travelling | Place::Done => 0.0,
             Place::Queued => machine.engine.drop_queued(id, job.prefill * job.times) / job.times,
             Place::Decoding => {
+                job.used.1 = job.sent_by(machine.engine.tokens());
                 machine.engine.drop_decoding();
                 job.prefill + job.decoded(machine.engine.tokens())
             }
         };
+        self.bill(&job);
+        let machine = &self.machines[job.server];
         self.tally.wasted += spent;
         self.tally.cost += spent * machine.server.price / 1e6;
         self.expect(job.server);
+    }
+
+    /// The server's last word on a job: it bills the prompt of what it accepted, and what it answered, whoever hears of it.
+    fn bill(&self, job: &Job) {
+        let price = self.machines[job.server].server.charges();
+        if let (Some(audit), Some(price)) = (&self.audit, price) {
+            audit.billed(job.call, price.of(job.used.0.into(), job.used.1.into()));
+        }
     }
 
     /// Moves on to `now`, which is not after [`next`](Self::next).
@@ -162,6 +179,7 @@ impl Cluster {
             }
             Event::Return(job, last) => {
                 if let Some(job) = self.jobs.remove(job) {
+                    self.bill(&job);
                     return Step::Notice(last.notice(job.tag, job.sent));
                 }
             }
@@ -174,45 +192,6 @@ impl Cluster {
             Event::End(fault) => return self.change(fault, false),
         }
         Step::Busy
-    }
-
-    /// How a server stands, as nobody outside can know it.
-    pub(super) fn load(&mut self, server: usize) -> Load {
-        let machine = &mut self.machines[server];
-        machine.engine.advance(seconds(self.now));
-        Load {
-            in_flight: machine.engine.in_flight(),
-            queued: machine.engine.queued(),
-            waiting_tokens: machine.engine.waiting_tokens(),
-            rate: if machine.state.hung || !machine.state.up { 0.0 } else { machine.engine.rate() },
-            until_room: machine.engine.until_room(),
-            base: machine.server.base.saturating_add(machine.state.latency).as_secs_f64(),
-            kv_use: machine.engine.use_of_batch(),
-            error_share: machine.state.errors.map_or(0.0, |(_, share, _)| share),
-            reachable: machine.state.up,
-            up: machine.state.up && !machine.state.hung && machine.state.throttled.is_none(),
-        }
-    }
-
-    /// The median time to first token, in seconds, of the latest requests that found about this many in flight.
-    pub(super) fn latency_at(&self, server: usize, in_flight: usize) -> f64 {
-        let samples = &self.machines[server].samples;
-        let Some(nearest) = samples.iter().map(|(at, _)| at.abs_diff(in_flight)).min() else { return 0.0 };
-        let near = samples.iter().filter(|(at, _)| at.abs_diff(in_flight) <= nearest + 1);
-        let mut times: Vec<_> = near.map(|(_, time)| *time).collect();
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    }
-
-    /// Whether a server reports its load.
-    pub(super) fn reports(&self, server: usize) -> bool {
-        self.machines[server].state.reports
-    }
-
-    /// What a health probe sees of a server, and how the probe itself is.
-    pub(super) fn probe(&self, server: usize) -> (bool, Probes) {
-        let state = self.machines[server].state;
-        (state.up && !state.hung, state.probes)
     }
 
     fn arrive(&mut self, id: JobId) {
@@ -235,6 +214,8 @@ impl Cluster {
         self.tally.harmed += u64::from(refused || (refusal.is_none() && machine.hampers()));
         if let Some((after, last)) = refusal {
             job.place = Place::Done;
+            let billed = matches!(last, Last::Failed(kind) if FailureKind::ALL[kind].conduct().billed != Billed::No);
+            job.used.0 = if billed { job.request.prompt } else { 0 };
             return self.push(now.saturating_add(trip).saturating_add(nanos(after)), Event::Return(id, last));
         }
         let blocks = job.request.blocks.as_deref().unwrap_or_default();
@@ -247,6 +228,7 @@ impl Cluster {
             self.tally.harmed += 1;
         }
         job.place = Place::Queued;
+        job.used.0 = job.request.prompt;
         (job.arrived, job.met) = (now, machine.engine.in_flight());
         job.back = trip.saturating_add(nanos(machine.server.base.saturating_add(state.latency)));
         machine.engine.advance(seconds(now));
@@ -318,6 +300,7 @@ impl Cluster {
         job.place = Place::Done;
         let spent = job.prefill + job.decode + 1.0;
         job.sent = 1 + job.decode as u32;
+        job.used.1 = job.sent;
         let (cut, back, tag, sent) = (job.cut, job.back, job.tag, job.sent);
         self.tally.cost += spent * self.machines[server].server.price / 1e6;
         *(if cut { &mut self.tally.wasted } else { &mut self.tally.useful }) += spent;
@@ -331,7 +314,9 @@ impl Cluster {
             return None;
         }
         if back == 0 {
-            self.jobs.remove(id);
+            if let Some(job) = self.jobs.remove(id) {
+                self.bill(&job);
+            }
             return Some(last.notice(tag, sent));
         }
         self.push(self.now.saturating_add(back), Event::Return(id, last));
@@ -410,6 +395,7 @@ impl Cluster {
                 Place::Queued => {}
                 Place::Decoding => {
                     job.sent = job.sent_by(machine.engine.tokens());
+                    job.used.1 = job.sent;
                     let spent = job.prefill + job.decoded(machine.engine.tokens());
                     self.tally.wasted += spent;
                     self.tally.cost += spent * machine.server.price / 1e6;

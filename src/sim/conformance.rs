@@ -10,7 +10,7 @@
 
 use super::{Executor, secs};
 use crate::backend::{Attempt, Backend, BackendError, BackendId, FailureKind, backend_fn};
-use crate::decision::Next;
+use crate::decision::{Cost, Next, Tokens};
 use crate::event::{Event, Outcome};
 use crate::facts::{Capabilities, Facts, Price, Profile};
 use crate::policy::{RoutingPolicy, Window, describe, ordered};
@@ -231,18 +231,26 @@ pub fn signal(make: impl Fn() -> Box<dyn HealthSignal>) {
     let error = BackendError::new(FailureKind::ServerError);
     let elapsed = secs(0.001);
     for (now, id) in times.into_iter().rev().zip(ids.iter().cycle()) {
+        let ended = |outcome, excused| Event::Ended {
+            backend: *id,
+            profile: &profile,
+            elapsed,
+            outcome,
+            excused,
+            request: 7,
+            attempt: 1,
+            tokens: Tokens::default(),
+            cost: Cost::Unknown,
+        };
         for outcome in [Outcome::Cancelled, Outcome::Outrun, Outcome::Failure(&error), Outcome::Success] {
-            signal.observe(&Event::Ended { backend: *id, profile: &profile, elapsed, outcome, excused: false }, now);
+            signal.observe(&ended(outcome, false), now);
         }
         signal.observe(&Event::Started { backend: *id, profile: &profile, attempt: 1, hedge: false }, now);
         signal.observe(&Event::FirstItem { backend: *id, profile: &profile, elapsed }, now);
         signal.observe(&Event::Panicked { name: "x" }, now);
         // The same fleet again and again, another backend each time; what it says of one that is gone is its own.
         signal.observe(&Event::Fleet { generation: 1, backends: &[(*id, profile.clone())] }, now);
-        signal.observe(
-            &Event::Ended { backend: *id, profile: &profile, elapsed, outcome: Outcome::Success, excused: true },
-            now,
-        );
+        signal.observe(&ended(Outcome::Success, true), now);
         let first = signal.read(*id, now);
         assert!((0..10).all(|_| signal.read(*id, now) == first), "reading changes what is read");
         let ill = matches!(first, Reading::Fresh { value, .. } if !value.is_healthy());

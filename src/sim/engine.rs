@@ -408,6 +408,8 @@ mod tests {
             met: 0,
             sent: 0,
             request: Request::default(),
+            call: (0, 1),
+            used: (0, 0),
             trip: 0,
             back: 0,
         }

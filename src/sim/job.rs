@@ -1,5 +1,6 @@
 //! Requests in flight on simulated servers.
 
+use super::audit::CallId;
 use crate::backend::{BackendError, Usage};
 use std::sync::Arc;
 
@@ -83,6 +84,9 @@ pub(super) struct Job {
     pub(super) arrived: u64,
     pub(super) met: usize,
     pub(super) request: Request,
+    /// Who is billed for it, and for how many tokens of prompt and answer so far.
+    pub(super) call: CallId,
+    pub(super) used: (u32, u32),
     /// Tokens that it sent before it broke.
     pub(super) sent: u32,
     /// Nanoseconds to the server.

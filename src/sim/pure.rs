@@ -1,6 +1,6 @@
 //! Plays a world without futures: one loop over requests, servers and timers.
 
-use super::audit::{Audit, Over};
+use super::audit::{Audit, Over, call_id};
 use super::cluster::Step as Happened;
 use super::flight::{Call, Flight, HEDGE, flight};
 use super::job::{Notice, Request};
@@ -239,7 +239,13 @@ impl<'s> Play<'s> {
         let side = usize::from(attempt.is_hedge());
         let mut reality = self.setting.reality.lock();
         reality.note(flight.request.number, number, attempt.backend());
-        let job = reality.cluster.submit(slot, &flight.request, way, if side == 0 { tag } else { tag | HEDGE });
+        let job = reality.cluster.submit(
+            slot,
+            &flight.request,
+            call_id(&attempt),
+            way,
+            if side == 0 { tag } else { tag | HEDGE },
+        );
         drop(reality);
         let record = &mut self.records[flight.record];
         (record.attempts, record.server) = (number, Some(slot as u32));
@@ -271,6 +277,7 @@ impl<'s> Play<'s> {
                 self.setting.tell(|audit| audit.began(flight.request.number, &attempt));
                 flight.give_up(1 - side, self.setting, now);
                 flight.trip.answered(attempt.number(), now);
+                flight.trip.received(1);
                 flight.answered = true;
                 if flight.trip.decision().beside().is_some() {
                     let router = &self.setting.routers[flight.router];
@@ -288,8 +295,9 @@ impl<'s> Play<'s> {
                 let Some(Call { attempt, .. }) = &flight.calls[side] else { return };
                 self.setting.tell(|audit| audit.over(flight.request.number, attempt, Over::Done, now));
                 attempt.used(flight.request.usage());
-                flight.trip.finish(now);
                 let (Request { number, from, output, .. }, rest) = (&flight.request, flight.request.output - 1);
+                flight.trip.received(rest.into());
+                flight.trip.finish(now);
                 self.setting.tell(|audit| audit.delivered(*number, from + output - rest, rest));
                 self.records[flight.record].delivered += rest;
                 self.end(tag, Ended::Completed);
@@ -298,6 +306,9 @@ impl<'s> Play<'s> {
                 let Some(Call { attempt, .. }) = flight.calls[side].take() else { return };
                 let kind = error.kind();
                 self.setting.tell(|audit| audit.over(flight.request.number, &attempt, Over::Failed(&error), now));
+                if flight.answered {
+                    flight.trip.received(u64::from(sent) - 1);
+                }
                 flight.trip.fail(attempt.number(), error, false, now);
                 if !flight.answered {
                     return self.go_on(tag);

@@ -1,6 +1,6 @@
 //! The servers as routers meet them: what both drivers share.
 
-use super::audit::{Audit, Over};
+use super::audit::{Audit, Over, call_id};
 use super::cluster::{Cluster, Step};
 use super::diary::Diary;
 use super::job::{JobId, Notice, Request};
@@ -9,7 +9,7 @@ use super::tokens::Tokens;
 use super::{Clock, World, WorldError, stream};
 use crate::Router;
 use crate::backend::{Attempt, Backend, BackendError, BackendId, FailureKind};
-use crate::facts::{Price, Profile};
+use crate::facts::Profile;
 use crate::rng::mix;
 use crate::signal::{LoadReport, LoadReports};
 use crate::time::{Instant, Timer};
@@ -55,10 +55,10 @@ enum News {
 }
 
 impl Reality {
-    pub(super) fn new(world: &World) -> Self {
+    pub(super) fn new(world: &World, audit: Option<&Audit>) -> Self {
         let seed = stream(world.seed, "faults");
         Self {
-            cluster: Cluster::new(world, seed),
+            cluster: Cluster::new(world, seed, audit),
             reported: vec![Load::default(); world.servers.len()],
             reported_at: vec![0; world.servers.len()],
             calls: Vec::new(),
@@ -221,7 +221,7 @@ impl Backend<Request> for SimServer {
             reality.note(request.number, attempt.number(), attempt.backend());
             reality.sent.insert(request.number, (attempt.number(), self.index as u32));
             let tag = reality.open();
-            let job = reality.cluster.submit(self.index, request, self.way, tag as u64);
+            let job = reality.cluster.submit(self.index, request, call_id(attempt), self.way, tag as u64);
             let (reality, audit, clock) = (self.reality.clone(), self.audit.clone(), self.clock.clone());
             Line { reality, tag, job, audit, clock, attempt: attempt.clone(), request: request.clone() }
         };
@@ -292,7 +292,7 @@ impl Setting {
         audit: Option<&Audit>,
     ) -> Result<Self, WorldError> {
         world.check()?;
-        let reality = Arc::new(Mutex::new(Reality::new(world)));
+        let reality = Arc::new(Mutex::new(Reality::new(world, audit)));
         let mut setting = Self {
             reality: reality.clone(),
             clock: clock.clone(),
@@ -386,9 +386,7 @@ impl Setting {
     fn profile(&self, world: &World, router: usize, at: usize) -> Profile {
         let server = &world.servers[at];
         let mut profile = Profile::new(&*server.id).model(&*server.model).region(&*server.region).weight(server.speed);
-        if let Ok(price) = Price::per_million(server.price, server.price) {
-            profile = profile.price(price);
-        }
+        profile = server.charges().into_iter().fold(profile, Profile::price);
         if let Some(limit) = server.limit.filter(|_| self.knows_limits[router]) {
             profile = profile.concurrency(limit);
         }

@@ -1,5 +1,6 @@
 //! [`Server`]: what a simulated inference server is made of. What it does is in [`engine`](super::engine).
 
+use crate::facts::Price;
 use std::time::Duration;
 
 /// What a simulated server is made of. The defaults serve about 6.2 requests of the Azure conversation trace a second.
@@ -19,6 +20,7 @@ pub struct Server {
     pub(super) requests_per_minute: Option<u64>,
     pub(super) tokens_per_minute: Option<u64>,
     pub(super) price: f64,
+    pub(super) tariff: Option<Price>,
     pub(super) limit: Option<u32>,
     pub(super) quota_is_known: bool,
     pub(super) joins: Duration,
@@ -55,6 +57,7 @@ impl Server {
             requests_per_minute: None,
             tokens_per_minute: None,
             price: 1.0,
+            tariff: None,
             limit: None,
             quota_is_known: false,
             joins: Duration::ZERO,
@@ -148,6 +151,17 @@ impl Server {
     pub const fn price(mut self, dollars: f64) -> Self {
         self.price = dollars;
         self
+    }
+
+    /// What it bills for prompt and answer, and routers are told; by default its [price](Self::price) for both alike.
+    #[must_use]
+    pub fn tariff(self, price: Price) -> Self {
+        Self { tariff: Some(price), ..self }
+    }
+
+    /// What it bills.
+    pub(super) fn charges(&self) -> Option<Price> {
+        self.tariff.clone().or_else(|| Price::per_million(self.price, self.price).ok())
     }
 
     /// The concurrency limit that routers are told of; by default they know none.

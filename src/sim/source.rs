@@ -168,6 +168,12 @@ impl<'w> Source<'w> {
         if let Some(blocks) = &arrival.request.blocks {
             facts = facts.prefix(Prefix::of_hashes(Request::BLOCK, blocks.iter().copied()));
         }
+        if let Some(tokens) = self.world.longest_answer {
+            facts = facts.max_output_tokens(tokens);
+        }
+        if let Some(cap) = self.world.cost_cap {
+            facts = facts.max_cost(cap);
+        }
         if let Some(session) = arrival.session {
             facts = facts.session(format!("s{session}"));
         }

@@ -8,6 +8,7 @@ use crate::limit::Bulkheads;
 use crate::policy::RoutingPolicy;
 use crate::recover::Ejection;
 use crate::router::Builder;
+use crate::shape::SpendLimit;
 use crate::signal::{HealthSignal, LoadReports};
 use parking_lot::Mutex;
 use std::fmt;
@@ -25,6 +26,7 @@ pub struct Stack {
     queue: Option<usize>,
     longest_wait: Option<Duration>,
     tenants: Option<Bulkheads>,
+    spends: Vec<SpendLimit>,
     pub(super) knows_limits: bool,
     pub(super) tells: bool,
 }
@@ -42,6 +44,7 @@ impl Stack {
             queue: None,
             longest_wait: None,
             tenants: None,
+            spends: Vec::new(),
             knows_limits: true,
             tells: true,
         }
@@ -103,6 +106,13 @@ impl Stack {
         self
     }
 
+    /// Bounds what requests may cost.
+    #[must_use]
+    pub fn spend_limit(mut self, limit: SpendLimit) -> Self {
+        self.spends.push(limit);
+        self
+    }
+
     /// Not told whose requests are, nor how much they matter.
     #[must_use]
     pub const fn untold(mut self) -> Self {
@@ -134,6 +144,7 @@ impl Stack {
         if self.reports {
             builder = builder.load_reports(reports.clone());
         }
+        builder = self.spends.into_iter().fold(builder, Builder::spend_limit);
         let builder = self.observers.into_iter().fold(builder, Builder::observer);
         self.signals.into_iter().fold(builder, Builder::signal)
     }

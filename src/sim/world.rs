@@ -44,6 +44,8 @@ pub struct World {
     pub(super) guest: Option<Guest>,
     pub(super) critical: f64,
     pub(super) residency: Option<(f64, Vec<String>)>,
+    pub(super) longest_answer: Option<u64>,
+    pub(super) cost_cap: Option<u64>,
     pub(super) replay_safe: f64,
     pub(super) sessions: u64,
     pub(super) probes: Option<Duration>,
@@ -105,6 +107,8 @@ impl World {
             guest: None,
             critical: 0.0,
             residency: None,
+            longest_answer: None,
+            cost_cap: None,
             replay_safe: 1.0,
             sessions: 0,
             probes: None,
@@ -288,6 +292,20 @@ impl World {
     #[must_use]
     pub fn residency<S: Into<String>>(mut self, share: f64, regions: impl IntoIterator<Item = S>) -> Self {
         self.residency = Some((share, regions.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    /// Requests say that their answers have so many tokens at most ([`Facts::max_output_tokens`](crate::Facts::max_output_tokens)).
+    #[must_use]
+    pub const fn longest_answer(mut self, tokens: u64) -> Self {
+        self.longest_answer = Some(tokens);
+        self
+    }
+
+    /// What each request may cost, in pico-dollars ([`Facts::max_cost`](crate::Facts::max_cost)).
+    #[must_use]
+    pub const fn cost_cap(mut self, pico_usd: u64) -> Self {
+        self.cost_cap = Some(pico_usd);
         self
     }
 

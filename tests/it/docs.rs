@@ -8,7 +8,7 @@ use fallway::policy::{Budgets, Capacity, FailSafe, Regions, Window};
 use fallway::recover::Ejection;
 use fallway::registry::store::Store;
 use fallway::registry::{Alias, Judge, Placement, Poller, Registry, Warming};
-use fallway::shape::{Mirror, RateLimit};
+use fallway::shape::{Mirror, RateLimit, SpendLimit};
 use fallway::signal::{LoadReport, LoadReports, Probing, Quorum, QuotaReport, Score, SuccessRate};
 use fallway::sim::{EnvoyExact, Lengths, Request, Server, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -270,6 +270,9 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("Mirror::LIMIT", time(Mirror::<str>::LIMIT)),
         ("RateLimit::BUCKETS", RateLimit::BUCKETS.to_string()),
         ("RateLimit::BURST", RateLimit::BURST.to_string()),
+        ("SpendLimit::ACCOUNTS", SpendLimit::ACCOUNTS.to_string()),
+        ("SpendLimit::BURST", SpendLimit::BURST.to_string()),
+        ("SpendLimit::MOST", SpendLimit::MOST.to_string()),
         ("World::LASTING", time(World::LASTING)),
         ("World::SLO", time(World::SLO)),
         ("World::DEADLINE", time(World::DEADLINE)),

@@ -12,6 +12,7 @@ mod cancel;
 mod capacity;
 mod conformance;
 mod constitution;
+mod costs;
 mod custom;
 mod docs;
 mod events;

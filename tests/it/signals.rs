@@ -14,6 +14,7 @@ mod table;
 use crate::support::{ANSWER, Scripted, TestRouter, World, always};
 use fallway::Profile;
 use fallway::backend::{BackendError, BackendId, FailureKind};
+use fallway::decision::{Cost, Tokens};
 use fallway::event::{Event, Outcome};
 use fallway::policy::ordered;
 use fallway::recover::Ejection;
@@ -40,7 +41,18 @@ fn ended(signal: &impl HealthSignal, backend: BackendId, failure: Option<Failure
     let error = failure.map(BackendError::new);
     let outcome = error.as_ref().map_or(Outcome::Success, Outcome::Failure);
     let (profile, elapsed) = (&Profile::new("x"), std::time::Duration::ZERO);
-    signal.observe(&Event::Ended { backend, profile, elapsed, outcome, excused: false }, now);
+    signal.observe(&end_of(backend, profile, elapsed, outcome, false), now);
+}
+
+fn end_of<'a>(
+    backend: BackendId,
+    profile: &'a Profile,
+    elapsed: std::time::Duration,
+    outcome: Outcome<'a>,
+    excused: bool,
+) -> Event<'a> {
+    let (tokens, cost) = (Tokens::default(), Cost::Nothing);
+    Event::Ended { backend, profile, elapsed, outcome, excused, request: 7, attempt: 1, tokens, cost }
 }
 
 /// A fresh score in thousandths; `None` where there is none.

@@ -1,6 +1,6 @@
 //! Where versions run.
 
-use super::super::Pricing;
+use crate::facts::Price;
 use std::collections::BTreeSet;
 
 /// A place where a version runs: a provider, a region, and the host's name for the endpoint.
@@ -18,7 +18,7 @@ pub struct Placement {
     pub(in crate::registry) priority: u32,
     pub(in crate::registry) requests_per_minute: Option<u64>,
     pub(in crate::registry) tokens_per_minute: Option<u64>,
-    pub(in crate::registry) price: Pricing,
+    pub(in crate::registry) price: Option<Price>,
 }
 
 impl Placement {
@@ -42,7 +42,7 @@ impl Placement {
             priority: 0,
             requests_per_minute: None,
             tokens_per_minute: None,
-            price: Pricing::Unknown,
+            price: None,
         }
     }
 
@@ -77,8 +77,8 @@ impl Placement {
 
     /// What it charges there, where that is not the price of the version.
     #[must_use]
-    pub fn price(mut self, price: impl Into<Pricing>) -> Self {
-        self.price = price.into();
+    pub fn price(mut self, price: Price) -> Self {
+        self.price = Some(price);
         self
     }
 
@@ -123,7 +123,7 @@ impl Placement {
     }
 
     /// Its own price; unknown where that of the version holds.
-    pub const fn own_pricing(&self) -> &Pricing {
-        &self.price
+    pub const fn own_price(&self) -> Option<&Price> {
+        self.price.as_ref()
     }
 }

@@ -1,7 +1,6 @@
 //! Versions of models and the states they go through.
 
-use super::super::Pricing;
-use crate::facts::Capabilities;
+use crate::facts::{Capabilities, Price};
 use std::fmt;
 
 /// Where a version stands on its way: `Draft → Validated → Canary → Live → Deprecated → Retired`, and `Quarantined`
@@ -75,7 +74,7 @@ pub struct ModelVersion {
     pub(in crate::registry) capabilities: Capabilities,
     pub(in crate::registry) context: Option<u64>,
     pub(in crate::registry) output: Option<u64>,
-    pub(in crate::registry) price: Pricing,
+    pub(in crate::registry) price: Option<Price>,
     pub(in crate::registry) revision: Option<String>,
     pub(in crate::registry) sunset_ms: Option<u64>,
     pub(in crate::registry) replacement: Option<String>,
@@ -89,7 +88,7 @@ impl ModelVersion {
             capabilities: Capabilities::NONE,
             context: None,
             output: None,
-            price: Pricing::Unknown,
+            price: None,
             revision: None,
             sunset_ms: None,
             replacement: None,
@@ -117,10 +116,10 @@ impl ModelVersion {
         self
     }
 
-    /// What it charges.
+    /// What it charges. Not saying means not known, which is never free.
     #[must_use]
-    pub fn price(mut self, price: impl Into<Pricing>) -> Self {
-        self.price = price.into();
+    pub fn price(mut self, price: Price) -> Self {
+        self.price = Some(price);
         self
     }
 
@@ -152,9 +151,9 @@ impl ModelVersion {
         self.output
     }
 
-    /// What it charges.
-    pub const fn pricing(&self) -> &Pricing {
-        &self.price
+    /// What it charges, where known.
+    pub const fn known_price(&self) -> Option<&Price> {
+        self.price.as_ref()
     }
 
     /// When it will be gone, in milliseconds since 1970; of a deprecated version only.

@@ -3,7 +3,7 @@
 use super::super::catalog::{ModelVersion, State};
 use super::super::json::{self, Json};
 use super::super::violation::{Code, Nack, Path, Violation};
-use super::{Import, date, number, object, pricing, tokens};
+use super::{Import, Step, date, number, object, price, tokens};
 use crate::facts::Capabilities;
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ const MODES: [&str; 5] = ["chat", "completion", "responses", "embedding", "reran
 ///
 /// The window is the larger of the two limits, for the list gives that of the prompt and that of the answer. A price
 /// of which the list has only one half is unknown, but an embedding has no answer to pay for. Steps (`…_above_200k_tokens`, and
-/// `tiered_pricing`) become tiers; prices for batches, caches and priorities are left out.
+/// `tiered_pricing`) become tiers; prices for batches, for what is written to a cache, and for priorities are left out.
 ///
 /// # Errors
 ///
@@ -27,7 +27,7 @@ const MODES: [&str; 5] = ["chat", "completion", "responses", "embedding", "reran
 /// }"#;
 /// let import = fallway::registry::import::litellm(list)?;
 /// let gpt = import.catalog().find("gpt@listed").unwrap();
-/// assert_eq!(gpt.pricing().at(1_000).unwrap().input(), 150_000);
+/// assert_eq!(gpt.known_price().unwrap().input(), 150_000);
 /// assert_eq!(import.rejected()[0].path().as_str(), "/dall/mode");
 /// # Ok::<(), fallway::registry::Nack>(())
 /// ```
@@ -60,7 +60,7 @@ fn entry(json: &Json, path: &Path) -> Result<ModelVersion, Violation> {
     let mut version = ModelVersion::new(State::Live).capabilities(capabilities(entry, mode));
     version.context = input.max(output);
     version.output = output;
-    version.price = pricing(tiers(entry, mode, path)?);
+    version.price = price(steps(entry, mode, path)?);
     match entry.get("deprecation_date") {
         None | Some(Json::Null) => {}
         Some(Json::Text(day)) if date::millis_of(day).is_some() => {
@@ -87,28 +87,32 @@ fn capabilities(entry: &BTreeMap<Box<str>, Json>, mode: &str) -> Capabilities {
     known.fold(first, |all, (_, one)| all | one)
 }
 
-type Tier = (u64, Option<u64>, Option<u64>);
-
 /// USD per token is 10^12 pico-dollars.
 const PICO: i64 = 12;
 
-fn tiers(entry: &BTreeMap<Box<str>, Json>, mode: &str, path: &Path) -> Result<Vec<Tier>, Violation> {
-    let (input, output) = ("input_cost_per_token", "output_cost_per_token");
+const INPUT: &str = "input_cost_per_token";
+const CACHED: &str = "cache_read_input_token_cost";
+const OUTPUT: &str = "output_cost_per_token";
+
+fn steps(entry: &BTreeMap<Box<str>, Json>, mode: &str, path: &Path) -> Result<Vec<Step>, Violation> {
     let free = if mode == "embedding" { Some(0) } else { None };
-    let mut tiers = Vec::new();
-    let base = (0, number(entry, input, PICO, path)?, number(entry, output, PICO, path)?);
-    if base.1.is_some() || base.2.is_some() {
-        tiers.push((0, base.1, base.2.or(free)));
+    let read = |entry, above, suffix: &str, path: &Path| {
+        let side = |side: &str| number(entry, &format!("{side}{suffix}"), PICO, path);
+        Ok::<_, Violation>(Step { above, input: side(INPUT)?, cached: side(CACHED)?, output: side(OUTPUT)? })
+    };
+    let mut steps = Vec::new();
+    let base = read(entry, 0, "", path)?;
+    if base.input.is_some() || base.output.is_some() {
+        steps.push(Step { output: base.output.or(free), ..base });
     }
     for key in entry.keys() {
-        let step = key.strip_prefix(input).or_else(|| key.strip_prefix(output));
+        let step = key.strip_prefix(INPUT).or_else(|| key.strip_prefix(OUTPUT));
         let step = step.and_then(|rest| rest.strip_prefix("_above_")?.strip_suffix("k_tokens"));
         let Some(thousands) = step.and_then(|step| step.parse::<u32>().ok()) else { continue };
-        let side = |side: &str| number(entry, &format!("{side}_above_{thousands}k_tokens"), PICO, path);
-        tiers.push((u64::from(thousands) * 1_000, side(input)?, side(output)?));
+        steps.push(read(entry, u64::from(thousands) * 1_000, &format!("_above_{thousands}k_tokens"), path)?);
     }
-    if let (Some(Json::List(steps)), true) = (entry.get("tiered_pricing"), tiers.is_empty()) {
-        for (n, step) in steps.iter().enumerate() {
+    if let (Some(Json::List(listed)), true) = (entry.get("tiered_pricing"), steps.is_empty()) {
+        for (n, step) in listed.iter().enumerate() {
             let path = path.then("tiered_pricing").then(&n.to_string());
             let step = object(step, &path)?;
             let above = match step.get("range") {
@@ -116,8 +120,9 @@ fn tiers(entry: &BTreeMap<Box<str>, Json>, mode: &str, path: &Path) -> Result<Ve
                 _ => Err((Code::Missing, "must be given".to_owned())),
             };
             let above = above.map_err(|(code, message)| Violation::new(code, path.then("range"), message))?;
-            tiers.push((above, number(step, input, PICO, &path)?, number(step, output, PICO, &path)?.or(free)));
+            let step = read(step, above, "", &path)?;
+            steps.push(Step { output: step.output.or(free), ..step });
         }
     }
-    Ok(tiers)
+    Ok(steps)
 }

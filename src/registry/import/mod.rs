@@ -11,7 +11,6 @@ mod models_dev;
 pub use litellm::litellm;
 pub use models_dev::models_dev;
 
-use super::Pricing;
 use super::catalog::{Catalog, ModelVersion};
 use super::fields::decimal;
 use super::json::Json;
@@ -114,16 +113,30 @@ fn flag(entry: &BTreeMap<Box<str>, Json>, key: &str) -> bool {
     matches!(entry.get(key), Some(Json::Bool(true)))
 }
 
-/// Prices by length of the prompt. Half a price is none: what the other half costs would be taken for nothing.
-fn pricing(mut tiers: Vec<(u64, Option<u64>, Option<u64>)>) -> Pricing {
-    tiers.sort_by_key(|(above, ..)| *above);
-    tiers.dedup_by_key(|(above, ..)| *above);
-    let (mut known, mut base) = (Vec::new(), (None, None));
-    for (above, input, output) in tiers {
-        // A step that names one side keeps the other.
-        base = (input.or(base.0), output.or(base.1));
-        let (Some(input), Some(output)) = base else { return Pricing::Unknown };
-        known.push((above, Price::pico(input, output)));
+/// What prompts of more than so many tokens cost, as far as a list says.
+#[derive(Clone, Copy, Default)]
+struct Step {
+    above: u64,
+    input: Option<u64>,
+    cached: Option<u64>,
+    output: Option<u64>,
+}
+
+/// Prices by length of the prompt. Half a price is none: what the other half costs would be taken for nothing. Nor is one
+/// that begins beyond the first token, or falls with the length of the prompt.
+fn price(mut steps: Vec<Step>) -> Option<Price> {
+    steps.sort_by_key(|step| step.above);
+    steps.dedup_by_key(|step| step.above);
+    let (mut whole, mut last) = (None::<Price>, Step::default());
+    for Step { above, input, cached, output } in steps {
+        // A step that names one side keeps the others.
+        let (input, cached, output) = (input.or(last.input), cached.or(last.cached), output.or(last.output));
+        last = Step { above, input, cached, output };
+        let price = Price::pico(input?, output?).cached_pico(cached.or(input)?.min(input?)).ok()?;
+        whole = Some(match whole {
+            None if above == 0 => price,
+            lower => lower?.above(above, price).ok()?,
+        });
     }
-    if known.is_empty() { Pricing::Unknown } else { Pricing::Known(known) }
+    whole
 }

@@ -3,7 +3,7 @@
 use super::super::catalog::{ModelVersion, State};
 use super::super::json::{self, Json};
 use super::super::violation::{Code, Nack, Path, Violation};
-use super::{Import, flag, number, object, pricing, tokens};
+use super::{Import, Step, flag, number, object, price, tokens};
 use crate::facts::Capabilities;
 
 /// Reads models.dev's list: providers, each with its models; USD per million tokens. A model is
@@ -16,7 +16,7 @@ use crate::facts::Capabilities;
 /// ```
 /// let list = br#"{"acme": {"models": {"m": {"cost": {"input": 2.5, "output": 10}, "limit": {"context": 128000}}}}}"#;
 /// let import = fallway::registry::import::models_dev(list)?;
-/// assert_eq!(import.catalog().find("acme/m@listed").unwrap().pricing().at(1).unwrap().input(), 2_500_000);
+/// assert_eq!(import.catalog().find("acme/m@listed").unwrap().known_price().unwrap().input(), 2_500_000);
 /// # Ok::<(), fallway::registry::Nack>(())
 /// ```
 pub fn models_dev(bytes: &[u8]) -> Result<Import, Nack> {
@@ -62,7 +62,12 @@ fn entry(json: &Json, path: &Path) -> Result<ModelVersion, Violation> {
     if let Some(cost) = entry.get("cost") {
         let path = path.then("cost");
         let cost = object(cost, &path)?;
-        let mut tiers = vec![(0, number(cost, "input", PICO, &path)?, number(cost, "output", PICO, &path)?)];
+        let read = |from, above, path: &Path| {
+            let side = |side| number(from, side, PICO, path);
+            let (input, cached, output) = (side("input")?, side("cache_read")?, side("output")?);
+            Ok::<_, Violation>(Step { above, input, cached, output })
+        };
+        let mut prices = vec![read(cost, 0, &path)?];
         if let Some(Json::List(steps)) = cost.get("tiers") {
             for (n, step) in steps.iter().enumerate() {
                 let path = path.then("tiers").then(&n.to_string());
@@ -74,10 +79,10 @@ fn entry(json: &Json, path: &Path) -> Result<ModelVersion, Violation> {
                 let Some(size) = size else {
                     return Err(Violation::new(Code::Missing, path.then("tier").then("size"), "must be given"));
                 };
-                tiers.push((size, number(step, "input", PICO, &path)?, number(step, "output", PICO, &path)?));
+                prices.push(read(step, size, &path)?);
             }
         }
-        version.price = pricing(tiers);
+        version.price = price(prices);
     }
     Ok(version)
 }

@@ -1,9 +1,9 @@
-//! What shapes the traffic of a router: rate limits and mirrors.
+//! What shapes the traffic of a router: rate limits, spend limits and mirrors.
 
 use super::{Builder, check_profiles};
 use crate::router::BuildError;
 use crate::router::shadow::Fed;
-use crate::shape::{Mirror, RateLimit};
+use crate::shape::{Mirror, RateLimit, SpendLimit};
 use std::sync::Arc;
 
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
@@ -30,6 +30,35 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
     #[must_use]
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
         self.rates.push(limit);
+        self
+    }
+
+    /// Bounds what requests may cost. Of several limits, up to [`SpendLimit::MOST`], an attempt needs its money of each.
+    ///
+    /// ```
+    /// # use fallway::{CallOptions, Facts, Profile, Router, backend::{Attempt, BackendError, Usage, backend_fn}, policy::ordered};
+    /// # let model = || backend_fn(|_: &str, attempt: &Attempt| { attempt.used(Usage::new(1_000, 500)); async { Ok::<_, BackendError>(()) } });
+    /// use fallway::facts::Price;
+    /// use fallway::router::RouteErrorKind;
+    /// use fallway::shape::SpendLimit;
+    /// use std::time::Duration;
+    ///
+    /// let limit = SpendLimit::new("tenant", 0.10, Duration::from_secs(3_600)).by_tenant().burst(0.03);
+    /// let a = Profile::new("a").price(Price::per_million(3.0, 15.0)?);
+    /// let router = Router::builder(ordered()).backend(a, model()).spend_limit(limit).build()?;
+    /// # futures::executor::block_on(async {
+    /// // A thousand tokens and an answer of two thousand at most: 3.3 cents, and 1.05 as it turns out.
+    /// let facts = || Facts::any().tenant("search").prompt_tokens(1_000);
+    /// let refused = router.call("one", CallOptions::new(facts().max_output_tokens(2_000))).await.unwrap_err();
+    /// assert_eq!(refused.kind(), RouteErrorKind::OverSpend);
+    /// let reply = router.call("two", CallOptions::new(facts().max_output_tokens(1_000))).await.unwrap();
+    /// assert_eq!(reply.decision().bill().known, 10_500_000_000);
+    /// # });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn spend_limit(mut self, limit: SpendLimit) -> Self {
+        self.spends.push(limit);
         self
     }
 

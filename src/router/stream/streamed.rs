@@ -6,7 +6,7 @@ use super::resume::{Resumable, Resume};
 use super::source::{Begun, Seen, Source};
 use crate::backend::{BackendError, FailureKind, StreamItem};
 use crate::bug;
-use crate::decision::{AttemptRecord, Decision};
+use crate::decision::{AttemptRecord, Decision, Ending};
 use crate::router::core::Core;
 use crate::router::driver::Answered;
 use crate::router::lease::Lease;
@@ -51,7 +51,10 @@ impl<Req: ?Sized, S: TryStream + Unpin> Unpin for Streamed<Req, S> {}
 
 impl<Req: ?Sized, S: TryStream> Streamed<Req, S> {
     pub(super) fn new(core: Arc<Core<Req, S>>, answered: Answered<Begun<S>>) -> Self {
-        let Answered { opened: Begun { held, source }, lease, decision, idle_limit } = answered;
+        let Answered { opened: Begun { held, source }, mut lease, decision, idle_limit } = answered;
+        if let Some(lease) = &mut lease {
+            held.iter().for_each(|seen| lease.received(seen.content));
+        }
         let (degraded, clocks) = (lease.is_none(), Clocks::new(idle_limit, decision.deadline()));
         let delivered = Delivered::default();
         let (followed, over) = (0, false);
@@ -125,7 +128,16 @@ impl<Req: ?Sized, S: TryStream> Streamed<Req, S> {
             && let Some(lease) = self.lease.take()
         {
             self.clocks.stop();
-            lease.succeed(now.unwrap_or_else(|| self.core.shared.timer.now()));
+            let now = now.unwrap_or_else(|| self.core.shared.timer.now());
+            self.close(&lease, Ending::Answered, now);
+            lease.succeed(now);
+        }
+    }
+
+    /// The ledger tells how the attempt ended, not how it began.
+    fn close(&mut self, lease: &Lease, ending: Ending, now: Instant) {
+        if let Some(attempt) = self.decision.record_mut().attempts.last_mut() {
+            lease.close(attempt, ending, now);
         }
     }
 
@@ -136,10 +148,7 @@ impl<Req: ?Sized, S: TryStream> Streamed<Req, S> {
         // The call first: a slot that is free has none behind it.
         self.source = None;
         if let Some(lease) = self.lease.take() {
-            // The decision tells how the attempt ended, not how it began.
-            if let Some(attempt) = self.decision.record_mut().attempts.last_mut() {
-                (attempt.failure, attempt.ended) = (Some(error.kind()), now);
-            }
+            self.close(&lease, Ending::Failed { kind: error.kind() }, now);
             // That the caller's time is over says nothing about a backend that was delivering.
             if out_of_time { drop(lease) } else { lease.fail(&error, false, now) }
         }
@@ -182,6 +191,9 @@ where
                 let now = timer.now();
                 if this.clocks.item(now) {
                     this.followed = this.followed.saturating_add(seen.content);
+                    if let Some(lease) = &mut this.lease {
+                        lease.received(seen.content);
+                    }
                     if seen.last {
                         this.source = None;
                         this.learn_pace(now);

@@ -3,7 +3,7 @@
 use super::Trip;
 use crate::backend::Attempt;
 use crate::decision::record::Record;
-use crate::decision::{Extra, Reason};
+use crate::decision::{Beside, Extra, Reason};
 use crate::event::Event;
 use crate::limit::Cells;
 use crate::router::core::{Core, Generation};
@@ -85,6 +85,8 @@ pub(super) fn lease_best<Req: ?Sized, Res>(
     in_hand: &mut Option<Slot>,
     now: Instant,
 ) -> Option<(Lease, usize)> {
+    let (carried, hedge) = (record.carried(), record.beside.is_some());
+    let number = record.beside.as_ref().map_or(record.attempts.len() as u32, Beside::attempt) + 1;
     let facts = record.facts.as_deref().expect("a record in use has the facts of its request");
     while let Some(best) = record.sheet.best(record.seed) {
         let entry = &mut record.sheet.entries[best];
@@ -94,7 +96,8 @@ pub(super) fn lease_best<Req: ?Sized, Res>(
         let cached =
             record.sheet.readings[best].cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
         let (kept, throttles) = (record.sheet.kept, record.sheet.throttles);
-        let needs = Needs { facts, cells, cached: cached.unwrap_or(0), kept, throttles };
+        let (request, cached) = (record.seed, cached.unwrap_or(0));
+        let needs = Needs { facts, cells, cached, kept, throttles, request, number, hedge, carried };
         if let Some(lease) = Lease::take(&core.shared, berth, profile, note, in_hand, needs, now) {
             return Some((lease, seat));
         }

@@ -6,7 +6,7 @@ use crate::backend::{Attempt, BackendError};
 use crate::budget::Hedge;
 use crate::bug;
 use crate::decision::record::Entry;
-use crate::decision::{AttemptRecord, Beside, Decision, Extra, Hedged, Next, Reason, Unhedged};
+use crate::decision::{Beside, Decision, Ending, Extra, Hedged, Next, Reason, Unhedged};
 use crate::event::Event;
 use crate::router::lease::Lease;
 use crate::time::Instant;
@@ -110,6 +110,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         let (core, Some(first)) = (self.core, &self.lease) else { return Err(Unhedged::NobodyElse) };
         let beside = Beside { attempt: self.number, backend: first.member().id, profile: first.profile().clone() };
         let mut decision = core.open_hedge(&self.decision, beside);
+        // Both may be billed in full.
+        decision.record_mut().at_stake = first.at_stake();
         let generation = core.current.load_full();
         core.plan(&generation, &mut decision, now, Extra::Granted, self.cells, None);
         if core.shared.is_watched() {
@@ -163,17 +165,15 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
 
     /// One of two attempts is over, for the other was faster.
     pub(super) fn outrun(&mut self, loser: Second, now: Instant) {
-        let Second { number, decision, lease, .. } = loser;
-        let record = AttemptRecord { outrun: true, ..record_of(&lease, &decision, number, now) };
-        self.decision.record_mut().attempts.push(record);
+        let Second { lease, .. } = loser;
+        self.decision.record_mut().attempts.push(lease.record(Ending::Outrun, now));
         lease.outrun(now);
     }
 
     /// One of two attempts failed; the other goes on.
     pub(super) fn drop_out(&mut self, loser: Second, error: &BackendError, gave_up: bool, now: Instant) {
-        let Second { number, decision, lease, cut_short } = loser;
-        let record = AttemptRecord { failure: Some(error.kind()), ..record_of(&lease, &decision, number, now) };
-        self.decision.record_mut().attempts.push(record);
+        let Second { lease, cut_short, .. } = loser;
+        self.decision.record_mut().attempts.push(lease.record(Ending::Failed { kind: error.kind() }, now));
         lease.fail(error, gave_up && cut_short, now);
     }
 }
@@ -183,19 +183,5 @@ fn usual_delay(hedge: &Hedge, lease: &Lease) -> Result<Duration, Unhedged> {
     match lease.quantile(hedge.quantile()) {
         (delay, samples) if samples >= Hedge::WARM_UP => Ok(delay),
         (_, samples) => Err(Unhedged::WarmingUp { samples }),
-    }
-}
-
-/// An attempt that ended now: answered, unless something else is said of it.
-pub(super) fn record_of(lease: &Lease, decision: &Decision, number: u32, ended: Instant) -> AttemptRecord {
-    AttemptRecord {
-        backend: lease.member().id,
-        profile: lease.profile().clone(),
-        started: lease.started(),
-        ended,
-        failure: None,
-        number,
-        hedge: decision.beside().is_some(),
-        outrun: false,
     }
 }

@@ -3,6 +3,7 @@
 use super::super::job::Request;
 use super::super::run::Ended;
 use super::super::source::Arrival;
+use super::money::Money;
 use super::{Finding, Over, Rules};
 use crate::backend::{FailureKind, Replay, Retry};
 use crate::decision::Reason;
@@ -27,7 +28,8 @@ pub(super) struct Books {
     pub(super) decisions: u64,
     /// How often the routers' clock jumped, and whether it ever did backwards.
     jumps: u32,
-    jumped_back: bool,
+    pub(super) jumped_back: bool,
+    pub(super) money: Money,
     pub(super) findings: Vec<Finding>,
     pub(super) kept_out: Vec<(usize, usize, Reason)>,
     pub(super) end: Instant,
@@ -124,6 +126,7 @@ impl Books {
             decisions: 0,
             jumps: 0,
             jumped_back: false,
+            money: Money::default(),
             findings: Vec::new(),
             kept_out: Vec::new(),
             end: Instant::default(),
@@ -203,6 +206,11 @@ impl Books {
         if let Some(until) = rests.filter(|until| now + GRAIN < *until && self.rules.rests) {
             self.find("I7", || format!("server {server} asked for no call until {until:?}; one was sent at {now:?}"));
         }
+    }
+
+    /// Whose request it is; the first where nobody has a name.
+    pub(super) fn tenant_of(&self, request: u64) -> usize {
+        self.inquiries.get(&request).map_or(0, |inquiry| inquiry.tenant)
     }
 
     /// A call of a tenant begins.

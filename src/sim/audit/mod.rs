@@ -5,6 +5,7 @@
 //! probes, loads, replays. It takes part in nothing: a world plays the same with and without it.
 
 mod books;
+mod money;
 mod rest;
 mod witness;
 
@@ -17,6 +18,7 @@ use crate::decision::{Candidate, Decision, Next, Reason};
 use crate::router::CallOptions;
 use crate::time::Instant;
 use books::Books;
+pub(super) use money::{Allowance, CallId};
 use parking_lot::Mutex;
 use std::sync::Arc;
 pub(super) use witness::Witness;
@@ -49,6 +51,11 @@ pub(super) struct Rules {
     pub(super) signals: bool,
     /// What of a limit requests that are not critical may use, in thousandths.
     pub(super) ceiling: u32,
+    /// Requests say how long their answers may be, so that what attempts may cost has a bound.
+    pub(super) bounded: bool,
+    /// What a request may cost, in pico-dollars, and what each tenant may spend at each router, where that is limited.
+    pub(super) cap: Option<u64>,
+    pub(super) allowance: Option<Allowance>,
     /// The servers where a bound request may not be served.
     pub(super) outside: Vec<bool>,
 }
@@ -72,6 +79,11 @@ pub(super) enum Over<'a> {
     GivenUp,
 }
 
+/// By what both sides know an attempt.
+pub(super) const fn call_id(attempt: &Attempt) -> CallId {
+    (attempt.request_id(), attempt.number())
+}
+
 /// One in so many decisions is replayed at once.
 const REPLAYED: u64 = 4;
 
@@ -92,7 +104,14 @@ impl Audit {
 
     /// A call is sent to a server.
     pub(super) fn sent(&self, router: usize, server: usize, request: &Request, attempt: &Attempt) {
-        self.0.lock().sent(router, server, request, attempt.number(), attempt.started);
+        let mut books = self.0.lock();
+        books.sent(router, server, request, attempt.number(), attempt.started);
+        books.open_account(call_id(attempt), router, request.number);
+    }
+
+    /// A server has said its last word on an attempt: it costs so much.
+    pub(super) fn billed(&self, call: CallId, pico: u64) {
+        self.0.lock().billed(call, pico);
     }
 
     /// The first token of a request reaches its router, by this attempt.
@@ -193,6 +212,17 @@ impl Audit {
             let mut books = self.0.lock();
             let shares = books.rules.tenants.iter().filter_map(|tenant| router.tenant_in_flight(tenant)).sum();
             books.gave_back(number, shares);
+            let names: Vec<_> = books.rules.tenants.iter().map(|name| Some(name.clone())).collect();
+            let names = if names.is_empty() { vec![None] } else { names };
+            for (tenant, name) in names.into_iter().enumerate() {
+                let facts = name.map_or_else(crate::Facts::any, |name| crate::Facts::any().tenant(name));
+                if let Some(left) = router.left_to_spend(&facts) {
+                    books.is_settled(number, tenant, left, decision.time());
+                }
+            }
+            if number == 0 {
+                books.all_settled();
+            }
             books.is_over(number, in_flight, &decision);
         }
     }

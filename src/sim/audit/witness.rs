@@ -16,7 +16,7 @@ pub(in super::super) struct Witness {
 }
 
 impl Observer for Witness {
-    fn on_event(&self, event: &Event<'_>, _: Instant) {
+    fn on_event(&self, event: &Event<'_>, now: Instant) {
         let mut books = self.audit.0.lock();
         let told = &mut books.desks[self.router].told;
         match event {
@@ -30,9 +30,10 @@ impl Observer for Witness {
                 }
             }
             Event::FirstItem { .. } => told.began += 1,
-            Event::Ended { outcome, .. } => {
+            Event::Ended { outcome, request, attempt, cost, .. } => {
                 told.ended += 1;
                 told.done += u64::from(matches!(outcome, Outcome::Success));
+                books.booked((*request, *attempt), *cost, now);
             }
             Event::Transition { backend, profile, out, cause, .. } => {
                 books.judge(self.router, *backend, profile, out.is_some(), *cause);

@@ -1,8 +1,11 @@
 //! Draws a plan from a seed.
 
+use super::super::audit::Allowance;
 use super::super::{Fault, Schedule, Server, at};
+use super::money::Money;
 use super::plan::{Leaf, Plan, REGIONS, SECOND, Safe, StackPlan, Tenants, seconds};
 use crate::backend::FailureKind;
+use crate::facts::Price;
 use crate::recover::Ejection;
 use crate::rng::{Rng, hash_str, mix};
 use std::time::Duration;
@@ -64,6 +67,7 @@ impl Plan {
             replay_safe: if dice.chance(0.4) { dice.unit() } else { 1.0 },
             sessions: if dice.chance(0.5) { dice.whole(1, 200) } else { 0 },
             tenants: None,
+            money: None,
             probes: dice.chance(0.4).then(|| seconds(dice.scale(0.2, 5.0))),
             stack: draw_stack(&mut dice),
             futures: dice.chance(0.125),
@@ -91,6 +95,7 @@ impl Plan {
         let own = |purpose: &str| Dice(Rng::new(mix(seed, hash_str(purpose))));
         plan.residency = draw_residency(&mut own("residency"), &plan);
         plan.tenants = draw_tenants(&mut own("tenants"), &plan);
+        plan.money = draw_money(&mut own("money"), &mut plan);
         let mut capacity = own("capacity");
         plan.reserve = capacity.chance(0.3).then(|| capacity.unit());
         plan.resuming = own("resuming").chance(0.5);
@@ -164,6 +169,28 @@ fn draw_tenants(dice: &mut Dice, plan: &Plan) -> Option<Tenants> {
     let there = plan.servers.iter().filter(|server| server.joins.is_zero());
     let room: Option<u32> = there.map(|server| server.limit).sum();
     Some(tenants).filter(|tenants| room.is_none_or(|room| tenants.total() <= room))
+}
+
+/// Prices that differ for prompt and answer, and for long prompts. Caps that leave room for one attempt at least, and an
+/// allowance that binds in the storm, and mostly not in the calm.
+fn draw_money(dice: &mut Dice, plan: &mut Plan) -> Option<Money> {
+    if dice.chance(0.5) {
+        return None;
+    }
+    for server in &mut plan.servers {
+        let (input, times, above) = (server.price, dice.scale(1.0, 5.0), dice.whole(20, 2_000));
+        let price = Price::per_million(input, input * times).and_then(|price| match dice.chance(0.5) {
+            true => price.clone().above(above, Price::per_million(input * 2.0, input * times * 1.5)?),
+            false => Ok(price),
+        });
+        server.tariff = price.ok();
+    }
+    let dearest = plan.dearest() as f64;
+    let cap = dice.chance(0.6).then(|| (dearest * dice.scale(1.0, 4.0)) as u64);
+    let calls = plan.ample_calls() * dice.scale(0.1, 2.0);
+    let per_second = 8.0 * dearest * plan.calm_rate() / plan.routers as f64;
+    let allowance = Allowance { most: dearest * calls.max(1.0), per_second };
+    Some(Money { cap, allowance: dice.chance(0.7).then_some(allowance) })
 }
 
 /// Often more than anybody should, and so soon that many are sent.

@@ -19,6 +19,8 @@
 //! | I11 | nothing panics |
 //! | I15 | a failure domain goes out with its members only; comparisons leave as many of a pool in as they must |
 //! | I16 | no answer is called complete that is not; every token is delivered once, in order, and nothing after an error |
+//! | I17 | what a router books for an attempt is what its server bills, to the pico-dollar where it is known and no less where it is not |
+//! | I18 | what a request is billed stays within its cap, and what a tenant is billed within its spend limit |
 //! | L1 | in the calm, every server gets requests |
 //! | L2 | in the end of the calm, requests succeed |
 //! | L3 | no request waits for ever, or for what is there |
@@ -27,6 +29,7 @@
 //! A violation is made small before it is shown: what the plan can do without is taken away, piece by piece.
 
 mod draw;
+mod money;
 mod plan;
 mod shrink;
 mod verdict;

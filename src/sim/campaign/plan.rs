@@ -1,8 +1,9 @@
 //! [`Plan`]: what one round plays.
 
-use super::super::audit::Rules;
+use super::super::audit::{Allowance, Rules};
 use super::super::fault::{Effect, Target};
 use super::super::{Arrivals, Fault, Lengths, Server, Stack, World, secs};
+use super::money::Money;
 use crate::budget::{Hedge, RetryBudget};
 use crate::limit::{Bulkheads, Share};
 use crate::policy::{
@@ -40,6 +41,8 @@ pub struct Plan {
     pub(super) reserve: Option<f64>,
     pub(super) sessions: u64,
     pub(super) tenants: Option<Tenants>,
+    /// What requests may cost.
+    pub(super) money: Option<Money>,
     pub(super) probes: Option<Duration>,
     pub(super) stack: StackPlan,
     /// Also played with futures.
@@ -157,7 +160,7 @@ impl Leaf {
 }
 
 impl StackPlan {
-    pub(super) fn stack(&self, reserve: bool, tenants: Option<Tenants>) -> Stack {
+    pub(super) fn stack(&self, reserve: bool, tenants: Option<Tenants>, money: Option<Money>) -> Stack {
         let leaf = self.leaf.policy();
         let leaf = if reserve { leaf.capacity_aware(Capacity::default()).boxed() } else { leaf };
         let leaf = match self.hedge {
@@ -188,6 +191,9 @@ impl StackPlan {
         let mut stack = Stack::new(policy).ejection(self.ejection).queue(self.queue);
         if let Some(tenants) = tenants {
             stack = stack.tenant_bulkheads(tenants.bulkheads());
+        }
+        if let Some(limit) = money.and_then(Money::limit) {
+            stack = stack.spend_limit(limit);
         }
         match self.budget.map(|(ratio, reserve)| RetryBudget::new(ratio, reserve)) {
             Some(Ok(budget)) => stack.retry_budget(budget),
@@ -281,6 +287,10 @@ impl Plan {
         if let Some(Tenants { count, .. }) = self.tenants {
             world = world.tenants((1..=count).map(|number| (tenant(number), 1.0)));
         }
+        if let Some(money) = self.money {
+            world = world.longest_answer(self.longest_answer());
+            world = money.cap.into_iter().fold(world, World::cost_cap);
+        }
         if let Some(every) = self.probes {
             world = world.probes(every);
         }
@@ -311,6 +321,9 @@ impl Plan {
             hedge: self.stack.hedge.map(|(share, _)| share),
             rests: !self.stack.ejection.off,
             signals: self.probes.is_some(),
+            bounded: self.money.is_some(),
+            cap: self.money.and_then(|money| money.cap),
+            allowance: self.money.and_then(|money| money.allowance),
             ceiling: if self.reserve.is_some() { (Capacity::CEILINGS[0] * 1e3) as u32 } else { 1000 },
             outside: world.servers.iter().map(|server| !self.may_serve_bound(server)).collect(),
         }
@@ -357,6 +370,11 @@ impl fmt::Display for Plan {
         self.reserve.iter().try_for_each(|share| write!(f, ", reserve for the {share:.2} that are critical"))?;
         if let Some(Tenants { count, least, lent, most }) = self.tenants {
             write!(f, ", {count} tenants of {least} ({lent} lent) to {most}")?;
+        }
+        if let Some(Money { cap, allowance }) = self.money {
+            cap.iter().try_for_each(|cap| write!(f, ", {cap} for each request"))?;
+            let rate = |it: &Allowance| write!(f, ", {} and {}/s for each tenant", it.most, it.per_second);
+            allowance.iter().try_for_each(rate)?;
         }
         self.probes.iter().try_for_each(|every| write!(f, ", probes every {every:?}"))?;
         write!(f, "; servers")?;

@@ -67,6 +67,11 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     if plan.residency.is_some() {
         offer(&|plan| plan.residency = None);
     }
+    if plan.money.is_some() {
+        offer(&|plan| plan.money = None);
+        offer(&|plan| plan.money.iter_mut().for_each(|money| money.cap = None));
+        offer(&|plan| plan.money.iter_mut().for_each(|money| money.allowance = None));
+    }
     if plan.tenants.is_some() {
         offer(&|plan| plan.tenants = None);
     }

@@ -35,7 +35,7 @@ impl Plan {
     }
 
     fn stack(&self) -> Stack {
-        self.stack.stack(self.reserve.is_some(), self.tenants)
+        self.stack.stack(self.reserve.is_some(), self.tenants, self.money)
     }
 
     fn judge(&self) -> Outcome {
@@ -94,7 +94,7 @@ impl Plan {
         let rate = self.calm_rate() * (1.0 - self.impatient.map_or(0.0, |(share, _)| share)) * (1.0 - bound);
         // In the second half of the calm: enough requests that nobody is left out by chance.
         let half = CALM.as_secs_f64() / 2.0;
-        if rate * half >= self.stack.leaf.looks_everywhere_in(servers) {
+        if rate * half >= self.stack.leaf.looks_everywhere_in(servers) && !self.is_tight() {
             let since = audit.end() - CALM / 2;
             let left_out = |(_, (first, sent)): &(usize, (&bool, Instant))| **first && *sent < since;
             if let Some((server, (_, sent))) = tier.iter().zip(audit.last_sent()).enumerate().find(left_out) {
@@ -103,7 +103,7 @@ impl Plan {
             }
         }
         // A router that is asked often enough has probed everybody by the end.
-        if rate / self.routers as f64 * half >= 10.0 * servers && !self.is_hurried() {
+        if rate / self.routers as f64 * half >= 10.0 * servers && !self.is_hurried() && !self.is_tight() {
             let world = self.world();
             let kept = audit.kept_out().into_iter().find(|(_, server, reason)| {
                 let limited = world.servers[*server].requests_per_minute.is_some();
@@ -129,7 +129,7 @@ impl Plan {
         let retries =
             safe.is_some_and(|safe| safe.attempts > 1) && self.stack.budget.is_none_or(|(_, reserve)| reserve > 0);
         let patient = self.impatient.is_none_or(|(share, _)| share < 0.5);
-        (!quotas || retries) && !self.is_hurried() && patient
+        (!quotas || retries) && !self.is_hurried() && patient && !self.is_tight()
     }
 
     /// Whether requests may time out on servers that are well, after a burst.

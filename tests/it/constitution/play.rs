@@ -186,7 +186,7 @@ impl Static {
         if let Some(window) = self.window {
             profile = profile.context_window(window);
         }
-        if let Some(price) = self.price {
+        if let Some(price) = self.price.clone() {
             profile = profile.price(price);
         }
         if let Some(concurrency) = self.concurrency {
@@ -199,14 +199,14 @@ impl Static {
     pub(super) fn crossed(&self, ask: &Ask) -> Option<&'static str> {
         let facts = ask.facts();
         let context = facts.input_tokens().saturating_add(ask.output.unwrap_or(0));
-        let cost = |price: Price| price.of(facts.input_tokens(), facts.expected_output_tokens());
+        let cost = |price: &Price| price.of(facts.input_tokens(), facts.expected_output_tokens());
         let lines = [
             ("drained", self.drained),
             ("residency", ask.residency.is_some() && ask.residency != self.region),
             ("tenant", self.tenant.is_some() && self.tenant != ask.tenant),
             ("capabilities", ask.tools && self.tools == Some(false)),
             ("context", self.window.is_some_and(|window| context > window)),
-            ("price cap", ask.cap.is_some_and(|cap| self.price.is_none_or(|price| cost(price) > cap))),
+            ("price cap", ask.cap.is_some_and(|cap| self.price.as_ref().is_none_or(|price| cost(price) > cap))),
             ("model", !matches!(ask.model, None | Some("alias")) && ask.model != Some(self.model)),
         ];
         lines.into_iter().find_map(|(line, crossed)| crossed.then_some(line))

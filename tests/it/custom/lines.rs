@@ -70,7 +70,7 @@ fn a_retry_on_the_same_backend_asks_the_wrapper_first() {
     let world = World::new();
     let policy = guard(ordered(), |cx: &PlanContext<'_>, candidate: &mut Contender<'_>| {
         if !cx.attempts().is_empty() {
-            candidate.reject(Reason::OverPriceCap { cost: 7 });
+            candidate.reject(Reason::OverPriceCap { spent: 0, cost: 7 });
         }
     });
     let builder = world.router(policy.fail_safe(FailSafe::default()));

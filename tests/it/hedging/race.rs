@@ -18,8 +18,8 @@ fn whoever_begins_first_answers_and_the_other_is_gone() {
     assert_eq!(winner.elapsed(), ms(30));
     let text = answer.decision().to_string();
     assert!(text.contains("attempt 2, a hedge beside attempt 1 at a, paid by the retry budget"), "{text}");
-    assert!(text.contains("attempt 1: a was outrun after 130.0 ms"), "{text}");
-    assert!(text.contains("attempt 2 (a hedge): b answered after 30.0 ms"), "{text}");
+    assert!(text.contains("+ 130.0 ms: outrun, "), "{text}");
+    assert!(text.contains("+  30.0 ms: a hedge, answered, "), "{text}");
     assert!(text.contains("a, rejected: asked already (attempt 1)"), "{text}");
     assert!(scene.router.replay(answer.decision()).same_choice(answer.decision()));
     let json = serde_json::to_value(answer.decision()).unwrap();

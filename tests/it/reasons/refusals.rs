@@ -4,10 +4,10 @@ use crate::support::{ANSWER, Act, TestRouter, World, always, fail, ms, plain, se
 use fallway::FailureKind::{InvalidRequest, Overloaded, ServerError};
 use fallway::budget::RetryBudget;
 use fallway::decision::{Next, Refusal};
-use fallway::facts::Priority;
+use fallway::facts::{Price, Priority};
 use fallway::policy::{Budgets, FailSafe, PolicyExt, ordered};
 use fallway::router::{Builder, RouteErrorKind};
-use fallway::shape::RateLimit;
+use fallway::shape::{RateLimit, SpendLimit};
 use fallway::{CallOptions, Facts, Profile};
 
 /// The refusal of one call, and its kind.
@@ -146,6 +146,17 @@ fn waited_too_long() {
     let router = busy(&world, |builder| builder.longest_wait(ms(200)));
     let expected = (Refusal::WaitedTooLong { waited: 200_000_000 }, RouteErrorKind::WaitedTooLong);
     assert_eq!(refused(&world, &router, within(secs(5))), expected);
+}
+
+#[test]
+fn over_spend() {
+    let world = World::new();
+    let price = Price::per_million(1.0, 2.0).unwrap();
+    let limit = SpendLimit::new("tenant", 0.000_001, secs(60)).by_tenant();
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).spend_limit(limit);
+    let router = world.fleet(builder, [(Profile::new("a").price(price), always(ANSWER))]).0;
+    let expected = Refusal::OverSpend { limit: "tenant", until: None };
+    assert_eq!(refused(&world, &router, within(secs(5))), (expected, RouteErrorKind::OverSpend));
 }
 
 #[test]

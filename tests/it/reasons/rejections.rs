@@ -12,6 +12,7 @@ use fallway::facts::{Capabilities, Price};
 use fallway::limit::{Bulkheads, Share};
 use fallway::policy::{Budgets, Capacity, FailSafe, PolicyExt, Regions, ordered, policy_fn, round_robin};
 use fallway::recover::Ejection;
+use fallway::shape::SpendLimit;
 use fallway::{CallOptions, Facts, Profile};
 use std::time::Duration;
 
@@ -71,8 +72,39 @@ fn over_price_cap() {
     let price = Price::per_million(1.0, 2.0).unwrap();
     let facts = plain().prompt_tokens(10).output_tokens(20);
     let cost = 50_000_000;
-    assert_eq!(before(a().price(price), facts.clone().max_cost(cost - 1)), Some(Reason::OverPriceCap { cost }));
+    assert_eq!(
+        before(a().price(price.clone()), facts.clone().max_cost(cost - 1)),
+        Some(Reason::OverPriceCap { spent: 0, cost })
+    );
     assert_eq!(before(a().price(price), facts.max_cost(cost)), None);
+}
+
+/// A router whose tenants may spend a ten-thousandth of a dollar at once, and two hundredths of that in ten seconds.
+fn thrifty(world: &World) -> TestRouter {
+    let profile = a().price(Price::per_million(1.0, 2.0).unwrap());
+    let limit = SpendLimit::new("tenant", 0.000_002, secs(10)).by_tenant().burst(0.000_1);
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).spend_limit(limit);
+    world.fleet(builder, [(profile, always(ANSWER))]).0
+}
+
+#[test]
+fn over_spend_limit() {
+    let world = World::new();
+    let router = thrifty(&world);
+    let facts = plain().prompt_tokens(10).max_output_tokens(40);
+    assert!(world.call(&router, within(secs(5)).facts(facts.clone())).is_ok());
+    // 90 of 100 millionths were spent, and a fifth of one comes back in a second.
+    let cost = 90_000_000;
+    let until = world.now() + secs(400);
+    assert_eq!(rejected(&router, facts), Some(Reason::OverSpendLimit { limit: "tenant", cost, until }));
+}
+
+#[test]
+fn spend_limit_too_small() {
+    let (cost, most) = (110_000_000, 100_000_000);
+    let facts = plain().prompt_tokens(10).max_output_tokens(50);
+    let reason = Reason::SpendLimitTooSmall { limit: "tenant", cost, most };
+    assert_eq!(rejected(&thrifty(&World::new()), facts), Some(reason));
 }
 
 #[test]

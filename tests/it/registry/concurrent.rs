@@ -59,7 +59,7 @@ fn readers_see_whole_generations_in_order() {
                 while !done.load(Ordering::Relaxed) || count < 1_000 {
                     let found = registry.resolve("all", Keys::seed(seed + count)).unwrap();
                     let n = found.facts().context_limit().unwrap() - 100_000;
-                    assert_eq!(found.facts().pricing().at(1).unwrap().input(), 1_000_000 + n, "mixed");
+                    assert_eq!(found.facts().known_price().unwrap().input(), 1_000_000 + n, "mixed");
                     assert_eq!(found.placements().len(), 2);
                     for place in found.placements() {
                         assert_eq!(

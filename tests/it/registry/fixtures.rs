@@ -55,7 +55,7 @@ pub(super) fn window(registry: &Registry) -> Option<u64> {
 pub(super) fn served(registry: &Registry) -> Option<u64> {
     let view = registry.view();
     let version = view.snapshot().catalog().find("llama-8b@1")?;
-    Some(version.pricing().at(1).unwrap().input() - 50_000)
+    Some(version.known_price().unwrap().input() - 50_000)
 }
 
 /// In memory, with the catalogue published.

@@ -2,7 +2,7 @@
 
 use super::fixtures::{at, catalog, codes, registry};
 use fallway::facts::{Capabilities, Price};
-use fallway::registry::{Alias, Catalog, Code, ModelVersion, Nack, Placement, Pricing, Publication};
+use fallway::registry::{Alias, Catalog, Code, ModelVersion, Nack, Placement, Publication};
 use fallway::shape::Sticky;
 
 /// What `registry` says to a document, after which everything must be as before.
@@ -193,14 +193,30 @@ fn references_lead_somewhere_and_never_in_circles() {
             Code::OutOfRange,
             "/placements/p/requests_per_minute",
         ),
-        (
-            catalog().version("m", "1", live().price(Pricing::flat(Price::pico(1, 1)).above(0, Price::pico(2, 2)))),
-            Code::UnorderedTiers,
-            "/models/m/versions/1/price",
-        ),
     ] {
         let found = refused(&wrong.to_bytes());
         assert!(found.contains(&(code, path.to_owned())), "{code} at {path}, found {found:?}");
+    }
+}
+
+#[test]
+fn a_price_that_can_not_be_one_is_refused_as_it_is_read() {
+    let price = Price::pico(3, 3).above(5, Price::pico(4, 4)).unwrap();
+    let text = String::from_utf8(
+        catalog().version("m", "1", ModelVersion::new(fallway::registry::State::Live).price(price)).to_bytes(),
+    )
+    .unwrap();
+    let tiers = r#""price":[{"input":3,"output":3},{"above":5,"input":4,"output":4}]"#;
+    assert!(text.contains(tiers), "{text}");
+    for (wrong, code) in [
+        (r#""price":[{"above":1,"input":3,"output":3},{"above":5,"input":4,"output":4}]"#, Code::UnorderedTiers),
+        (r#""price":[{"input":3,"output":3},{"input":4,"output":4}]"#, Code::UnorderedTiers),
+        (r#""price":[{"input":3,"output":3},{"above":5,"input":2,"output":4}]"#, Code::UnorderedTiers),
+        (r#""price":[]"#, Code::UnorderedTiers),
+        (r#""price":[{"cached":4,"input":3,"output":3}]"#, Code::OutOfRange),
+    ] {
+        let found = refused(text.replace(tiers, wrong).as_bytes());
+        assert!(found.contains(&(code, "/models/m/versions/1/price".to_owned())), "{code} of {wrong}, found {found:?}");
     }
 }
 
@@ -227,7 +243,7 @@ fn what_is_written_is_read_back_as_it_was_and_has_one_identity() {
             "2",
             ModelVersion::new(fallway::registry::State::Draft)
                 .capabilities(Capabilities::VISION | Capabilities::custom(3))
-                .price(Pricing::flat(Price::pico(0, 7)).above(200_000, Price::pico(1, 8)))
+                .price(Price::pico(0, 7).above(200_000, Price::pico(4, 8).cached_pico(1).unwrap()).unwrap())
                 .revision("sha256:abc"),
         )
         .placement(

@@ -15,7 +15,9 @@ fn part<'l>(list: &'l str, from: &str, end: &str) -> &'l str {
 }
 
 fn price(import: &Import, version: &str, tokens: u64) -> Option<Price> {
-    import.catalog().find(version).unwrap_or_else(|| panic!("no {version}")).pricing().at(tokens)
+    let version = import.catalog().find(version).unwrap_or_else(|| panic!("no {version}"));
+    let price = version.known_price()?.at(tokens);
+    Some(Price::pico(price.input(), price.output()))
 }
 
 #[test]
@@ -94,6 +96,19 @@ fn five_prices_of_models_dev_are_those_that_its_lines_say() {
 }
 
 #[test]
+fn both_lists_say_what_cached_input_costs() {
+    let (lite, dev) = (litellm(LITELLM.as_bytes()).unwrap(), models_dev(MODELS_DEV.as_bytes()).unwrap());
+    for (import, version) in [(&lite, "gemini-2.5-pro@listed"), (&dev, "google/gemini-2.5-pro@listed")] {
+        let price = import.catalog().find(version).unwrap().known_price().unwrap();
+        let cached: Vec<_> = price.tiers().map(|(above, price)| (above, price.cached_input())).collect();
+        assert_eq!(cached, [(0, 125_000), (200_000, 250_000)], "{version}");
+    }
+    // Who says nothing of a cache has no discount for what is in it.
+    let small = lite.catalog().find("text-embedding-3-small@listed").unwrap().known_price().unwrap();
+    assert_eq!((small.cached_input(), small.input()), (20_000, 20_000));
+}
+
+#[test]
 fn what_cannot_be_taken_says_where_and_why() {
     let import = litellm(LITELLM.as_bytes()).unwrap();
     let told: Vec<_> = import.rejected().iter().map(|v| (v.path().as_str(), v.code())).collect();
@@ -117,7 +132,7 @@ fn what_cannot_be_taken_says_where_and_why() {
     let told: Vec<_> = import.rejected().iter().map(|v| (v.path().as_str(), v.code())).collect();
     assert_eq!(told, [("/302ai/models/gemini-3-pro-image-preview", Code::InconsistentLimits)]);
     assert!(import.catalog().find("cloudflare-workers-ai/cf/meta/llama-3.3-70b-instruct-fp8-fast@listed").is_some());
-    let unpriced = import.catalog().versions().filter(|(_, version)| version.pricing().at(1).is_none()).count();
+    let unpriced = import.catalog().versions().filter(|(_, version)| version.known_price().is_none()).count();
     assert_eq!(unpriced, 1);
 }
 
@@ -180,7 +195,8 @@ fn an_import_is_published_with_placements_of_the_host() {
         .alias("chat", fallway::registry::Alias::to("gpt-4o-mini@listed"));
     registry.publish(&Publication::from(Patch::new().put(mine)), super::fixtures::at(0)).unwrap();
     let found = registry.resolve("chat", Keys::seed(0)).unwrap();
-    assert_eq!(found.placements()[0].pricing().at(5), Some(Price::pico(150_000, 600_000)));
+    let price = Price::pico(150_000, 600_000).cached_pico(75_000).unwrap();
+    assert_eq!(found.placements()[0].known_price(), Some(&price));
 }
 
 /// The whole lists, where they are: in `FALLWAY_DATA`, or beside the repository.
@@ -198,7 +214,7 @@ fn summary(name: &str, import: &Import) {
     let mut reasons = std::collections::BTreeMap::<_, u32>::new();
     import.rejected().iter().for_each(|violation| *reasons.entry(violation.code()).or_default() += 1);
     println!("{name}: {} of {} entries taken; rejected: {reasons:?}", import.accepted(), import.total());
-    let priced = import.catalog().versions().filter(|(_, version)| version.pricing().at(1).is_some()).count();
+    let priced = import.catalog().versions().filter(|(_, version)| version.known_price().is_some()).count();
     println!("{name}: {priced} with a price");
 }
 

@@ -3,8 +3,7 @@
 use super::fixtures::{at, catalog, codes, publish, registry, variant};
 use fallway::facts::Price;
 use fallway::registry::{
-    Alias, Catalog, Code, Freshness, Keys, ModelVersion, Patch, Placement, Pricing, Publication, Registry,
-    ResolveError, State,
+    Alias, Catalog, Code, Freshness, Keys, ModelVersion, Patch, Placement, Publication, Registry, ResolveError, State,
 };
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -103,7 +102,7 @@ fn validators_of_the_host_refuse_and_their_panic_is_a_refusal() {
     let registry = Registry::builder()
         .validator(move |snapshot| {
             seen.fetch_add(1, Ordering::Relaxed);
-            let price = snapshot.catalog().find("llama-8b@1").unwrap().pricing().at(1).unwrap().input();
+            let price = snapshot.catalog().find("llama-8b@1").unwrap().known_price().unwrap().input();
             assert_ne!(price, 50_013, "superstition");
             if price == 50_007 { Err("not seven".to_owned()) } else { Ok(()) }
         })
@@ -211,12 +210,11 @@ fn an_unknown_price_is_said_and_never_zero() {
     let warning = &ack.review().warnings()[0];
     assert_eq!((warning.code(), warning.path().as_str()), (Code::PriceUnknown, "/models/llama-8b/versions/1/price"));
     let found = registry.resolve("small", Keys::seed(0)).unwrap();
-    assert_eq!(found.placements()[0].pricing(), &Pricing::Unknown);
-    assert_eq!(found.placements()[0].pricing().at(5), None);
+    assert_eq!(found.placements()[0].known_price(), None);
     // A placement's own price comes before that of the version.
     let own = Placement::new("llama-70b@3", "acme", "eu-west", "eu-a").residency(["eu"]).price(Price::pico(1, 2));
     publish(&registry, catalog().placement("eu-3", own)).unwrap();
     let found = registry.resolve("llama-70b@3", Keys::seed(0)).unwrap();
-    let prices: Vec<_> = found.placements().iter().map(|place| place.pricing().at(1).unwrap().input()).collect();
+    let prices: Vec<_> = found.placements().iter().map(|place| place.known_price().unwrap().input()).collect();
     assert_eq!(prices, [1, 590_000]);
 }

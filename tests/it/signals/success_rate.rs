@@ -1,10 +1,10 @@
 //! The share of calls that went well.
 
-use super::{ended, fresh, heard};
+use super::{end_of, ended, fresh, heard};
 use crate::support::{ANSWER, World, always, drawn, fail, in_turn, ms, plain, secs, within};
 use fallway::backend::{BackendError, FailureKind};
 use fallway::decision::Reason;
-use fallway::event::{Event, Outcome};
+use fallway::event::Outcome;
 use fallway::policy::{FailSafe, PolicyExt, ordered, round_robin};
 use fallway::recover::Ejection;
 use fallway::signal::{HealthSignal, InvalidSignal, Reading, SuccessRate};
@@ -58,7 +58,7 @@ fn cancelled_and_excused_attempts_say_nothing() {
     let (a, profile, error) =
         (router.backend_id("a").unwrap(), Profile::new("a"), BackendError::new(FailureKind::Timeout));
     for (outcome, excused) in [(Outcome::Cancelled, false), (Outcome::Failure(&error), true)] {
-        let event = Event::Ended { backend: a, profile: &profile, elapsed: ms(1), outcome, excused };
+        let event = end_of(a, &profile, ms(1), outcome, excused);
         (0..50).for_each(|_| rate.observe(&event, world.now()));
     }
     assert_eq!(rate.read(a, world.now()), Reading::Missing);

@@ -86,7 +86,7 @@ fn the_price_cap_holds_for_the_fallback_that_bills() {
     let error = world.call(&router, capped).unwrap_err();
     assert_eq!(backends.each_ref().map(|backend| backend.calls()), [1, 0, 0]);
     let reasons: Vec<_> = error.decision().candidates().filter_map(|it| it.rejected()).collect();
-    assert!(reasons.contains(&Reason::OverPriceCap { cost: 120_000_000_000 }), "{reasons:?}");
+    assert!(reasons.contains(&Reason::OverPriceCap { spent: 0, cost: 120_000_000_000 }), "{reasons:?}");
     assert!(reasons.contains(&Reason::PriceUnknown), "{reasons:?}");
     // Without the cap it is the way out.
     assert_eq!(world.call(&router, CallOptions::within(secs(1)).facts(facts)).unwrap().backend(), Some("b"));

@@ -1,0 +1,151 @@
+//! What an attempt takes before it is made: all of it, or nothing.
+
+use super::{Lease, Needs, is_limited};
+use crate::decision::Reason;
+use crate::facts::Profile;
+use crate::fleet::Berth;
+use crate::limit::{Need, Passed, Spent, slots};
+use crate::router::core::Shared;
+use crate::router::imprint::Imprint;
+use crate::router::slot::Slot;
+use crate::router::tab::Tab;
+use crate::time::Instant;
+use std::sync::Arc;
+
+impl Lease {
+    /// Takes everything that an attempt needs, or nothing: `None` when another request was faster.
+    pub(in crate::router) fn take(
+        shared: &Arc<Shared>,
+        berth: &Berth,
+        profile: &Arc<Profile>,
+        note: Option<Reason>,
+        in_hand: &mut Option<Slot>,
+        needs: Needs<'_>,
+        now: Instant,
+    ) -> Option<Self> {
+        let most = needs.quote(profile).most.map(|most| if is_limited(needs.number) { most } else { 0 });
+        let money = shared.spends.hold(needs.facts, most, now)?;
+        let lease = Self::join(shared, berth, profile, note, in_hand, needs, now);
+        match lease {
+            Some(mut lease) => {
+                lease.money = Some(money);
+                Some(lease)
+            }
+            None => {
+                shared.spends.settle(&money, 0, now);
+                None
+            }
+        }
+    }
+
+    /// Takes a call of the shares, and what the backend gives.
+    fn join(
+        shared: &Arc<Shared>,
+        berth: &Berth,
+        profile: &Arc<Profile>,
+        note: Option<Reason>,
+        in_hand: &mut Option<Slot>,
+        needs: Needs<'_>,
+        now: Instant,
+    ) -> Option<Self> {
+        // What it brings of the shares, or takes now.
+        let brought = in_hand.as_mut().and_then(|slot| slot.stake.take());
+        let is_brought = brought.is_some();
+        let stake = brought.or_else(|| {
+            let taken = shared.shares.take(needs.cells);
+            if taken.disturbed {
+                shared.hand_over(None, &Passed::default(), now);
+            }
+            taken.stake
+        })?;
+        let lease = Self::enter(shared, berth, profile, note, in_hand, needs, now);
+        match (lease, in_hand) {
+            (Some(mut lease), _) => {
+                lease.stake = Some(stake);
+                Some(lease)
+            }
+            (None, Some(slot)) if is_brought => {
+                slot.stake = Some(stake);
+                None
+            }
+            (None, _) => {
+                shared.shares.give_back(stake);
+                shared.hand_over(None, &Passed::default(), now);
+                None
+            }
+        }
+    }
+
+    /// Takes what the backend gives.
+    fn enter(
+        shared: &Arc<Shared>,
+        berth: &Berth,
+        profile: &Arc<Profile>,
+        note: Option<Reason>,
+        in_hand: &mut Option<Slot>,
+        needs: Needs<'_>,
+        now: Instant,
+    ) -> Option<Self> {
+        let member = &berth.member;
+        // One number for the books, their release and the latency model: what the decision counted.
+        let tokens = needs.facts.input_tokens().saturating_sub(needs.cached);
+        let canary = matches!(note, Some(Reason::Canary));
+        if canary && !member.claim_canary(now) {
+            return None;
+        }
+        let trial = matches!(note, Some(Reason::Trial));
+        let called = member.gauge.last_called();
+        let others = shared.crowd.waiting(member, now);
+        let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {
+            let Some(claim) = member.quotas.take(Need::of(needs.facts), now) else {
+                member.recovery.leave(&berth.ties, permits);
+                return None;
+            };
+            let ticket = match in_hand.take_if(|slot| slot.is_of(member)) {
+                Some(slot) => Some(slot.enter(tokens, now)),
+                None => member.gauge.enter(slots(berth.limit(), 1000 - needs.kept), tokens, now),
+            };
+            match ticket {
+                Some(ticket) => Some((ticket, claim, permits)),
+                None => {
+                    member.quotas.settle(&claim, Spent::Nothing);
+                    member.recovery.leave(&berth.ties, permits);
+                    None
+                }
+            }
+        });
+        if held.is_none() {
+            if canary {
+                member.return_canary();
+            }
+            return None;
+        }
+        if !canary && called != Instant::default() {
+            member.note_gap(now.nanos_since(called));
+        }
+        shared.crowd.note(tokens);
+        let work = member.gauge.read().waiting_tokens.saturating_add(others);
+        Some(Self {
+            tab: Tab::new(shared, member),
+            ties: berth.ties.clone(),
+            profile: profile.clone(),
+            held,
+            stake: None,
+            money: None,
+            quote: needs.quote(profile),
+            request: needs.request,
+            number: needs.number,
+            hedge: needs.hedge,
+            canary,
+            started: now,
+            work,
+            imprint: Imprint::leave(berth, needs.facts, tokens),
+            waiting: true,
+            first: None,
+            content: 0,
+            answered: false,
+            excused: false,
+            throttles: needs.throttles,
+        })
+    }
+}

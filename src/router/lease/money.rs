@@ -1,0 +1,52 @@
+//! What an attempt used and cost.
+
+use super::{Lease, Needs};
+use crate::bug;
+use crate::decision::{AttemptRecord, Cost, Ending, Tokens};
+use crate::facts::Profile;
+use crate::router::receipt::Quote;
+use crate::time::Instant;
+
+impl Lease {
+    /// So much content came of its answer.
+    pub(in crate::router) const fn received(&mut self, content: u64) {
+        self.content = self.content.saturating_add(content);
+    }
+
+    /// The attempt as the ledger has it, if it ended so, or goes on.
+    pub(in crate::router) fn record(&self, ending: Ending, ended: Instant) -> AttemptRecord {
+        let (tokens, cost) = self.receipt(ending);
+        let Self { number, hedge, started, first, .. } = *self;
+        let (backend, profile) = (self.tab.member.id, self.profile.clone());
+        AttemptRecord { backend, profile, number, hedge, started, first, ended, ending, tokens, cost }
+    }
+
+    /// Writes in the ledger how the attempt ended.
+    pub(in crate::router) fn close(&self, record: &mut AttemptRecord, ending: Ending, ended: Instant) {
+        (record.first, record.ended, record.ending) = (self.first, ended, ending);
+        (record.tokens, record.cost) = self.receipt(ending);
+    }
+
+    /// What it used and cost, if it ended so.
+    pub(super) fn receipt(&self, ending: Ending) -> (Tokens, Cost) {
+        let counts = self.held.as_ref().is_some_and(|(_, claim, _)| claim.counts_tokens());
+        let told = self.tab.told(counts.then(|| self.tab.member.quotas.most_tokens()));
+        self.quote.receipt(self.profile.known_price(), told, ending, self.first.is_some(), self.content)
+    }
+
+    /// What it may cost, in pico-dollars.
+    pub(in crate::router) fn at_stake(&self) -> u64 {
+        self.quote.most.unwrap_or(u64::MAX)
+    }
+}
+
+/// Whether spend limits hold for the attempt of this number: for every one.
+pub(in crate::router) const fn is_limited(number: u32) -> bool {
+    number == 1 || !bug::SPEND_CHECKED_ONCE
+}
+
+impl Needs<'_> {
+    pub(super) fn quote(&self, profile: &Profile) -> Quote {
+        Quote::of(self.facts, profile.known_price(), self.carried)
+    }
+}
