@@ -366,7 +366,7 @@ impl Reason {
 
     /// Whether it keeps every request away, for as long as it holds.
     pub(crate) const fn is_for_all(&self) -> bool {
-        let own = matches!(self, Self::OverQuota { .. });
+        let own = matches!(self, Self::OverQuota { .. } | Self::OverSpendLimit { .. });
         matches!(self, Self::Drained | Self::Unhealthy { .. }) || (self.returns_at().is_some() && !own)
     }
 

@@ -199,6 +199,14 @@ impl Seeds {
             Self::Random => rand::random(),
         }
     }
+
+    /// That of the next request, where it is fixed.
+    fn peek(&self) -> u64 {
+        match self {
+            Self::Fixed { seed, count } => mix(*seed, count.0.load(Ordering::Relaxed)),
+            Self::Random => rand::random(),
+        }
+    }
 }
 
 impl Shared {
@@ -252,13 +260,17 @@ fn purse<'m>(record: &Record, means: Option<&'m Means>) -> Option<engine::Purse<
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
     /// Prepares the record of a request's first decision.
     pub(super) fn open(&self, options: CallOptions, now: Instant) -> Decision {
+        self.open_with(self.seeds.next(), options, now)
+    }
+
+    fn open_with(&self, seed: u64, options: CallOptions, now: Instant) -> Decision {
         let mut decision = Decision::blank();
         let record = decision.record_mut();
         record.arrival = now;
         record.deadline = now + options.total.unwrap_or(self.default_deadline);
         record.facts = Some(options.facts);
         record.now = now;
-        record.seed = self.seeds.next();
+        record.seed = seed;
         record.last_resort = self.last_resort.is_some();
         (record.extra, record.planned_after) = (Extra::NotAsked, 0);
         (record.beside, record.hedged) = (None, Hedged::NotAsked);
@@ -341,7 +353,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
 
     pub(super) fn explain(&self, options: &CallOptions) -> Decision {
         let now = self.shared.timer.now();
-        let mut decision = self.open(options.clone(), now);
+        let mut decision = self.open_with(self.seeds.peek(), options.clone(), now);
         decision.record_mut().dry_run = true;
         let cells = self.shared.shares.cells(decision.facts());
         self.plan(&self.current.load(), &mut decision, now, Extra::NotAsked, cells, None);

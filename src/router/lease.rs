@@ -41,6 +41,8 @@ pub(crate) struct Lease {
     hedge: bool,
     canary: bool,
     started: Instant,
+    /// When its request is over.
+    deadline: Instant,
     /// Prefill work before this when it was sent, its own and that of others included.
     work: u64,
     /// What is to be seen of its prompt's prefix; until its first item.
@@ -61,6 +63,7 @@ pub(crate) struct Lease {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Needs<'a> {
     pub(super) facts: &'a Facts,
+    pub(super) deadline: Instant,
     pub(super) cells: Cells,
     /// What of it the backend probably has, as the decision counted it.
     pub(super) cached: u64,
@@ -95,7 +98,7 @@ impl Lease {
         self.started
     }
 
-    pub(super) fn member(&self) -> &Member {
+    pub(super) fn member(&self) -> &Arc<Member> {
         &self.tab.member
     }
 
@@ -109,6 +112,12 @@ impl Lease {
         self.waiting
     }
 
+    /// What it took from `start` until `now`, to learn from. Nobody waits beyond the deadline: where the clock says more, it
+    /// jumped, or the process slept.
+    fn waited(&self, start: Instant, now: Instant) -> Duration {
+        now.min(self.deadline) - start
+    }
+
     /// The first item is here.
     pub(super) fn first_item(&mut self, now: Instant) {
         if !std::mem::take(&mut self.waiting) {
@@ -118,7 +127,7 @@ impl Lease {
         if let Some((ticket, ..)) = &mut self.held {
             self.tab.member.gauge.first_item(ticket);
         }
-        let elapsed = now - self.started;
+        let elapsed = self.waited(self.started, now);
         self.tab.member.recovery.first_token(nanos(elapsed), now);
         if let Some(imprint) = self.imprint.take() {
             self.work = imprint.answered(&self.tab.member, self.work, nanos(elapsed));
@@ -137,6 +146,7 @@ impl Lease {
             self.tab.member.latency.record(self.work, nanos(elapsed), now);
         }
         if self.tab.shared.is_watched() {
+            let elapsed = now - self.started;
             self.tell(&Event::FirstItem { backend: self.tab.member.id, profile: &self.profile, elapsed }, now);
         }
     }
@@ -148,7 +158,7 @@ impl Lease {
 
     /// For how long its answer has been coming, in nanoseconds; 0 before it began.
     pub(super) fn since_first(&self, now: Instant) -> u64 {
-        self.first.map_or(0, |first| now.nanos_since(first))
+        self.first.map_or(0, |first| nanos(self.waited(first, now)))
     }
 
     /// So many tokens followed the first until now.
@@ -178,7 +188,7 @@ impl Lease {
     /// The slowest first tokens of a backend are those that hedges save its callers from. Were they not counted as what
     /// they were at least, it would look the better the more often it is too slow.
     fn learn_of_defeat(&self, elapsed: u64, now: Instant) {
-        let Member { latency, recovery, .. } = self.member();
+        let Member { latency, recovery, .. } = &**self.member();
         latency.contradict(self.work, elapsed, now);
         if (1..elapsed).contains(&latency.typical()) {
             recovery.first_token(elapsed, now);
@@ -248,7 +258,7 @@ impl Lease {
             Outcome::Cancelled => Ending::Abandoned,
         });
         let Some((ticket, claim, permits)) = self.held.take() else { return };
-        let elapsed = now - self.started;
+        let elapsed = self.waited(self.started, now);
         let evidence = match outcome {
             Outcome::Success => Evidence::Success,
             Outcome::Cancelled | Outcome::Outrun => Evidence::Nothing,
@@ -304,6 +314,7 @@ impl Lease {
         }
         if self.tab.shared.is_watched() {
             let (backend, profile) = (self.tab.member.id, &*self.profile);
+            let elapsed = now - self.started;
             let Self { excused, request, number: attempt, .. } = *self;
             let ended = Event::Ended { backend, profile, elapsed, outcome, excused, request, attempt, tokens, cost };
             self.tell(&ended, now);

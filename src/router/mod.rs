@@ -110,7 +110,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
         Trip::new(&self.core, options, now)
     }
 
-    /// Decides without calling: where a request *would* go now, and why. Takes no lease, no turn and no budget.
+    /// Decides without calling: where a request *would* go now, and why. Takes no lease, no turn, no budget, and, where the
+    /// host [fixed them](Builder::seed), no seed of those that come.
     pub fn explain(&self, options: &CallOptions) -> Decision {
         self.core.explain(options)
     }

@@ -25,8 +25,8 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Gives it to the next: it is of no use to whom it was given, nor, if `alike`, to those who wait for the same.
-    pub(super) fn pass_on(mut self, turn: &WaitTurn<'_, Self>, alike: bool) {
+    /// It is of no use to whom it was given, nor, if `alike`, to those who wait for the same.
+    pub(super) fn decline(&mut self, turn: &WaitTurn<'_, Self>, alike: bool) {
         self.passed.see(self.shared.freed.load(Ordering::SeqCst));
         turn.pass(&mut self.passed, alike);
     }
@@ -69,6 +69,14 @@ impl Drop for Slot {
 }
 
 impl Shared {
+    /// A call begins at this backend. Where others wait for it and there is room all the same, it was of no use to anybody a
+    /// moment ago, and now it is: the next may look.
+    pub(super) fn call_next(self: &Arc<Self>, member: &Arc<Member>, now: Instant) {
+        if member.gauge.is_wanted() && member.gauge.in_flight() < member.gauge.limit() {
+            self.hand_over(Some(member), &Passed::default(), now);
+        }
+    }
+
     /// A slot of this backend was freed, or a call of some share, or both: who can start with that, and has not passed it
     /// on, gets it.
     pub(super) fn hand_over(self: &Arc<Self>, member: Option<&Arc<Member>>, passed: &Passed, freed: Instant) {

@@ -342,8 +342,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         let wants = wants(decision, cells, kind);
         let waiting = match &mut self.waiting {
             Some(waiting) => {
-                if let Some(slot) = self.in_hand.take() {
-                    waiting.pass_on(slot, &wants, decision);
+                if let Some(slot) = &mut self.in_hand {
+                    waiting.decline(slot, &wants, decision);
                 }
                 waiting
             }
@@ -354,8 +354,12 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             return Err(Refusal::WaitedTooLong { waited: nanos(longest) });
         }
         match waiting.wish(wants, &generation.fleet, decision) {
+            // With what is in its hands still there: without, it would take that for what it lacks.
             Wished::New => Ok(None),
-            Wished::Known => Ok(Some(until)),
+            Wished::Known => {
+                self.in_hand = None;
+                Ok(Some(until))
+            }
             Wished::Shed => Err(Refusal::Shed),
         }
     }

@@ -93,9 +93,9 @@ impl<'r> Waiting<'r> {
         self.turn.wish(wants)
     }
 
-    /// Passes on what is of no use. What is in the way of this request as before, or of all, is in the way of those who wait
+    /// Notes that `slot` is of no use, before it is dropped. What is in the way of this request as before, or of all, is in the way of those who wait
     /// for the same. That there is no slot for a share is so for all of the kind, unless this one has reasons of its own.
-    pub(super) fn pass_on(&self, slot: Slot, wants: &[Want], decision: &Decision) {
+    pub(super) fn decline(&self, slot: &mut Slot, wants: &[Want], decision: &Decision) {
         let mut rejected = decision.candidates().filter_map(|it| Some((it.id(), it.rejected()?)));
         let alike = match slot.backend() {
             Some(id) => {
@@ -104,7 +104,7 @@ impl<'r> Waiting<'r> {
             }
             None => decision.attempts().is_empty() && rejected.all(|(_, why)| is_alike(why)),
         };
-        slot.pass_on(&self.turn, alike);
+        slot.decline(&self.turn, alike);
     }
 
     /// Ready when called since it was last ready.

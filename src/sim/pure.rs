@@ -318,7 +318,7 @@ impl<'s> Play<'s> {
                 self.setting.tell(|audit| audit.delivered(rest.number, flight.request.from + 1, sent - 1));
                 (record.delivered, record.breaks) = (record.delivered + sent - 1, record.breaks + 1);
                 if self.world.resuming && rest.output > 0 {
-                    flight.request = rest;
+                    (flight.request, flight.answered) = (rest, false);
                     flight.trip.resume(now);
                     return self.advance(tag);
                 }

@@ -275,3 +275,21 @@ fn equal_seeds_decide_equally_and_others_do_not() {
     let differ = choices(1).iter().zip(choices(2)).filter(|(a, b)| **a != *b).count();
     assert!(differ > 80, "{differ}");
 }
+
+#[test]
+fn a_dry_run_foretells_and_changes_nothing() {
+    let names = |explains: bool| -> Vec<String> {
+        let world = World::new();
+        let router = fleet(&world, power_of_two(), equals(7));
+        let call = |_| {
+            let foretold = explains.then(|| router.explain(&within(secs(5))));
+            let name = world.call(&router, within(secs(5))).unwrap().backend().unwrap().to_owned();
+            if let Some(decision) = foretold {
+                assert_eq!(decision.chosen().unwrap().name(), name);
+            }
+            name
+        };
+        (0..100).map(call).collect()
+    };
+    assert_eq!(names(true), names(false));
+}

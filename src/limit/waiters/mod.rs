@@ -266,12 +266,13 @@ impl<S> WaitTurn<'_, S> {
         if wants.is_empty() { Wished::Known } else { Wished::New }
     }
 
-    /// Notes that it can not use what it was handed. `alike`: nor can those who wait for the same.
+    /// Notes, once, that it can not use what it was handed. `alike`: nor can those who wait for the same.
     pub(crate) fn pass(&self, passed: &mut Passed, alike: bool) {
         let mut queue = self.waiters.queue.lock();
         let Queue { places, order, .. } = &mut *queue;
-        let Some(place) = places.get(&self.place) else { return };
-        passed.add(self.place, place.class.filter(|_| alike));
+        let Some(place) = places.get_mut(&self.place) else { return };
+        let Some(class) = place.class.take() else { return };
+        passed.add(self.place, alike.then_some(class));
         order.give_back(&place.standing);
     }
 

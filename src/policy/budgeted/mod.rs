@@ -22,7 +22,6 @@ pub use config::Budgets;
 use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window};
 use crate::decision::Reason;
 use crate::decision::record::{Entry, Reserve};
-use crate::rng::mix;
 use crate::time::nanos;
 
 /// A policy wrapped in [`Budgets`]; made by [`PolicyExt::budgeted`](super::PolicyExt::budgeted).
@@ -91,8 +90,7 @@ impl<P: RoutingPolicy> Budgeted<P> {
         if forecast.late <= left {
             return;
         }
-        let draw = mix(cx.seed, candidate.id().slot() as u64 ^ CANARY_STREAM);
-        if forecast.old && cx.beside().is_none() && !candidate.load().canary_out && draw.is_multiple_of(CANARY_ODDS) {
+        if forecast.old && cx.beside().is_none() && !candidate.load().canary_out {
             candidate.note_unless_on_errand(Reason::Canary);
         } else {
             candidate.reject(Reason::MissesDeadline { late: forecast.late, half: forecast.half, left });
@@ -109,10 +107,6 @@ impl<P: RoutingPolicy> Budgeted<P> {
         }
     }
 }
-
-/// One request in so many that find a candidate too slow, and left alone for long, finds out whether that is still so.
-const CANARY_ODDS: u64 = 4;
-const CANARY_STREAM: u64 = 0x4255_4447;
 
 /// Says of the candidates of this tier that another was wished for, and would have been too slow.
 fn note_brownout(slate: &mut Slate<'_>) {

@@ -137,9 +137,6 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             }
             let called = candidate.load().last_called;
             latest = latest.max(called);
-            let rests = |reason: Reason| {
-                reason.is_ejection() || matches!(reason, Reason::CoolingDown { .. } | Reason::DomainOut { .. })
-            };
             let resting = candidate.rejected().is_some_and(rests);
             if resting && oldest.is_none_or(|(least, _)| called < least) {
                 oldest = Some((called, index));
@@ -148,6 +145,11 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         let (_, index) = oldest?;
         (cx.now() - latest >= FailSafe::TRIAL_INTERVAL).then_some(index)
     }
+}
+
+/// Whether the router chose itself that it rests.
+const fn rests(reason: Reason) -> bool {
+    reason.is_ejection() || matches!(reason, Reason::CoolingDown { .. } | Reason::DomainOut { .. })
 }
 
 /// Whether all that stands in the way is the time: then the request asks for what it can not have.
@@ -190,7 +192,7 @@ fn wait_for_another(cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Option<Next>
 
 /// When to look again because somebody promised: a backend that said when it is back, if that is before the
 /// deadline; a slot or a probe's result, which wake the waiting. A rest that this router chose itself promises
-/// nothing.
+/// nothing; but who waits all the same looks when it is over.
 fn earliest_promise(cx: &PlanContext<'_>, slate: &Slate<'_>, deadline: Instant) -> Option<Instant> {
     let waits = cx.facts().request_priority() >= Priority::Standard;
     let promises = slate.sheet.entries.iter().filter_map(|entry| match entry.rejected? {
@@ -205,5 +207,8 @@ fn earliest_promise(cx: &PlanContext<'_>, slate: &Slate<'_>, deadline: Instant) 
         Reason::Reserved { until: Some(until), .. } => waits.then_some(until.min(deadline)),
         _ => None,
     });
-    promises.min()
+    let promise = promises.min()?;
+    let rests =
+        slate.sheet.entries.iter().filter_map(|entry| entry.rejected.filter(|reason| rests(*reason))?.returns_at());
+    Some(rests.filter(|back| *back > cx.now()).fold(promise, Instant::min))
 }

@@ -138,6 +138,7 @@ impl Lease {
             hedge: needs.hedge,
             canary,
             started: now,
+            deadline: needs.deadline,
             work,
             imprint: Imprint::leave(berth, needs.facts, tokens),
             waiting: true,

@@ -19,6 +19,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         let (lease, seat) = lease_best(self.core, &generation, record, self.cells, &mut self.in_hand, now)?;
         // Another than the one that was freed for it: that goes to the next.
         (self.waiting, self.in_hand) = (None, None);
+        self.core.shared.call_next(lease.member(), now);
         // Spent: what is made is not given back, also where a broken answer is asked what is next.
         (self.extra, self.grant) = (Extra::NotAsked, None);
         self.number = self.decision.attempts().len() as u32 + 1;
@@ -97,7 +98,8 @@ pub(super) fn lease_best<Req: ?Sized, Res>(
             record.sheet.readings[best].cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
         let (kept, throttles) = (record.sheet.kept, record.sheet.throttles);
         let (request, cached) = (record.seed, cached.unwrap_or(0));
-        let needs = Needs { facts, cells, cached, kept, throttles, request, number, hedge, carried };
+        let needs =
+            Needs { facts, deadline: record.deadline, cells, cached, kept, throttles, request, number, hedge, carried };
         if let Some(lease) = Lease::take(&core.shared, berth, profile, note, in_hand, needs, now) {
             return Some((lease, seat));
         }

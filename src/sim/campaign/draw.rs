@@ -100,6 +100,8 @@ impl Plan {
         plan.reserve = capacity.chance(0.3).then(|| capacity.unit());
         plan.resuming = own("resuming").chance(0.5);
         plan.stack.hedge = draw_hedge(&mut own("hedging"), longest, plan.deadline / 2);
+        let mut budgets = own("budgets");
+        plan.stack.budgeted = budgets.chance(0.4).then(|| budgets.chance(0.4));
         if !plan.stack.ejection.off {
             plan.stack.ejection = draw_detectors(&mut own("detectors"), plan.stack.ejection);
         }
@@ -238,7 +240,7 @@ fn draw_stack(dice: &mut Dice) -> StackPlan {
         }
     };
     let leaf = dice.pick(&Leaf::ALL);
-    StackPlan { leaf, safe, budget, ejection, queue: dice.whole(16, 1024) as usize, hedge: None }
+    StackPlan { leaf, safe, budget, ejection, queue: dice.whole(16, 1024) as usize, hedge: None, budgeted: None }
 }
 
 /// Which kinds of fault there are, by their number; from the second number on they move the clock.

@@ -7,7 +7,7 @@ use super::money::Money;
 use crate::budget::{Hedge, RetryBudget};
 use crate::limit::{Bulkheads, Share};
 use crate::policy::{
-    Capacity, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, policy_fn, power_of_two,
+    Budgets, Capacity, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, policy_fn, power_of_two,
     predicted_ttft, round_robin, sticky, weighted,
 };
 use crate::recover::Ejection;
@@ -87,6 +87,8 @@ pub(super) struct StackPlan {
     pub(super) queue: usize,
     /// The share of requests that are hedged, and after what time; without, after what is usual.
     pub(super) hedge: Option<(f64, Option<Duration>)>,
+    /// Budgets of time: of the whole answer, or of its first token.
+    pub(super) budgeted: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -163,17 +165,23 @@ impl StackPlan {
     pub(super) fn stack(&self, reserve: bool, tenants: Option<Tenants>, money: Option<Money>) -> Stack {
         let leaf = self.leaf.policy();
         let leaf = if reserve { leaf.capacity_aware(Capacity::default()).boxed() } else { leaf };
-        let leaf = match self.hedge {
-            Some((share, after)) => {
-                let hedge = Hedge::of(share).unwrap_or_default();
-                let hedge = after.map_or(hedge, |after| hedge.after(after));
+        let hedge = self.hedge.map(|(share, after)| {
+            let hedge = Hedge::of(share).unwrap_or_default();
+            after.map_or(hedge, |after| hedge.after(after))
+        });
+        let leaf = match (self.budgeted, hedge) {
+            (Some(whole), hedge) => {
+                let budgets = if whole { Budgets::default().whole_answers() } else { Budgets::default() };
+                leaf.budgeted(hedge.map_or(budgets.clone(), |hedge| budgets.hedge(hedge))).boxed()
+            }
+            (None, Some(hedge)) => {
                 let hedged = policy_fn("hedged", move |cx, slate| {
                     slate.hedge(hedge);
                     leaf.plan(cx, slate);
                 });
                 hedged.boxed()
             }
-            None => leaf,
+            (None, None) => leaf,
         };
         let policy = match self.safe {
             None => leaf,
@@ -336,7 +344,7 @@ pub(super) const REGIONS: [&str; 3] = ["eu", "us", "ap"];
 impl fmt::Display for Plan {
     /// In one line, short enough to read.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let StackPlan { leaf, safe, budget, ejection, queue, hedge } = &self.stack;
+        let StackPlan { leaf, safe, budget, ejection, queue, hedge, budgeted } = &self.stack;
         write!(f, "{} routers of {leaf:?}, queue {queue}", self.routers)?;
         if let Some(Safe { attempts, panic_threshold, attempt_limit, fallback }) = safe {
             write!(f, ", fail safe ({attempts} attempts, panic {panic_threshold}")?;
@@ -347,6 +355,9 @@ impl fmt::Display for Plan {
         if let Some((share, after)) = hedge {
             write!(f, ", {share:.3} hedged")?;
             after.iter().try_for_each(|after| write!(f, " after {after:?}"))?;
+        }
+        if let Some(whole) = budgeted {
+            write!(f, ", budgeted{}", if *whole { " for whole answers" } else { "" })?;
         }
         if ejection.off {
             write!(f, ", no ejection")?;

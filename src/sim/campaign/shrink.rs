@@ -78,6 +78,10 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     if plan.stack.hedge.is_some() {
         offer(&|plan| plan.stack.hedge = None);
     }
+    if plan.stack.budgeted.is_some() {
+        offer(&|plan| plan.stack.budgeted = None);
+        offer(&|plan| plan.stack.budgeted = Some(false));
+    }
     if plan.reserve.is_some() {
         offer(&|plan| plan.reserve = None);
     }

@@ -94,7 +94,8 @@ impl Plan {
         let rate = self.calm_rate() * (1.0 - self.impatient.map_or(0.0, |(share, _)| share)) * (1.0 - bound);
         // In the second half of the calm: enough requests that nobody is left out by chance.
         let half = CALM.as_secs_f64() / 2.0;
-        if rate * half >= self.stack.leaf.looks_everywhere_in(servers) && !self.is_tight() {
+        let everywhere = rate * half >= self.stack.leaf.looks_everywhere_in(servers);
+        if everywhere && !self.is_tight() {
             let since = audit.end() - CALM / 2;
             let left_out = |(_, (first, sent)): &(usize, (&bool, Instant))| **first && *sent < since;
             if let Some((server, (_, sent))) = tier.iter().zip(audit.last_sent()).enumerate().find(left_out) {
@@ -111,7 +112,9 @@ impl Plan {
                     matches!(reason, Reason::RateLimited { .. } | Reason::ProbeInFlight { .. } | Reason::QuotaProbe);
                 // A server that is slow by nature is out whenever it is compared.
                 let compared = self.stack.ejection.latency.is_some();
-                !(compared || limited && quota)
+                // Who is too slow is looked after by who would be sent there.
+                let slow = matches!(reason, Reason::MissesDeadline { .. }) && !everywhere;
+                !(compared || slow || limited && quota)
             });
             if let Some((router, server, reason)) = kept {
                 let id = &run.servers()[server];

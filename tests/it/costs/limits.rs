@@ -2,7 +2,7 @@
 
 use super::{MOST, asks, facts, pair, priced, tells};
 use crate::support::{
-    ANSWER, Act, Script, Step, TestRouter, World, always, dropped_after, fail, ms, scripted_panic, secs,
+    ANSWER, Act, Script, Step, TestRouter, World, always, dropped_after, fail, ms, scripted_panic, secs, within,
 };
 use fallway::FailureKind::{self, Overloaded, ServerError};
 use fallway::backend::{BackendError, Billed, backend_fn};
@@ -291,4 +291,36 @@ fn limits_that_make_no_sense_are_named() {
     assert!(build(vec![forever().key(["a", "b"], 1.0, 1.0)]).contains("2 values for 1 parts"));
     assert!(build(vec![forever().key(["a"], 1.0, 1.0).key(["a"], 2.0, 1.0)]).contains("given twice"));
     assert!(build((0..5).map(|_| forever()).collect()).contains("4 spend limits at most"));
+}
+
+#[test]
+fn who_has_no_money_left_speaks_for_nobody_else() {
+    let world = World::new();
+    let free = Price::per_million(0.0, 0.0).unwrap();
+    let members = [
+        (priced("x").model("m").concurrency(1), always(Act::Answer(secs(1)))),
+        (Profile::new("gratis").price(free).model("m").concurrency(1), always(Act::Answer(secs(5)))),
+        (priced("y").model("n"), always(Act::Answer(secs(20)))),
+    ];
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).spend_limit(forever());
+    let (router, _) = world.fleet(builder, members);
+    let ask = |tenant, model| {
+        let facts = Facts::model(model).prompt_tokens(1_000).max_output_tokens(500).tenant(tenant);
+        world.ask(&router, within(secs(60)).facts(facts))
+    };
+    let busy = [ask("c", "m"), ask("c", "m")];
+    world.settle();
+    // Both wait for either; what the poor one had is held by then.
+    let poor = ask("a", "m");
+    world.settle();
+    let spends = [ask("a", "n"), ask("a", "n")];
+    let rich = ask("b", "m");
+    world.run();
+    assert_eq!(
+        rich.take().took,
+        secs(2),
+        "the slot of `x` was of no use to the first in the queue, and of use to the second"
+    );
+    assert_eq!(poor.take().took, secs(10), "it waits for the one that costs nothing");
+    assert!(busy.into_iter().chain(spends).all(|task| task.take().ok()));
 }

@@ -1,11 +1,13 @@
 //! How backends leave, are tried while all rest, and come back.
 
-use crate::support::{ANSWER, Act, Load, Log, TestRouter, Told, World, always, fail, in_turn, ms, secs, within};
+use crate::support::{
+    ANSWER, Act, Load, Log, TestRouter, Told, World, always, count_of, fail, in_turn, ms, secs, within,
+};
 use fallway::FailureKind::{Overloaded, ServerError, Timeout};
-use fallway::Profile;
 use fallway::decision::Reason;
 use fallway::policy::{FailSafe, PolicyExt, ordered, round_robin};
 use fallway::recover::Ejection;
+use fallway::{Decision, Profile};
 use std::time::Duration;
 
 /// What stands against, or beside, the first backend.
@@ -170,11 +172,8 @@ fn a_failed_probe_doubles_the_rest() {
 
 /// The share of decisions in which the first backend stands in front.
 fn share(router: &TestRouter) -> f64 {
-    let firsts = (0..2000).filter(|_| {
-        let decision = router.explain(&within(secs(5)));
-        decision.chosen().is_some_and(|chosen| chosen.name() == "a")
-    });
-    firsts.count() as f64 / 2000.0
+    let is_a = |decision: &Decision| decision.chosen().is_some_and(|chosen| chosen.name() == "a");
+    count_of(router, &within(secs(5)), 2_000, is_a) as f64 / 2_000.0
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::support::{ANSWER, Act, Task, World, always, fail, in_turn, ms, plain,
 use fallway::FailureKind::{Overloaded, RateLimited, ServerError};
 use fallway::budget::Backoff;
 use fallway::policy::{FailSafe, PolicyExt, ordered};
+use fallway::recover::Ejection;
 use fallway::router::RouteErrorKind;
 use fallway::{CallOptions, FailureKind, Profile};
 use std::time::Duration;
@@ -227,4 +228,20 @@ fn a_request_that_may_not_be_repeated_gets_no_last_resort_in_disguise() {
     let options = fallway::CallOptions::within(secs(5)).facts(fallway::Facts::any());
     let error = world.call(&router, options).unwrap_err();
     assert_eq!((error.kind(), a.calls()), (RouteErrorKind::NotRetryable, 1));
+}
+
+#[test]
+fn who_waits_for_a_promise_looks_when_a_rest_is_over() {
+    let world = World::new();
+    let members = [
+        (Profile::new("a"), in_turn([hint(RateLimited, secs(8)), ANSWER])),
+        (Profile::new("b"), in_turn([fail(Overloaded), ANSWER])),
+    ];
+    let rests = Ejection::default().rest_overloaded(secs(3), secs(3));
+    let builder = world.router(ordered().fail_safe(FailSafe::default().attempts(2))).ejection(rests);
+    let (router, _) = world.fleet(builder, members);
+    assert!(world.call(&router, within(secs(1))).is_err());
+    let (answered, took) = world.timed(|| world.call(&router, within(secs(10))));
+    assert_eq!(answered.unwrap().backend(), Some("b"));
+    assert!((secs(1)..secs(4)).contains(&took), "{took:?}");
 }

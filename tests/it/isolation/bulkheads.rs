@@ -2,12 +2,12 @@
 
 use super::{all_ok, critical, flood, of};
 use crate::support::{
-    ANSWER, Act, Log, Reply, Scripted, Told, World, always, dropped_after, in_turn, ms, plain, secs, within,
+    ANSWER, Act, Log, Reply, Scripted, Told, World, always, dropped_after, guard, in_turn, ms, plain, secs, within,
 };
 use fallway::backend::FailureKind;
 use fallway::decision::Reason;
 use fallway::limit::{Bulkheads, InvalidBulkheads, Share};
-use fallway::policy::{FailSafe, PolicyExt, least_loaded, ordered};
+use fallway::policy::{Contender, FailSafe, PlanContext, PolicyExt, least_loaded, ordered};
 use fallway::router::{BuildError, Builder, RouteErrorKind};
 use fallway::time::Timer;
 use fallway::{CallOptions, Facts, Profile, Router};
@@ -311,4 +311,37 @@ fn requests_without_a_tenant_are_one() {
     world.run();
     assert!(all_ok(calls));
     assert_eq!(world.timer().now(), world.now());
+}
+
+#[test]
+fn shares_that_nobody_can_use_come_to_rest() {
+    let (world, log) = (World::new(), Log::default());
+    // For reasons that are each request's own, most can use nothing but `x`.
+    let line = |cx: &PlanContext<'_>, candidate: &mut Contender<'_>| {
+        if candidate.profile().id() == "y" && cx.facts().label_value("to").is_none() {
+            candidate.reject(Reason::Forbidden { text: "not for this one" });
+        }
+    };
+    let builder = world.router(guard(ordered(), line).fail_safe(FailSafe::default()));
+    let tenants = Bulkheads::of(10, Share::at_most(2));
+    let members = [
+        (Profile::new("x").concurrency(1), always(Act::Answer(secs(1)))),
+        (Profile::new("y"), always(Act::Answer(ms(100)))),
+    ];
+    let (router, _) = world.fleet(builder.tenant_bulkheads(tenants).observer(log.clone()), members);
+    let busy = world.ask(&router, of("another"));
+    world.settle();
+    let to_y = || CallOptions::within(secs(60)).facts(plain().tenant("t").label("to", "y"));
+    let short: Vec<_> = (0..2).map(|_| world.ask(&router, to_y())).collect();
+    let waiting = flood(&world, &router, "t", 6);
+    world.settle();
+    let looked = |log: &Log| log.count(|told| matches!(told, Told::Decided(_)));
+    let before = looked(&log);
+    // Both shares are freed at the same time, and each of the six has reason to pass each of them on.
+    world.run_for(ms(500));
+    assert_eq!(router.waiting(), 6);
+    let looks = looked(&log) - before;
+    assert!(looks <= 6 * 4, "{looks} decisions for two shares and six requests");
+    world.run();
+    assert!(busy.take().ok() && all_ok(short) && all_ok(waiting));
 }

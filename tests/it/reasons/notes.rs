@@ -1,12 +1,12 @@
 //! What is noted of a candidate that is in.
 
 use super::{first, hint, pair};
-use crate::support::{ANSWER, Act, Log, Opinion, World, always, fail, in_turn, ms, plain, secs, within};
+use crate::support::{ANSWER, Act, Log, Opinion, World, always, count_of, fail, in_turn, ms, plain, secs, within};
 use fallway::FailureKind::{Overloaded, RateLimited, ServerError};
 use fallway::decision::Reason;
 use fallway::policy::{Budgets, Capacity, FailSafe, PolicyExt, Regions, ordered, predicted_ttft, sticky};
 use fallway::signal::{Reading, Score};
-use fallway::{CallOptions, Facts, Profile};
+use fallway::{CallOptions, Decision, Facts, Profile};
 
 fn a() -> Profile {
     Profile::new("a")
@@ -81,8 +81,8 @@ fn ramping_up() {
     world.run_for(secs(30));
     assert_eq!(first(&router, plain()).1, Some(Reason::RampingUp { share: 500 }));
     // Half of the requests treat it as any other, and it is first in the order.
-    let chosen = |_: &u32| router.explain(&CallOptions::new(plain())).chosen().is_some_and(|it| it.name() == "a");
-    let share = (0..200).filter(chosen).count();
+    let chosen = |decision: &Decision| decision.chosen().is_some_and(|it| it.name() == "a");
+    let share = count_of(&router, &CallOptions::new(plain()), 200, chosen);
     assert!((70..130).contains(&share), "{share} of 200");
 }
 

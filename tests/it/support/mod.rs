@@ -14,7 +14,7 @@ pub(crate) use watch::{Log, Opinion, Rival, Told};
 pub(crate) use world::{Task, World, dropped_after};
 
 use fallway::router::Streamed;
-use fallway::{CallOptions, Facts, FailureKind, RouteError, Routed, Router};
+use fallway::{CallOptions, Decision, Facts, FailureKind, RouteError, Routed, Router};
 use std::time::Duration;
 
 pub(crate) type TestRouter = Router<str, Reply>;
@@ -55,4 +55,15 @@ pub(crate) fn drawn(cases: u32) -> proptest::test_runner::Config {
         rng_seed: proptest::test_runner::RngSeed::Fixed(seed),
         ..Default::default()
     }
+}
+
+/// How many of so many dry runs of this request, each with a seed of its own, are as `is` says.
+pub(crate) fn count_of(router: &TestRouter, options: &CallOptions, runs: u64, is: impl Fn(&Decision) -> bool) -> usize {
+    let mut decision = router.explain(options);
+    let now = decision.time();
+    let mut run = |seed: u64| {
+        router.decide(&mut decision, now, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        is(&decision)
+    };
+    (0..runs).filter(|seed| run(*seed)).count()
 }

@@ -5,12 +5,14 @@
 //! a cancelled attempt as a sample, in `cancel::a_caller_that_leaves_early_does_not_make_a_backend_look_fast`; two
 //! facts by two swaps, in `fleet::a_decision_sees_all_of_an_update_or_nothing`.
 
-use crate::support::{ANSWER, Act, Load, Scripted, World, always, leaf, ms, ok_share, percentile, secs, within};
+use crate::support::{
+    ANSWER, Act, Load, Scripted, World, always, count_of, leaf, ms, ok_share, percentile, secs, within,
+};
 use fallway::FailureKind::{ServerError, Unreachable};
 use fallway::decision::Reason;
 use fallway::policy::{FailSafe, PolicyExt};
 use fallway::recover::Ejection;
-use fallway::{CallOptions, Facts, FailureKind, Profile};
+use fallway::{CallOptions, Decision, Facts, FailureKind, Profile};
 
 const TEN: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "bad"];
 
@@ -146,10 +148,27 @@ fn a_long_prompt_is_no_canary() {
     (0..50).for_each(|_| assert!(world.call(&router, of(1_000)).is_ok()));
     world.run_for(secs(60));
     let canaries = |tokens| {
-        let canary = |_: &u32| router.explain(&of(tokens)).candidates().any(|it| it.note() == Some(Reason::Canary));
-        (0..200).filter(canary).count()
+        let canary = |decision: &Decision| decision.candidates().any(|it| it.note() == Some(Reason::Canary));
+        count_of(&router, &of(tokens), 200, canary)
     };
     // It would lose the most where nothing became better.
     assert!((30..80).contains(&canaries(1_000)), "{}", canaries(1_000));
     assert_eq!(canaries(4_000), 0);
+}
+
+#[test]
+fn what_a_sleeping_machine_measured_is_no_more_than_the_deadline() {
+    let world = World::new();
+    let members = [(Profile::new("a"), always(Act::Answer(ms(100))))];
+    let (router, _) = world.fleet(world.router(leaf("predicted_ttft")), members);
+    assert!(world.call(&router, within(secs(60))).is_ok());
+    // Every call in flight seems to have taken an hour.
+    let asleep = world.spawn_call(&router, within(secs(60)));
+    world.settle();
+    world.timer().advance(secs(3_600));
+    world.run();
+    drop(asleep);
+    let decision = router.explain(&within(secs(60)));
+    let latency = decision.chosen().unwrap().latency().unwrap();
+    assert!(latency.peak == 60_000_000_000 && latency.predict(1) < 60_000_000_000, "{latency:?}");
 }
