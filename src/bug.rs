@@ -55,6 +55,8 @@ planted! {
     LOSER_KEPT = "loser_kept";
     /// A retry goes where the request has just failed, and does not say why.
     RETRY_SAME_BACKEND = "retry_same_backend";
+    /// A retry asks the registry again where its name leads.
+    RESOLVED_AGAIN = "resolved_again";
     /// The shared retry budget pays for everything.
     BUDGET_FREE = "budget_free";
     /// An attempt that was given up costs nothing.

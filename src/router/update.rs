@@ -4,6 +4,7 @@ use super::build_error::check_profiles;
 use super::core::{Core, Generation, Slots};
 use super::{BuildError, SharedBackend};
 use crate::backend::{Backend, BackendId};
+use crate::decision::names::Registered;
 use crate::facts::Profile;
 use crate::fleet::{Fleet, Member};
 use crate::policy::{Check, RoutingPolicy};
@@ -147,9 +148,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         let restored = self.restored.clone();
         let requoted = self.seats.iter().filter(|seat| seat.requoted).filter_map(|seat| seat.member.clone());
         let requoted: Vec<_> = requoted.collect();
-        let next = self.assemble(number, signals, &*core.policy, core.default_deadline, slots, &mut |id, alarm| {
-            Member::joining(id, alarm, &core.shared.court.ejection, now)
-        })?;
+        let mut join = |id, alarm: &_| Member::joining(id, alarm, &core.shared.court.ejection, now);
+        let (policy, deadline) = (&*core.policy, core.default_deadline);
+        let next = self.assemble(number, signals, policy, &core.registered, deadline, slots, &mut join)?;
         for region in restored {
             next.fleet.gates(&region).for_each(|gate| gate.restore(now));
         }
@@ -162,11 +163,13 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         self,
         signals: Vec<&'static str>,
         policy: &dyn RoutingPolicy,
+        registered: &Registered,
         default_deadline: Duration,
         slots: &mut Slots,
         ejection: &Ejection,
     ) -> Result<Generation<Req, Res>, BuildError> {
-        self.assemble(1, signals, policy, default_deadline, slots, &mut |id, alarm| Member::new(id, alarm, ejection))
+        let mut join = |id, alarm: &_| Member::new(id, alarm, ejection);
+        self.assemble(1, signals, policy, registered, default_deadline, slots, &mut join)
     }
 
     fn assemble(
@@ -174,6 +177,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         number: u64,
         signals: Vec<&'static str>,
         policy: &dyn RoutingPolicy,
+        registered: &Registered,
         default_deadline: Duration,
         slots: &mut Slots,
         join: &mut dyn FnMut(BackendId, &Arc<Alarm>) -> Member,
@@ -198,7 +202,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         let members = kin.into_iter().zip(members).zip(ties).map(|((kin, member), ties)| (kin.profile, member, ties));
         let gate = |model: Option<&str>, region: &str| slots.region(model, region);
         let fleet = Fleet::new(number, signals, members, self.evacuated, |region| policy.allows_region(region), gate);
-        let mut check = Check { fleet: &fleet, again: number > 1, default_deadline, errors: Vec::new() };
+        let mut names = None;
+        registered.read(&mut names);
+        let mut check = Check { fleet: &fleet, again: number > 1, default_deadline, names, errors: Vec::new() };
         policy.check(&mut check);
         match check.errors.into_iter().next() {
             Some(error) => Err(BuildError::Policy(error)),

@@ -9,6 +9,7 @@ mod operations;
 mod power;
 mod random;
 mod rollback;
+mod routing;
 mod signed;
 mod sources;
 mod splits;

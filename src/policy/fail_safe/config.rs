@@ -184,6 +184,9 @@ impl FailSafe {
                 check.error(NAME, format!("name {alias:?} is split twice"));
             }
             match &chains.split {
+                Some(_) if check.is_registered(alias) => {
+                    check.error(NAME, format!("name {alias:?} is split here, and is in the registry"));
+                }
                 Some(split) => split.check(|problem| check.error(NAME, problem)),
                 None if chains.general.is_empty() && !check.has_model(alias) => {
                     check.error(NAME, format!("alias {alias:?} has no tiers"));
