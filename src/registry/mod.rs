@@ -55,6 +55,7 @@ pub use resolved::{Keys, Provenance, ResolveError, Resolved};
 pub use snapshot::Snapshot;
 pub use start::Builder;
 pub use status::{Change, Freshness, Status, Subscription};
+pub(crate) use view::Berth;
 pub use view::{Place, Source, View};
 pub use violation::{Code, Nack, Path, Severity, Violation};
 pub use warming::Warming;

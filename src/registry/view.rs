@@ -5,7 +5,7 @@ use super::handle::millis;
 use super::ledger::Ledger;
 use super::resolved::{Found, Keys, ResolveError, Resolved};
 use super::snapshot::Snapshot;
-use crate::facts::Price;
+use crate::facts::{Price, Profile};
 use crate::rng::hash_str;
 use crate::shape::{Sticky, bucket};
 use rustc_hash::FxHashMap;
@@ -54,6 +54,14 @@ pub struct View {
     pub(super) aliases: Vec<Name>,
 }
 
+/// A placement as a backend of a router.
+pub(crate) struct Berth<'v> {
+    pub(crate) place: &'v Place,
+    pub(crate) profile: Profile,
+    /// It takes no requests.
+    pub(crate) idle: bool,
+}
+
 /// When a source last said that this is what there is, and what time it was when anybody last said that. Both in
 /// milliseconds since 1970.
 #[derive(Debug, Default)]
@@ -95,6 +103,8 @@ pub(super) struct Version {
     pub(super) full: Box<str>,
     pub(super) model: Box<str>,
     pub(super) facts: ModelVersion,
+    /// It is served, or it is all that an alias has.
+    in_use: bool,
     pub(super) places: Box<[Place]>,
 }
 
@@ -134,6 +144,21 @@ impl Place {
     }
 }
 
+impl Version {
+    fn berth<'v>(&self, place: &'v Place) -> Berth<'v> {
+        let (facts, at) = (&self.facts, &place.what);
+        let mut profile = Profile::new(&place.id).model(&*self.full).provider(&at.provider).region(&at.region);
+        profile = profile.capabilities(facts.capabilities);
+        profile.context_window = facts.context;
+        profile.price.clone_from(&at.price);
+        (profile.requests_per_minute, profile.tokens_per_minute) = at.known_quota();
+        if at.weight > 0 {
+            profile.weight = f64::from(at.weight) / f64::from(Placement::WEIGHT);
+        }
+        Berth { place, profile, idle: at.weight == 0 || !self.in_use }
+    }
+}
+
 impl View {
     /// `snapshot` with the pins and quarantines of `ledger`, and the placements that are not warm.
     pub(super) fn compile(snapshot: Arc<Snapshot>, source: Source, ledger: &Ledger, cold: &BTreeSet<String>) -> Self {
@@ -154,7 +179,8 @@ impl View {
                     place.what.price = what.price.clone();
                 }
                 names.insert(full.clone(), Target::Version(versions.len() as u32));
-                versions.push(Version { full, model: (**model).into(), facts, places: places.into() });
+                let in_use = facts.state.is_served();
+                versions.push(Version { full, model: (**model).into(), facts, in_use, places: places.into() });
             }
         }
         for (index, name) in catalog.aliases.keys().enumerate() {
@@ -172,7 +198,12 @@ impl View {
             }),
             fallback: alias.fallback.iter().map(|name| (**name).into()).collect(),
         });
-        let aliases = aliases.collect();
+        let aliases: Vec<Name> = aliases.collect();
+        for (_, target) in aliases.iter().flat_map(|alias| &alias.cuts) {
+            if let Target::Version(version) = target {
+                versions[*version as usize].in_use = true;
+            }
+        }
         Self {
             generation: ledger.generation,
             source,
@@ -249,6 +280,20 @@ impl View {
         }
         let depth = depth.min(Alias::MAX_DEPTH) as u8;
         Ok(Found { version, path, depth, bucket, pinned })
+    }
+
+    /// All placements, as backends.
+    pub(crate) fn berths(&self) -> impl Iterator<Item = Berth<'_>> {
+        self.versions.iter().flat_map(|version| version.places.iter().map(|place| version.berth(place)))
+    }
+
+    /// The regions where every placement has this residency tag: what requests whose data must stay in a jurisdiction
+    /// give to [`Facts::residency`](crate::Facts::residency), which speaks of regions.
+    pub fn regions(&self, tag: &str) -> BTreeSet<&str> {
+        let places = self.versions.iter().flat_map(|version| &version.places).map(Place::placement);
+        let (inside, outside): (Vec<_>, Vec<_>) = places.partition(|at| at.residency.contains(tag));
+        let outside: BTreeSet<&str> = outside.into_iter().map(Placement::region).collect();
+        inside.into_iter().map(Placement::region).filter(|region| !outside.contains(region)).collect()
     }
 
     /// Counts up with every change of what is served: publications, pins, quarantines.

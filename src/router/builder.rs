@@ -184,6 +184,14 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         self
     }
 
+    /// Changes the fleet that the router begins with, as [`Router::update`] does later: for what a
+    /// [registry](Update::sync) places.
+    #[must_use]
+    pub fn fleet(mut self, change: impl FnOnce(&mut Update<Req, Res>)) -> Self {
+        change(&mut self.fleet);
+        self
+    }
+
     /// The budget of extra attempts, shared by all requests of the router.
     #[must_use]
     pub fn retry_budget(mut self, budget: RetryBudget) -> Self {

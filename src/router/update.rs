@@ -1,15 +1,17 @@
 //! [`Update`]: changes of the fleet.
 
+#[cfg(feature = "registry")]
+mod sync;
+
 use super::build_error::check_profiles;
 use super::core::{Core, Generation, Slots};
 use super::{BuildError, SharedBackend};
 use crate::backend::{Backend, BackendId};
 use crate::decision::names::Registered;
 use crate::facts::Profile;
-use crate::fleet::{Fleet, Member};
+use crate::fleet::{Aside, Fleet, Member};
 use crate::policy::{Check, RoutingPolicy};
 use crate::recover::{Alarm, Credential, Ejection, Kin, Ties};
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +19,8 @@ use std::time::Duration;
 /// The fleet as it will be. See [`Router::update`](super::Router::update).
 pub struct Update<Req: ?Sized, Res> {
     seats: Vec<Seat<Req, Res>>,
-    /// Regions that take no requests, and those that take them again.
-    evacuated: BTreeSet<String>,
+    aside: Aside,
+    /// Regions that take requests again.
     restored: Vec<String>,
     errors: Vec<BuildError>,
 }
@@ -45,12 +47,11 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
             credential: Some(berth.ties.credential.clone()),
             requoted: false,
         });
-        let evacuated = fleet.evacuated.clone();
-        Self { seats: seats.collect(), evacuated, restored: Vec::new(), errors: Vec::new() }
+        Self { seats: seats.collect(), aside: fleet.aside.clone(), restored: Vec::new(), errors: Vec::new() }
     }
 
-    pub(super) const fn empty() -> Self {
-        Self { seats: Vec::new(), evacuated: BTreeSet::new(), restored: Vec::new(), errors: Vec::new() }
+    pub(super) fn empty() -> Self {
+        Self { seats: Vec::new(), aside: Aside::default(), restored: Vec::new(), errors: Vec::new() }
     }
 
     /// Adds a backend. In a running fleet it takes its share slowly, as after an outage.
@@ -66,7 +67,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
 
     /// Removes a backend. Its calls in flight finish.
     pub fn remove(&mut self, id: &str) {
-        match self.seats.iter().position(|seat| seat.profile.id() == id) {
+        self.aside.placed.remove(id);
+        match self.seat(id) {
             Some(seat) => drop(self.seats.remove(seat)),
             None => self.errors.push(BuildError::UnknownBackend(id.to_owned())),
         }
@@ -86,7 +88,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
     /// finish where they are.
     pub fn evacuate(&mut self, region: &str) {
         if self.seats.iter().any(|seat| seat.profile.region_name() == Some(region)) {
-            self.evacuated.insert(region.to_owned());
+            self.aside.evacuated.insert(region.to_owned());
         } else {
             self.errors.push(BuildError::UnknownRegion(region.to_owned()));
         }
@@ -96,7 +98,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
     /// [`region_failover`](crate::policy::Regions::ramp), where that judges regions. Backends that were
     /// [drained](Self::drain) by themselves stay so.
     pub fn restore_region(&mut self, region: &str) {
-        if self.evacuated.remove(region) {
+        if self.aside.evacuated.remove(region) {
             self.restored.push(region.to_owned());
         } else {
             self.errors.push(BuildError::NotEvacuated(region.to_owned()));
@@ -118,6 +120,10 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
     /// The profiles as they stand.
     pub fn profiles(&self) -> impl Iterator<Item = &Profile> {
         self.seats.iter().map(|seat| &*seat.profile)
+    }
+
+    fn seat(&self, id: &str) -> Option<usize> {
+        self.seats.iter().position(|seat| seat.profile.id() == id)
     }
 
     fn change(&mut self, id: &str, change: impl FnOnce(&mut Profile)) {
@@ -201,7 +207,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         let ties = Ties::of(&kin, credentials, |name| slots.domain(name));
         let members = kin.into_iter().zip(members).zip(ties).map(|((kin, member), ties)| (kin.profile, member, ties));
         let gate = |model: Option<&str>, region: &str| slots.region(model, region);
-        let fleet = Fleet::new(number, signals, members, self.evacuated, |region| policy.allows_region(region), gate);
+        let fleet = Fleet::new(number, signals, members, self.aside, |region| policy.allows_region(region), gate);
         let mut names = None;
         registered.read(&mut names);
         let mut check = Check { fleet: &fleet, again: number > 1, default_deadline, names, errors: Vec::new() };

@@ -6,6 +6,7 @@ mod hostile;
 mod imports;
 mod life;
 mod operations;
+mod placements;
 mod power;
 mod random;
 mod rollback;

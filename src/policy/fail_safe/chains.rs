@@ -37,7 +37,7 @@ impl FailSafe {
         let done = match (cx.lead(requested), chains) {
             (lead @ (Lead::To(_) | Lead::Refused(_)), _) => {
                 let general = chains.map_or(&[][..], |chains| &chains.general);
-                self.by_registry(lead, general, cx, slate, &mut |slate| plan(slate, false))
+                self.by_registry((requested, lead), general, cx, slate, &mut |slate| plan(slate, false))
             }
             (_, Some(chains)) if chains.split.is_some() || !chains.general.is_empty() => {
                 self.follow(chains, cx, slate, DEPTH, &mut |slate| plan(slate, false))
@@ -54,14 +54,15 @@ impl FailSafe {
     /// The version to which the registry leads, those that stand in by its word, and then by the host's.
     fn by_registry(
         &self,
-        lead: Lead<'_>,
+        (requested, lead): (&str, Lead<'_>),
         general: &[String],
         cx: &PlanContext<'_>,
         slate: &mut Slate<'_>,
         plan: &mut dyn FnMut(&mut Slate<'_>) -> bool,
     ) -> bool {
         if let Lead::To(route) = lead {
-            if slate.visit(route.version) && plan(slate) {
+            // By the name that was asked for: a version in quarantine is served by an alias that has no other.
+            if slate.visit(requested) && plan(slate) {
                 return true;
             }
             if self.walk(route.fallback, cx, slate, DEPTH, plan) {
