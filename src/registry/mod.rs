@@ -30,6 +30,7 @@ mod operations;
 mod poll;
 mod publication;
 mod resolved;
+mod rollouts;
 #[cfg(feature = "signed")]
 pub mod signed;
 mod snapshot;
@@ -52,6 +53,7 @@ pub use poll::{Polled, Poller};
 pub use publication::{Ack, Durability, Patch, Publication, Review};
 pub(crate) use resolved::Found;
 pub use resolved::{Keys, Provenance, ResolveError, Resolved};
+pub use rollouts::{RolledBack, Rollouts};
 pub use snapshot::Snapshot;
 pub use start::Builder;
 pub use status::{Change, Freshness, Status, Subscription};

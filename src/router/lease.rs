@@ -310,8 +310,22 @@ impl Lease {
         if self.tab.shared.is_watched() {
             let (backend, profile) = (self.tab.member.id, &*self.profile);
             let Self { excused, request, number: attempt, .. } = *self;
-            let ended = Event::Ended { backend, profile, elapsed, outcome, excused, request, attempt, tokens, cost };
-            self.tell(&ended, now);
+            let first_item = self.first.map(|first| first - self.started);
+            self.tell(
+                &Event::Ended {
+                    backend,
+                    profile,
+                    elapsed,
+                    first_item,
+                    outcome,
+                    excused,
+                    request,
+                    attempt,
+                    tokens,
+                    cost,
+                },
+                now,
+            );
             if let Some((tokens, doubt, doubts)) = usage {
                 self.tell(&Event::Usage { backend, profile, tokens, doubt, doubts }, now);
             }

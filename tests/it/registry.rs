@@ -10,6 +10,7 @@ mod placements;
 mod power;
 mod random;
 mod rollback;
+mod rollouts;
 mod routing;
 mod signed;
 mod sources;
