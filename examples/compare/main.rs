@@ -186,6 +186,7 @@ fn line(job: &Job, played: &Played, oracle: f64) -> Value {
         "critical_goodput": measured.critical_goodput,
         "others_goodput_vs_alone": measured.others_goodput_vs_alone,
         "hopeless_refused": measured.hopeless_refused,
+        "harmed": measured.harmed,
         "failures": measured.failures,
         "ttft_p50_s": measured.ttft_p50,
         "ttft_p90_s": measured.ttft_p90,

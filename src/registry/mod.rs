@@ -1,8 +1,9 @@
 //! The model registry (feature `registry`): which model, which version, where, at what price, and how sure we are.
 //!
 //! A [`Catalog`] says what there is. Checked and hashed it is a [`Snapshot`]; served, with the pins and quarantines of
-//! operators, a [`View`]. A [`Registry`] swaps one view for the next in one step, so a request that resolves once
-//! sees one generation for all of its attempts. What is published is checked, compared with what is served, made
+//! operators, a [`View`]. A [`Registry`] swaps one view for the next in one step; a router that
+//! [reads it](crate::router::Builder::registry) takes one view for all attempts of a request, and [`Rollouts`] take back
+//! what its requests found to be bad. What is published is checked, compared with what is served, made
 //! durable, and only then swapped in; what is refused changes nothing.
 //!
 //! *Why not a file that is read at start?* Because what goes wrong with such files is known: a price ten times too

@@ -148,7 +148,7 @@ impl Found {
 impl View {
     /// Where an answer comes from that is `age` old, to a name that led to what was `found`.
     pub(crate) fn provenance(&self, found: Option<Found>, age: Duration) -> Provenance<'_> {
-        let path = found.iter().flat_map(|found| found.path());
+        let path = found.iter().flat_map(Found::path);
         Provenance {
             generation: self.generation,
             digest: self.snapshot.digest(),

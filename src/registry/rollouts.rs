@@ -7,13 +7,14 @@ use super::violation::Nack;
 use super::{Digest, Registry};
 use crate::bug;
 use crate::event::{Event, Observer, Outcome};
+use crate::facts::Profile;
 use crate::time::Instant;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Watches the canaries of a registry, and rolls back those that prove bad.
 ///
@@ -47,7 +48,7 @@ use std::time::{Duration, SystemTime};
 /// ```
 pub struct Rollouts {
     registry: Arc<Registry>,
-    /// Read with every attempt that ends, written when the registry has changed.
+    /// Read with every attempt that begins to answer or ends, written when the registry has changed.
     watched: ArcSwap<Vec<Arc<Watched>>>,
     /// The generation that `watched` is of; also whose turn it is to tick.
     seen: Mutex<u64>,
@@ -172,25 +173,36 @@ fn gather(catalog: &Catalog, name: &str, versions: &mut BTreeSet<String>) {
     alias.targets().iter().filter(|(_, share)| *share > 0).for_each(|(target, _)| gather(catalog, target, versions));
 }
 
-/// What the end of an attempt says of the version that served it. `began`: after what time it began to answer.
-fn seen(outcome: Outcome<'_>, began: Option<Duration>, elapsed: Duration) -> Option<Observation> {
-    match outcome {
-        // What was outrun would have taken longer still: without it, hedges would hide how slow a version is.
-        Outcome::Success | Outcome::Outrun => Some(Observation::Answered(began.unwrap_or(elapsed))),
-        Outcome::Failure(_) if bug::ROLLBACK_COUNTS_CALLERS => Some(Observation::Failed),
-        Outcome::Failure(error) => Observation::failure(error.kind()),
-        Outcome::Cancelled => None,
+/// What an event says of the version of its backend.
+fn seen<'e>(event: &Event<'e>) -> Option<(&'e Profile, Observation)> {
+    match *event {
+        // When it begins and not when it ends: of a young version the long answers would be missing, and its failures not.
+        Event::FirstItem { profile, elapsed, .. } => Some((profile, Observation::Answered(elapsed))),
+        Event::Ended { profile, outcome, excused: false, first_item, elapsed, .. } => {
+            let said = match outcome {
+                // It would have taken longer still: without it, hedges would hide how slow a version is.
+                Outcome::Outrun if first_item.is_none() => Observation::Answered(elapsed),
+                Outcome::Failure(_) if bug::ROLLBACK_COUNTS_CALLERS => Observation::Failed,
+                Outcome::Failure(error) => match (Observation::failure(error.kind())?, first_item) {
+                    (_, Some(_)) => Observation::Broke,
+                    (failed, None) => failed,
+                },
+                Outcome::Success | Outcome::Outrun | Outcome::Cancelled => return None,
+            };
+            Some((profile, said))
+        }
+        _ => None,
     }
 }
 
 impl Observer for Rollouts {
     fn on_event(&self, event: &Event<'_>, now: Instant) {
-        let Event::Ended { profile, outcome, excused: false, first_item, elapsed, .. } = *event else { return };
         let watched = self.watched.load();
         if watched.is_empty() {
             return;
         }
-        let (Some(version), Some(seen)) = (profile.full_model(), seen(outcome, first_item, elapsed)) else { return };
+        let Some((profile, seen)) = seen(event) else { return };
+        let Some(version) = profile.full_model() else { return };
         for watched in watched.iter() {
             let arm = match watched.version == version {
                 true => Arm::Canary,

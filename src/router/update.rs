@@ -25,6 +25,14 @@ pub struct Update<Req: ?Sized, Res> {
     errors: Vec<BuildError>,
 }
 
+/// What a fleet is held against.
+#[derive(Clone, Copy)]
+pub(super) struct Held<'a> {
+    pub(super) policy: &'a dyn RoutingPolicy,
+    pub(super) registered: &'a Registered,
+    pub(super) default_deadline: Duration,
+}
+
 struct Seat<Req: ?Sized, Res> {
     profile: Arc<Profile>,
     backend: SharedBackend<Req, Res>,
@@ -154,9 +162,11 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         let restored = self.restored.clone();
         let requoted = self.seats.iter().filter(|seat| seat.requoted).filter_map(|seat| seat.member.clone());
         let requoted: Vec<_> = requoted.collect();
-        let mut join = |id, alarm: &_| Member::joining(id, alarm, &core.shared.court.ejection, now);
-        let (policy, deadline) = (&*core.policy, core.default_deadline);
-        let next = self.assemble(number, signals, policy, &core.registered, deadline, slots, &mut join)?;
+        let held =
+            Held { policy: &*core.policy, registered: &core.registered, default_deadline: core.default_deadline };
+        let next = self.assemble(number, signals, held, slots, &mut |id, alarm| {
+            Member::joining(id, alarm, &core.shared.court.ejection, now)
+        })?;
         for region in restored {
             next.fleet.gates(&region).for_each(|gate| gate.restore(now));
         }
@@ -168,26 +178,22 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
     pub(super) fn first(
         self,
         signals: Vec<&'static str>,
-        policy: &dyn RoutingPolicy,
-        registered: &Registered,
-        default_deadline: Duration,
+        held: Held<'_>,
         slots: &mut Slots,
         ejection: &Ejection,
     ) -> Result<Generation<Req, Res>, BuildError> {
-        let mut join = |id, alarm: &_| Member::new(id, alarm, ejection);
-        self.assemble(1, signals, policy, registered, default_deadline, slots, &mut join)
+        self.assemble(1, signals, held, slots, &mut |id, alarm| Member::new(id, alarm, ejection))
     }
 
     fn assemble(
         self,
         number: u64,
         signals: Vec<&'static str>,
-        policy: &dyn RoutingPolicy,
-        registered: &Registered,
-        default_deadline: Duration,
+        held: Held<'_>,
         slots: &mut Slots,
         join: &mut dyn FnMut(BackendId, &Arc<Alarm>) -> Member,
     ) -> Result<Generation<Req, Res>, BuildError> {
+        let Held { policy, registered, default_deadline } = held;
         if let Some(error) = self.errors.into_iter().next() {
             return Err(error);
         }

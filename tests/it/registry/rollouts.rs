@@ -3,8 +3,8 @@
 use super::fixtures::{at, registry};
 use crate::support::{ANSWER, Act, Script, TestRouter, World, always, ms, secs, within};
 use fallway::FailureKind::{
-    ContentRejected, InvalidRequest, Overloaded, QuotaExhausted, RateLimited, ServerError, Timeout, Unauthorized,
-    Unreachable,
+    ContentRejected, InvalidRequest, Overloaded, QuotaExhausted, RateLimited, ServerError, Timeout, Truncated,
+    Unauthorized, Unreachable,
 };
 use fallway::backend::{BackendError, BackendId};
 use fallway::decision::{Cost, Tokens};
@@ -15,6 +15,7 @@ use fallway::registry::{Alias, Catalog, Code, Patch, Publication, Registry, Roll
 use fallway::time::Instant;
 use fallway::{Facts, Profile};
 use std::sync::Arc;
+use std::time::Duration;
 
 const CANARY: &str = "llama-70b@4";
 const STABLE: &str = "llama-70b@3";
@@ -27,9 +28,15 @@ fn watched() -> (Arc<Registry>, Arc<Rollouts>) {
 }
 
 /// Traffic of twenty requests a second, for so many seconds at most, until something is rolled back; with the seconds until then.
-fn traffic(registry: &Arc<Registry>, rollouts: &Arc<Rollouts>, canary: Script, most: u64) -> (u64, Option<RolledBack>) {
+fn traffic(
+    registry: &Arc<Registry>,
+    rollouts: &Arc<Rollouts>,
+    ejection: Ejection,
+    canary: Script,
+    most: u64,
+) -> (u64, Option<RolledBack>) {
     let world = World::new();
-    let builder = world.router(ordered().fail_safe(FailSafe::default())).ejection(Ejection::off());
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).ejection(ejection);
     let builder = builder.registry(registry.clone()).observer(rollouts.clone());
     let members = [(STABLE, always(Act::Answer(ms(200)))), (CANARY, canary), ("llama-8b@1", always(ANSWER))];
     let (router, _): (TestRouter, _) =
@@ -37,7 +44,7 @@ fn traffic(registry: &Arc<Registry>, rollouts: &Arc<Rollouts>, canary: Script, m
     for second in 1..=most {
         for _ in 0..20 {
             let (router, options) = (router.clone(), within(secs(5)).facts(Facts::model("chat").replay_safe()));
-            world.spawn(async move { router.call("ask", options).await.map(|reply| drop(reply)).ok() });
+            world.spawn(async move { router.call("ask", options).await.map(drop).ok() });
             world.run_for(ms(50));
         }
         if let Some(done) = rollouts.tick(world.now(), at(second)).pop() {
@@ -52,7 +59,7 @@ fn a_canary_that_fails_is_taken_back_and_says_why() {
     let (registry, rollouts) = watched();
     let failing: Script =
         Box::new(|cue| if cue.call % 6 == 0 { Act::Fail(ServerError, ms(20)) } else { Act::Answer(ms(200)) });
-    let (took, done) = traffic(&registry, &rollouts, failing, 60);
+    let (took, done) = traffic(&registry, &rollouts, Ejection::off(), failing, 60);
     let done = done.unwrap();
     assert!(took <= 30, "{took} s");
     assert_eq!((&*done.alias, &*done.version), ("chat", CANARY));
@@ -65,11 +72,20 @@ fn a_canary_that_fails_is_taken_back_and_says_why() {
     assert_eq!(format!("{rollouts:?}"), "[]");
 }
 
+/// The router takes its backend out after a few failures, and has it tried again and again, for nobody else runs the version.
+#[test]
+fn a_canary_that_always_fails_is_taken_back_though_it_is_ejected() {
+    let (registry, rollouts) = watched();
+    let (took, done) = traffic(&registry, &rollouts, Ejection::default(), always(Act::Fail(ServerError, ms(20))), 60);
+    let evidence = done.unwrap().evidence;
+    assert!(took <= 40 && evidence.canary.0 == evidence.canary.1, "{took} s: {evidence}");
+}
+
 #[test]
 fn a_canary_that_is_slow_for_three_windows_is_taken_back() {
     let (registry, rollouts) = watched();
     registry.set_canary("chat", CANARY, 2_500, at(0)).unwrap();
-    let (took, done) = traffic(&registry, &rollouts, always(Act::Answer(ms(400))), 60);
+    let (took, done) = traffic(&registry, &rollouts, Ejection::off(), always(Act::Answer(ms(400))), 60);
     assert!((30..=41).contains(&took), "{took} s");
     let (canary, stable) = done.unwrap().evidence.p95.unwrap();
     assert_eq!((canary, stable), (ms(400), ms(200)));
@@ -78,7 +94,7 @@ fn a_canary_that_is_slow_for_three_windows_is_taken_back() {
 #[test]
 fn a_canary_that_does_well_stays() {
     let (registry, rollouts) = watched();
-    assert!(traffic(&registry, &rollouts, always(Act::Answer(ms(390))), 60).1.is_none());
+    assert!(traffic(&registry, &rollouts, Ejection::off(), always(Act::Answer(ms(390))), 60).1.is_none());
     assert_eq!(registry.view().state_of(CANARY), Some(State::Canary));
 }
 
@@ -98,23 +114,29 @@ impl Told {
     }
 
     fn end(&self, version: &str, outcome: Outcome<'_>, excused: bool, second: u64) {
-        let (tokens, cost) = (Tokens::default(), Cost::Unknown);
+        let began = matches!(outcome, Outcome::Success);
+        if began {
+            self.begin(version, second);
+        }
+        self.end_of(version, outcome, excused, began.then_some(ms(200)), second);
+    }
+
+    fn tell(&self, event: &Event<'_>, second: u64) {
+        self.rollouts.on_event(event, Instant::from_nanos(second * 1_000_000_000));
+    }
+
+    fn begin(&self, version: &str, second: u64) {
         let profile = Profile::new("a").model(version);
-        let (elapsed, first_item) = (secs(2), matches!(outcome, Outcome::Success).then_some(ms(200)));
-        let (backend, profile) = (self.id, &profile);
-        let ended = Event::Ended {
-            backend,
-            profile,
-            elapsed,
-            first_item,
-            outcome,
-            excused,
-            request: 7,
-            attempt: 1,
-            tokens,
-            cost,
-        };
-        self.rollouts.on_event(&ended, Instant::from_nanos(second * 1_000_000_000));
+        self.tell(&Event::FirstItem { backend: self.id, profile: &profile, elapsed: ms(200) }, second);
+    }
+
+    fn end_of(&self, version: &str, outcome: Outcome<'_>, excused: bool, first_item: Option<Duration>, second: u64) {
+        let (tokens, cost) = (Tokens::default(), Cost::Unknown);
+        let (backend, profile, elapsed) = (self.id, &Profile::new("a").model(version), secs(2));
+        let (request, attempt) = (7, 1);
+        let ended =
+            Event::Ended { backend, profile, elapsed, first_item, outcome, excused, request, attempt, tokens, cost };
+        self.tell(&ended, second);
     }
 
     fn ends(&self, version: &str, count: u32, outcome: Outcome<'_>) {
@@ -164,6 +186,28 @@ fn what_was_outrun_took_at_least_so_long() {
         }
     }
     assert_eq!(told.tick(45)[0].evidence.p95, Some((secs(2), ms(200))));
+}
+
+#[test]
+fn a_stream_that_breaks_is_one_request_that_failed() {
+    let told = Told::new();
+    told.ends(STABLE, 100, Outcome::Success);
+    (0..60).for_each(|_| told.begin(CANARY, 1));
+    assert!(told.tick(2).is_empty(), "sixty began, and none has failed");
+    for _ in 0..20 {
+        told.end_of(CANARY, Outcome::Failure(&BackendError::new(Truncated)), false, Some(ms(200)), 1);
+    }
+    assert_eq!(told.tick(2)[0].evidence.canary, (20, 60));
+}
+
+/// Long answers of a young version have not ended when its failures have.
+#[test]
+fn a_version_is_not_bad_because_its_answers_are_long() {
+    let told = Told::new();
+    told.ends(STABLE, 1_000, Outcome::Success);
+    (0..980).for_each(|_| told.begin(CANARY, 1));
+    told.ends(CANARY, 20, Outcome::Failure(&BackendError::new(ServerError)));
+    assert!(told.tick(2).is_empty());
 }
 
 #[test]
