@@ -205,8 +205,8 @@ fn a_stream_that_breaks_is_one_request_that_failed() {
 fn a_version_is_not_bad_because_its_answers_are_long() {
     let told = Told::new();
     told.ends(STABLE, 1_000, Outcome::Success);
-    (0..980).for_each(|_| told.begin(CANARY, 1));
-    told.ends(CANARY, 20, Outcome::Failure(&BackendError::new(ServerError)));
+    (0..2_940).for_each(|_| told.begin(CANARY, 1));
+    told.ends(CANARY, 60, Outcome::Failure(&BackendError::new(ServerError)));
     assert!(told.tick(2).is_empty());
 }
 
