@@ -188,7 +188,7 @@ fn refusal(error: &RouteError) -> Answer {
         return answer(*status, "application/json", body.clone());
     }
     let (status, kind) = match error.kind() {
-        RouteErrorKind::UnknownModel => (StatusCode::NOT_FOUND, "model_not_found"),
+        RouteErrorKind::UnknownModel | RouteErrorKind::NotServed => (StatusCode::NOT_FOUND, "model_not_found"),
         RouteErrorKind::DeadlineExceeded | RouteErrorKind::ZeroDeadline => {
             (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded")
         }

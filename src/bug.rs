@@ -6,6 +6,8 @@
 macro_rules! planted {
     ($($(#[$doc:meta])* $bug:ident = $name:tt;)*) => {$(
         $(#[$doc])*
+        // What breaks a feature is used where that is.
+        #[cfg_attr(not(feature = "registry"), allow(dead_code))]
         pub(crate) const $bug: bool = cfg!(fallway_bug = $name);
     )*};
 }
@@ -55,6 +57,10 @@ planted! {
     LOSER_KEPT = "loser_kept";
     /// A retry goes where the request has just failed, and does not say why.
     RETRY_SAME_BACKEND = "retry_same_backend";
+    /// A retry asks the registry again where its name leads.
+    RESOLVED_AGAIN = "resolved_again";
+    /// What callers did wrong speaks against a version.
+    ROLLBACK_COUNTS_CALLERS = "rollback_counts_callers";
     /// The shared retry budget pays for everything.
     BUDGET_FREE = "budget_free";
     /// An attempt that was given up costs nothing.

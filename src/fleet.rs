@@ -3,8 +3,12 @@
 //! A [`Fleet`] never changes. An update builds the next one, which shares the [`Member`]s that stay, and publishes
 //! it by a single swap; a decision works in the generation that it loaded.
 
+mod aside;
 mod pool;
 
+pub(crate) use aside::Aside;
+#[cfg(feature = "registry")]
+pub(crate) use aside::Placed;
 pub(crate) use pool::{Area, Pool};
 
 use crate::backend::BackendId;
@@ -18,7 +22,6 @@ use crate::rng::hash_str;
 use crate::signal::{LatencyModel, LoadReports, Reported};
 use crate::time::Instant;
 use rustc_hash::FxHashMap;
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -145,8 +148,7 @@ pub(crate) struct Fleet {
     everything: Pool,
     /// Some profile has a quota.
     pub(crate) metered: bool,
-    /// Regions whose backends are drained, whatever their profiles say.
-    pub(crate) evacuated: BTreeSet<String>,
+    pub(crate) aside: Aside,
 }
 
 impl Member {
@@ -229,7 +231,7 @@ impl Fleet {
         generation: u64,
         signals: Vec<&'static str>,
         members: impl IntoIterator<Item = (Arc<Profile>, Arc<Member>, Arc<Ties>)>,
-        evacuated: BTreeSet<String>,
+        aside: Aside,
         allowed: impl Fn(Option<&str>) -> bool,
         mut gate: impl FnMut(Option<&str>, &str) -> Arc<RegionGate>,
     ) -> Self {
@@ -265,7 +267,7 @@ impl Fleet {
                 prefix_cache: profile.prefix_cache.unwrap_or(u64::MAX),
                 region,
                 barred: !regions[usize::from(region)].allowed,
-                drained: profile.drained || evacuated.contains(name),
+                drained: profile.drained || aside.stops(profile.id(), name),
                 picky: !profile.tenants.is_empty(),
             });
         }
@@ -317,7 +319,7 @@ impl Fleet {
             pools,
             everything,
             metered,
-            evacuated,
+            aside,
         }
     }
 

@@ -56,6 +56,8 @@
 //!   [failure domain](Profile::failure_domain).
 //! - A [`HealthSignal`] is an opinion on backends' health: from outcomes, checks, load reports or people, see
 //!   [`signal`]. An [`Observer`](event::Observer) is where the host watches.
+//! - The model registry (feature `registry`) knows versions, aliases, prices and where they run. A router
+//!   [reads](router::Builder::registry) one view of it for each request.
 //! - A decision keeps the ledger of its attempts, with what each [cost](decision::Cost) or may have cost. [`Facts::max_cost`] caps a
 //!   request over all of them, a [`SpendLimit`](shape::SpendLimit) a tenant.
 //! - A [`Routed`] is the answer with the lease on its backend's capacity. A [`Streamed`](router::Streamed) is one that arrives
@@ -73,7 +75,7 @@
 //! | `registry` | `registry`: models, versions, prices and aliases as validated snapshots, with rollouts, rollback and a store that survives crashes | off |
 //! | `serde` | `Serialize` for decisions, facts, profiles, reasons and kinds of failure and error | off |
 //! | `signed` | `registry::signed`: publications signed with ed25519, with expiry and key rotation | off |
-//! | `sim` | `sim`: virtual time, simulated servers, faults and workloads, what others do as policies, comparisons; for tests | off |
+//! | `sim` | `sim`: virtual time, simulated servers, faults and workloads, what others do as policies, comparisons; for tests; with `registry` | off |
 //! | `tokio` | `adapt::tokio::TokioTimer`, which sleeps on the timer wheel of tokio instead of the portable timer thread | off |
 //!
 //! Minimum supported Rust version: 1.93.

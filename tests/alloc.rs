@@ -356,6 +356,46 @@ fn a_resolution_allocates_nothing() {
     assert_eq!(allocations(10_000, &mut resolve), 0);
 }
 
+/// The registry's view is swapped between decisions, which still allocate nothing.
+#[test]
+fn a_decision_that_resolves_allocates_nothing() {
+    use fallway::registry::{Alias, Catalog, ModelVersion, Placement, Publication, Registry, State};
+    let now = std::time::SystemTime::UNIX_EPOCH;
+    let registry = Arc::new(Registry::builder().open(now));
+    let version = |state| ModelVersion::new(state).context(8_192).price(Price::pico(1, 1));
+    let placement = |version: &str, endpoint: &str| Placement::new(version, "a", "eu", endpoint);
+    let catalog = Catalog::new()
+        .version("m", "1", version(State::Live))
+        .version("m", "2", version(State::Canary))
+        .placement("p", placement("m@1", "e"))
+        .placement("q", placement("m@2", "f"))
+        .alias("chat", Alias::split([("m@2", 500), ("m@1", 9_500)]).fallback(["m@1"]));
+    registry.publish(&Publication::from(catalog), now).unwrap();
+    let mut builder = Router::<str, ()>::builder(predicted_ttft().fail_safe(FailSafe::default()));
+    for model in ["m@1", "m@2"] {
+        for n in 0..32 {
+            builder = builder.backend(Profile::new(format!("{model}-{n}")).model(model), Nothing(None));
+        }
+    }
+    let router = builder.registry(registry.clone()).build().unwrap();
+    let facts = Facts::model("chat").prompt_tokens(100).max_output_tokens(10).max_cost(1_000_000);
+    let mut decision = router.explain(&CallOptions::new(facts));
+    for round in 0..3 {
+        let mut decide = |seed| {
+            router.decide(&mut decision, Instant::from_nanos(1_000_000_000), seed);
+            assert!(decision.chosen().is_some());
+        };
+        (0..500).for_each(&mut decide);
+        let mut seed = 500;
+        let mut next = || {
+            seed += 1;
+            decide(seed);
+        };
+        assert_eq!(allocations(1_000, &mut next), 0, "round {round}");
+        registry.set_canary("chat", "m@2", 1_000 * (round + 1), now).unwrap();
+    }
+}
+
 #[test]
 fn a_call_to_a_boxed_backend_allocates_three_times_at_most() {
     let fail_safe = FailSafe::default().tiers("chat", ["m", "m@1"]);

@@ -186,6 +186,7 @@ fn line(job: &Job, played: &Played, oracle: f64) -> Value {
         "critical_goodput": measured.critical_goodput,
         "others_goodput_vs_alone": measured.others_goodput_vs_alone,
         "hopeless_refused": measured.hopeless_refused,
+        "harmed": measured.harmed,
         "failures": measured.failures,
         "ttft_p50_s": measured.ttft_p50,
         "ttft_p90_s": measured.ttft_p90,
@@ -316,7 +317,7 @@ mod tests {
     use fallway::sim::scenarios::Scenario;
 
     const KEYS: &str = "attempts_per_request broken_streams cost cost_vs_best critical_goodput decisions_hash e2e_p99_s failures flaps \
-                        goodput hopeless_refused jain load max_region_utilisation oracle_ttft_p99_s others_goodput_vs_alone outside_residency overruns \
+                        goodput harmed hopeless_refused jain load max_region_utilisation oracle_ttft_p99_s others_goodput_vs_alone outside_residency overruns \
                         policy rate_limited_per_1k repeated_tokens requests resumed_share routers scenario seed share_max \
                         silent_truncations spend_of_cap time_to_detect_s \
                         time_to_recover_s ttft_p50_s ttft_p90_s ttft_p99_s wasted_token_share";

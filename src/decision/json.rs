@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 impl Serialize for Decision {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Decision", 20)?;
+        let mut out = serializer.serialize_struct("Decision", 21)?;
         out.serialize_field("summary", &format!("{self:#}"))?;
         out.serialize_field("next", &self.next())?;
         out.serialize_field("chosen", &self.chosen().map(|candidate| candidate.name()))?;
@@ -30,9 +30,27 @@ impl Serialize for Decision {
         let time = self.time();
         out.serialize_field("regions", &self.regions().map(|region| At(region, time)).collect::<Vec<_>>())?;
         out.serialize_field("splits", self.splits())?;
+        #[cfg(feature = "registry")]
+        out.serialize_field("registry", &self.provenance())?;
         let mut candidates = self.ranked();
         candidates.extend(self.candidates().filter(|candidate| candidate.rejected().is_some()));
         out.serialize_field("candidates", &candidates)?;
+        out.end()
+    }
+}
+
+#[cfg(feature = "registry")]
+impl Serialize for crate::registry::Provenance<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Provenance", 8)?;
+        out.serialize_field("generation", &self.generation)?;
+        out.serialize_field("digest", &self.digest.to_string())?;
+        out.serialize_field("source", self.source.as_str())?;
+        out.serialize_field("age_ns", &crate::time::nanos(self.age))?;
+        out.serialize_field("version", &self.version)?;
+        out.serialize_field("aliases", &self.aliases)?;
+        out.serialize_field("bucket", &self.bucket)?;
+        out.serialize_field("pinned", &self.pinned)?;
         out.end()
     }
 }

@@ -8,6 +8,7 @@ mod hedged;
 mod json;
 mod label;
 mod latency;
+pub(crate) mod names;
 mod next;
 mod reason;
 pub(crate) mod record;
@@ -33,6 +34,7 @@ use crate::backend::BackendId;
 use crate::facts::{Facts, Profile};
 use crate::shape::Drawn;
 use crate::time::Instant;
+use names::Terms;
 use record::{Entry, Readings, Record, Tier, UNRANKED};
 use std::fmt;
 use std::sync::Arc;
@@ -220,6 +222,17 @@ impl Decision {
         self.record().sheet.draws()
     }
 
+    /// What the registry said of the name that the request asks for, and which registry that was: the same one for all
+    /// attempts of a request. `None` for a router without a [registry](crate::router::Builder::registry).
+    ///
+    /// Its age is that of the moment at which the request came.
+    #[cfg(feature = "registry")]
+    pub fn provenance(&self) -> Option<crate::registry::Provenance<'_>> {
+        let record = self.record();
+        let facts = record.facts();
+        Some(record.names.as_ref()?.provenance(facts.requested_model(), facts, record.seed))
+    }
+
     /// The models that were considered, in order; `None` for "any model".
     pub fn models(&self) -> impl Iterator<Item = Option<&str>> {
         self.tiers().iter().map(|tier| self.tier_name(tier))
@@ -283,6 +296,12 @@ impl<'a> Candidate<'a> {
     pub fn note(&self) -> Option<Reason> {
         let aside = self.entry.aside > 0 && self.entry.admitted();
         self.entry.note.or_else(|| aside.then_some(Reason::OtherRegion))
+    }
+
+    /// What is known of its version, where its profile does not say.
+    fn terms(&self) -> Terms<'a> {
+        let version = self.record.sheet.tiers[usize::from(self.entry.tier)].version;
+        self.record.names.as_ref().zip(version).map_or(Terms::UNKNOWN, |(names, version)| names.terms(version))
     }
 
     /// What the ranking policy compared, in that policy's unit; `None` when it was not ranked.

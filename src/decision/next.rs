@@ -12,6 +12,13 @@ pub enum Refusal {
     NothingUsable,
     /// No backend serves the requested model, and no policy knows it as an alias.
     UnknownModel,
+    /// The request names a version that the [registry](crate::router::Builder::registry) knows and does not serve.
+    NotServed {
+        /// The state of the version: `draft`, `validated`, `retired` or `quarantined`.
+        state: &'static str,
+    },
+    /// The registry knows the name, and does not serve what no source has confirmed for so long.
+    RegistryExpired,
     /// Every attempt that the request may make was made.
     AttemptsExhausted {
         /// How many.

@@ -4,6 +4,7 @@
 //! a policy read, so running the policies over it again must give the same choice.
 
 use super::latency::{Latency, Pace, Spread};
+use super::names::Names;
 use super::region::{RegionRow, RegionRules};
 use super::{AttemptRecord, Beside, Hedged, Next, Reason};
 use crate::backend::BackendId;
@@ -192,6 +193,8 @@ impl Entry {
 pub(crate) struct Tier {
     /// By its position in the roster; `None` for all models.
     pub(crate) model: Option<u32>,
+    /// By its position in the registry, where it is a version of that.
+    pub(crate) version: Option<u32>,
     pub(crate) first: usize,
     pub(crate) len: usize,
     /// Backends of the tier that this decision looked at and put aside again, in fleets too large to list.
@@ -249,6 +252,8 @@ pub(crate) struct Record {
     pub(crate) planned_after: usize,
     /// What attempts in flight may cost, in pico-dollars, when the sheet was written.
     pub(crate) at_stake: u64,
+    /// What names mean to the request, from its first decision to its last.
+    pub(crate) names: Option<Names>,
     // The sheet.
     pub(crate) sheet: Sheet,
     /// What the driver makes of the wish to hedge.

@@ -1,7 +1,8 @@
 //! Records are used again: in a steady state a decision allocates nothing.
 //!
 //! Each thread keeps a few. A record also keeps its reference to the last roster, so that a thread which decides
-//! over and over in one fleet generation never touches the roster's reference count, which all threads share.
+//! over and over in one fleet generation never touches the roster's reference count, which all threads share. So it
+//! does with the view of the registry.
 
 // Records are boxed also while they are spare: a decision that moves should move a pointer.
 #![allow(clippy::vec_box, clippy::unnecessary_box_returns)]
@@ -38,6 +39,7 @@ pub(crate) fn take() -> Box<Record> {
             attempts: Vec::new(),
             planned_after: 0,
             at_stake: 0,
+            names: None,
             sheet: super::record::Sheet::default(),
             hedged: super::Hedged::NotAsked,
             verdict: None,

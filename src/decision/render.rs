@@ -20,6 +20,12 @@ impl fmt::Display for Decision {
             Hedged::Due { at } => write!(f, "\n  hedged if nothing begins within {}", Span(at - self.time()))?,
             Hedged::Sent { at } => write!(f, "\n  hedged after {}", Span(at - self.time()))?,
         }
+        #[cfg(feature = "registry")]
+        if let Some(provenance) = self.provenance()
+            && self.facts().requested_model().is_some()
+        {
+            write!(f, "\n  {provenance}")?;
+        }
         for drawn in self.splits() {
             let (name, bucket, share) = (drawn.split().name(), drawn.bucket(), f64::from(drawn.share()) / 100.0);
             write!(f, "\n  split {name}: bucket {bucket} of 10000 falls to {} ({share} %)", drawn.arm())?;
@@ -97,6 +103,13 @@ impl Decision {
                 }
                 Refusal::UnknownModel => {
                     return write!(f, "no backend serves {}", self.facts().requested_model().unwrap_or("this request"));
+                }
+                Refusal::NotServed { state } => {
+                    let version = self.facts().requested_model().unwrap_or("its version");
+                    return write!(f, "{version} is {state} and not served");
+                }
+                Refusal::RegistryExpired => {
+                    return write!(f, "the registry has not been confirmed within its hard limit");
                 }
                 Refusal::AttemptsExhausted { attempts } => write!(f, "all {attempts} attempts failed")?,
                 Refusal::RetryBudgetEmpty => write!(f, "the shared retry budget is empty")?,
@@ -283,7 +296,8 @@ impl Candidate<'_> {
                 Reason::OutsideShard { size } => write!(f, " (of {size})"),
                 Reason::MissingCapabilities { missing } => write!(f, " ({missing})"),
                 Reason::ContextTooLong { tokens } => {
-                    write!(f, " ({tokens} tokens, window {})", profile.context_window.unwrap_or(0))
+                    let window = profile.context_window.unwrap_or(self.terms().context_window);
+                    write!(f, " ({tokens} tokens, window {window})")
                 }
                 Reason::QuotaTooSmall { tokens, limit } => write!(f, " ({tokens} tokens, {limit} at once)"),
                 Reason::OverPriceCap { spent, cost } => {

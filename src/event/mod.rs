@@ -77,6 +77,8 @@ pub enum Event<'a> {
         profile: &'a Profile,
         /// Since the call.
         elapsed: Duration,
+        /// Since the call as well: when its first item came, or the whole of its answer. `None` where nothing came.
+        first_item: Option<Duration>,
         /// How.
         outcome: Outcome<'a>,
         /// It was given up because its caller had no more time, too early to tell anything of the backend.

@@ -57,7 +57,8 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Facts of a request for `model`: a model's name, `name@version`, or an alias that a policy knows.
+    /// Facts of a request for `model`: a model's name, `name@version`, or an alias that a policy or the
+    /// [registry](crate::router::Builder::registry) knows.
     pub fn model(model: impl Into<Arc<str>>) -> Self {
         Self { model: Some(model.into()), ..Self::default() }
     }

@@ -32,7 +32,7 @@ impl RoutingPolicy for Cheapest {
 
     fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
         let (input, output) = (cx.facts().input_tokens(), cx.facts().expected_output_tokens());
-        slate.rank(|candidate| match candidate.profile().known_price() {
+        slate.rank(|candidate| match candidate.price() {
             Some(price) => price.of(input, output).min(UNKNOWN - 1),
             None => UNKNOWN,
         });

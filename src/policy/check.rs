@@ -1,6 +1,7 @@
 //! What `build` and `update` ask of a policy.
 
 use super::{RoutingPolicy, stack};
+use crate::decision::names::Names;
 use crate::fleet::Fleet;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct Check<'a> {
     pub(crate) again: bool,
     /// What a request has that brings no deadline of its own.
     pub(crate) default_deadline: Duration,
+    /// The registry as it is now.
+    pub(crate) names: Option<Names>,
     pub(crate) errors: Vec<PolicyError>,
 }
 
@@ -48,10 +51,15 @@ impl Check<'_> {
         self.errors.push(PolicyError { policy, problem: problem.into() });
     }
 
-    /// Whether a backend serves this model (`name` or `name@version`). Always `true` in an update, for a model may lose its
-    /// last backend and gain another.
+    /// Whether a backend serves this model (`name` or `name@version`), or the registry knows the name. Always `true` in an
+    /// update, for a model may lose its last backend and gain another.
     pub fn has_model(&self, model: &str) -> bool {
-        self.again || self.fleet.model(model).is_some()
+        self.again || self.fleet.model(model).is_some() || self.is_registered(model)
+    }
+
+    /// Whether the registry knows the name.
+    pub(super) fn is_registered(&self, name: &str) -> bool {
+        self.names.as_ref().is_some_and(|names| names.knows(name))
     }
 
     /// Whether a backend stands in this region. Always `true` in an update, for a region may be scaled down to nothing.

@@ -2,12 +2,13 @@
 
 use super::slate::Source;
 use crate::backend::BackendId;
+use crate::decision::names::{Names, Terms};
 use crate::decision::record::{
     Entry, KNOWS_FULL, KNOWS_LATENCY, KNOWS_LOAD, KNOWS_SPREAD, KNOWS_THROTTLED, LEVEL_NORMAL, LEVEL_PROBE, Readings,
     Roster,
 };
 use crate::decision::{Class, Latency, Load, Pace, Reason, Spread};
-use crate::facts::{Facts, Profile};
+use crate::facts::{Facts, Price, Profile};
 use crate::limit::Need;
 use crate::time::Instant;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct Contender<'s> {
     pub(super) now: Instant,
     /// Soft rejections do not count.
     pub(super) lenient: bool,
+    /// Where the registry knows its version.
+    pub(super) terms: Option<(&'s Names, u32)>,
 }
 
 impl Contender<'_> {
@@ -35,6 +38,21 @@ impl Contender<'_> {
     /// Its profile.
     pub fn profile(&self) -> &Arc<Profile> {
         &self.roster.seats[self.entry.seat as usize].1
+    }
+
+    fn terms(&self) -> Terms<'_> {
+        self.terms.map_or(Terms::UNKNOWN, |(names, version)| names.terms(version))
+    }
+
+    /// What it charges: what its profile says, or else the [registry](crate::router::Builder::registry) of its version.
+    pub fn price(&self) -> Option<&Price> {
+        self.profile().known_price().or_else(|| self.terms().price)
+    }
+
+    /// The tokens that prompt and answer may have together, where known; from where [`price`](Self::price) is.
+    pub fn context_window(&self) -> Option<u64> {
+        let of_version = || Some(self.terms().context_window).filter(|window| *window < u64::MAX);
+        self.profile().context_window.or_else(of_version)
     }
 
     /// Its load on this router's books.

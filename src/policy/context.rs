@@ -1,7 +1,8 @@
 //! [`PlanContext`].
 
-use crate::decision::{AttemptRecord, Beside, Extra};
-use crate::facts::Facts;
+use crate::decision::names::{Lead, Names, lead};
+use crate::decision::{AttemptRecord, Beside, Extra, Refusal};
+use crate::facts::{Facts, Profile};
 use crate::policy::FailSafe;
 use crate::rng::Rng;
 use crate::time::{Instant, nanos};
@@ -19,6 +20,7 @@ pub struct PlanContext<'a> {
     pub(crate) extra: Extra,
     pub(crate) last_resort: bool,
     pub(crate) beside: Option<&'a Beside>,
+    pub(crate) names: Option<&'a Names>,
 }
 
 impl<'a> PlanContext<'a> {
@@ -61,6 +63,27 @@ impl<'a> PlanContext<'a> {
     /// Whether the host gave the router a last resort.
     pub const fn has_last_resort(&self) -> bool {
         self.last_resort
+    }
+
+    /// Where a name leads, by the registry.
+    pub(super) fn lead(&self, name: &str) -> Lead<'a> {
+        lead(self.names, name, self.facts, self.seed)
+    }
+
+    /// What fits into a backend of this profile, where known.
+    pub(super) fn window_of(&self, profile: &Profile) -> Option<u64> {
+        profile.context_window.or_else(|| {
+            let terms = self.names?.terms(self.names?.version(profile.full_model()?)?);
+            Some(terms.context_window).filter(|window| *window < u64::MAX)
+        })
+    }
+
+    /// Why a request is refused whose model no backend serves.
+    pub(super) fn unserved(&self) -> Refusal {
+        match self.facts.requested_model().map(|model| self.lead(model)) {
+            Some(Lead::Refused(why)) => why,
+            _ => Refusal::UnknownModel,
+        }
     }
 
     /// The time that is kept for the host's last resort: a quarter of a second, and no more than an eighth of what the

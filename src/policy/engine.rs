@@ -4,6 +4,7 @@ use super::slate::{Slate, Source};
 use super::survey::Asked;
 pub(crate) use super::survey::{Live, Purse, calm_ones};
 use super::{PlanContext, RoutingPolicy, Window};
+use crate::decision::names::Terms;
 use crate::decision::record::{Record, Sheet};
 use crate::decision::{Class, Next, Reason, Refusal};
 use crate::time::Instant;
@@ -35,6 +36,7 @@ fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &
         beside,
         attempts,
         planned_after,
+        names,
         sheet,
         ..
     } = record;
@@ -50,8 +52,10 @@ fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &
         extra: *extra,
         last_resort: *last_resort,
         beside: beside.as_ref(),
+        names: names.as_ref(),
     };
-    let asked = Asked { facts, now: *now, seed: *seed, beside: beside.as_ref() };
+    let terms = Terms::UNKNOWN;
+    let asked = Asked { facts, now: *now, seed: *seed, beside: beside.as_ref(), names: names.as_ref(), terms };
     let mut slate = Slate { sheet, source, roster, asked, window, current: None, lenient: false };
     if !slate.plan_with(policy, &cx) {
         slate.sheet.next = None;
@@ -65,7 +69,7 @@ fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &
         let unknown = sheet.tiers.is_empty();
         sheet.next = Some(match sheet.best {
             Some(_) => Next::Call { at: *now },
-            None if unknown => Next::Refuse { why: Refusal::UnknownModel },
+            None if unknown => Next::Refuse { why: cx.unserved() },
             None => Next::Refuse { why: Refusal::NothingUsable },
         });
     }

@@ -16,7 +16,7 @@ pub struct PolicyFn<F> {
 /// use fallway::policy::policy_fn;
 /// let cheap_first = policy_fn("cheap_first", |cx, slate| {
 ///     let facts = cx.facts();
-///     slate.rank(|candidate| match candidate.profile().known_price() {
+///     slate.rank(|candidate| match candidate.price() {
 ///         Some(price) => price.of(facts.input_tokens(), facts.expected_output_tokens()),
 ///         None => u64::MAX - 1,
 ///     });

@@ -3,6 +3,7 @@
 use super::survey::{Asked, Live};
 use super::{Contender, PlanContext, RoutingPolicy, Window};
 use crate::budget::Hedge;
+use crate::decision::names::{Lead, Terms, lead};
 use crate::decision::record::{Entry, LEVEL_NORMAL, Place, Region, RegionIndex, Roster, Sheet, Tier};
 use crate::decision::{Next, Reason, RegionRow};
 use crate::facts::Profile;
@@ -41,15 +42,27 @@ pub(super) enum Source<'a> {
     Recorded(&'a Sheet),
 }
 
-impl Slate<'_> {
-    /// Moves on to the backends of `model` (`name` or `name@version`) and makes them the current tier. `false`
-    /// when no backend serves it. Candidates of tiers opened before stay as they are.
+impl<'a> Slate<'a> {
+    /// Moves on to the backends of `model` (`name`, `name@version`, or what the
+    /// [registry](crate::router::Builder::registry) knows by this name) and makes them the current tier. `false` when no
+    /// backend serves it. Candidates of tiers opened before stay as they are.
     pub fn open(&mut self, model: &str) -> bool {
-        let position = match self.source {
+        let position = self.position(model);
+        position.is_some() && self.enter(position)
+    }
+
+    /// Where the model stands in the roster that serves this name.
+    fn position(&self, name: &str) -> Option<u32> {
+        let Asked { facts, seed, names, .. } = self.asked;
+        let model = match lead(names, name, facts, seed) {
+            Lead::Unknown => name,
+            Lead::Refused(_) => return None,
+            Lead::To(route) => route.version,
+        };
+        match self.source {
             Source::Live { live, .. } => live.fleet.model(model),
             Source::Recorded(_) => self.roster.models.iter().position(|name| **name == *model).map(|at| at as u32),
-        };
-        position.is_some() && self.enter(position)
+        }
     }
 
     /// Opens `model` unless it is on the slate already.
@@ -60,16 +73,13 @@ impl Slate<'_> {
 
     /// Whether a tier of this model is on the slate.
     pub(super) fn is_open(&self, model: &str) -> bool {
-        let name = |tier: &Tier| tier.model.map(|at| &*self.roster.models[at as usize]);
-        self.sheet.tiers.iter().any(|tier| name(tier) == Some(model))
+        let position = self.position(model);
+        position.is_some() && self.sheet.tiers.iter().any(|tier| tier.model == position)
     }
 
-    /// Whether a backend serves this model.
+    /// Whether a backend serves this model; what it may be, [`open`](Self::open) says.
     pub fn has_model(&self, model: &str) -> bool {
-        match self.source {
-            Source::Live { live, .. } => live.fleet.model(model).is_some(),
-            Source::Recorded(_) => self.roster.models.iter().any(|name| **name == *model),
-        }
+        self.position(model).is_some()
     }
 
     /// Gives every usable candidate of the current tier a cost; the lowest is best. Costs are integers, so there
@@ -97,13 +107,15 @@ impl Slate<'_> {
         let range = self.range();
         let Some(tier) = self.current else { return };
         let Sheet { entries, readings, tiers, .. } = &mut *self.sheet;
-        let regular = &mut tiers[tier].regular;
+        let Tier { regular, version, .. } = &mut tiers[tier];
+        let version = *version;
         for index in range {
             let (entry, readings) = (&mut entries[index], &mut readings[index]);
             if which(entry) {
                 let (source, roster, lenient) = (&self.source, self.roster, self.lenient);
-                let Asked { facts, now, .. } = self.asked;
-                visit(&mut Contender { entry, readings, regular, source, roster, facts, now, lenient });
+                let Asked { facts, now, names, .. } = self.asked;
+                let terms = names.zip(version);
+                visit(&mut Contender { entry, readings, regular, source, roster, facts, now, lenient, terms });
             }
         }
     }
@@ -268,6 +280,7 @@ impl Slate<'_> {
         Contender {
             entry: &mut self.sheet.entries[index],
             readings: &mut self.sheet.readings[index],
+            terms: self.asked.names.zip(self.sheet.tiers[tier].version),
             regular: &mut self.sheet.tiers[tier].regular,
             source: &self.source,
             roster: self.roster,
@@ -352,14 +365,15 @@ impl Slate<'_> {
         let range = self.range();
         let Some(tier) = self.current else { return };
         let Sheet { entries, readings, tiers, regions, .. } = &mut *self.sheet;
-        let regular = &mut tiers[tier].regular;
+        let Tier { regular, version, .. } = &mut tiers[tier];
         let rows = &mut regions[first..];
         let (source, roster, lenient) = (&self.source, self.roster, self.lenient);
-        let Asked { facts, now, .. } = self.asked;
+        let Asked { facts, now, names, .. } = self.asked;
+        let terms = names.zip(*version);
         for (entry, readings) in entries[range.clone()].iter_mut().zip(&mut readings[range]) {
             let place = roster.places[entry.seat as usize];
             let Some(at) = rows.iter().position(|row| row.region == place.region) else { continue };
-            let mut candidate = Contender { entry, readings, regular, source, roster, facts, now, lenient };
+            let mut candidate = Contender { entry, readings, regular, source, roster, facts, now, lenient, terms };
             visit(at, &mut rows[at], place, &mut candidate);
         }
     }
@@ -375,6 +389,7 @@ impl Slate<'_> {
         }
         let first = self.sheet.entries.len();
         let tier = u8::try_from(self.sheet.tiers.len()).unwrap_or(u8::MAX);
+        let version = self.version(model);
         let (passed, total) = match self.source {
             Source::Live { live, .. } => self.look(&live, live.fleet.pool(model), tier),
             Source::Recorded(sheet) => {
@@ -396,9 +411,20 @@ impl Slate<'_> {
         self.sheet.cover();
         let len = self.sheet.entries.len() - first;
         let irregular = self.sheet.findings.last().is_some_and(|finding| finding.index >= first);
-        self.sheet.tiers.push(Tier { model, first, len, passed, total, panic: false, regular: !irregular, tick: None });
+        let regular = !irregular;
+        self.sheet.tiers.push(Tier { model, version, first, len, passed, total, panic: false, regular, tick: None });
         self.current = Some(self.sheet.tiers.len() - 1);
         true
+    }
+
+    /// Which version of the registry a model is; what is known of that holds for those who do not say.
+    fn version(&mut self, model: Option<u32>) -> Option<u32> {
+        let found = self.asked.names.zip(model).and_then(|(names, model)| {
+            let version = names.version(&self.roster.models[model as usize])?;
+            Some((version, names.terms(version)))
+        });
+        self.asked.terms = found.map_or(Terms::UNKNOWN, |(_, terms)| terms);
+        found.map(|(version, _)| version)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The first look at a backend: hard lines, limits, recovery and signals, before any policy speaks.
 
 use crate::backend::BackendId;
+use crate::decision::names::{Names, Terms};
 use crate::decision::record::{Entry, Finding, LEVEL_NORMAL, LEVEL_PROBE, Sheet};
 use crate::decision::{Beside, Reason};
 use crate::facts::{Facts, Price};
@@ -103,6 +104,9 @@ pub(crate) struct Asked<'a> {
     pub(crate) seed: u64,
     /// Where a hedge is decided.
     pub(crate) beside: Option<&'a Beside>,
+    pub(crate) names: Option<&'a Names>,
+    /// What is known of the version that is looked at.
+    pub(crate) terms: Terms<'a>,
 }
 
 impl Asked<'_> {
@@ -114,7 +118,7 @@ impl Asked<'_> {
         !facts.has_residency()
             && facts.needs.is_empty()
             && live.purse.is_none()
-            && facts.context_tokens() <= pool.least_window
+            && facts.context_tokens() <= pool.least_window.min(self.terms.context_window)
             && !pool.selective
             && self.beside.is_none()
             && live.all_calm()
@@ -166,12 +170,13 @@ impl Asked<'_> {
             return Some(Reason::TenantForbidden);
         }
         if !facts.needs.is_empty()
-            && let Some(offered) = berth.capabilities
+            && let Some(offered) = berth.capabilities.or(self.terms.capabilities)
             && !offered.contains(facts.needs)
         {
             return Some(Reason::MissingCapabilities { missing: facts.needs.missing_from(offered) });
         }
-        if facts.context_tokens() > berth.context_window {
+        let window = if berth.context_window < u64::MAX { berth.context_window } else { self.terms.context_window };
+        if facts.context_tokens() > window {
             return Some(Reason::ContextTooLong { tokens: facts.context_tokens() });
         }
         if live.metered
@@ -179,7 +184,8 @@ impl Asked<'_> {
         {
             return Some(reason);
         }
-        live.purse.and_then(|purse| purse.refuses(facts, live.fleet.profile(seat).known_price()))
+        let price = || live.fleet.profile(seat).known_price().or(self.terms.price);
+        live.purse.and_then(|purse| purse.refuses(facts, price()))
     }
 
     fn soft_line(&self, live: &Live<'_>, berth: &Berth, finding: &mut Finding) -> Option<Reason> {

@@ -7,7 +7,6 @@ use super::json::{self, Json};
 use super::publication::Ack;
 use super::violation::{Code, Nack, Path, Violation};
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 /// A catalogue as a publisher sends it: `{"catalog": {…}, "serial": 7, "key": "ci", "expires_ms": …, "signature": "…"}`. A
@@ -158,7 +157,7 @@ impl Registry {
         let wrong = |code, message| Err(Nack::one(code, Path::of(["serial"]), message));
         match last {
             Some((last, of)) if serial == last && of == digest => {
-                self.confirmed.store(millis(now), Ordering::Relaxed);
+                self.confirmed.confirm(millis(now));
                 return Ok(self.ack(&writer, super::Review::default()));
             }
             Some((last, _)) if serial == last => {

@@ -5,11 +5,12 @@ use super::diff::{Diff, guards};
 use super::history::Record;
 use super::ledger::Ledger;
 use super::publication::{Ack, Content, Durability, Publication, Review};
+use super::resolved::{Keys, ResolveError, Resolved};
 use super::snapshot::Snapshot;
 use super::start::Builder;
 use super::status::{Change, Subscription};
 use super::store::{Store, Tried};
-use super::view::{Keys, ResolveError, Resolved, Source, View};
+use super::view::{Confirmed, Source, View};
 use super::violation::{Code, Nack, Path, Severity, Violation};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -17,7 +18,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 /// Which model, which version, where, at what price: answered from a snapshot that is always valid.
@@ -44,7 +44,7 @@ use std::time::SystemTime;
 /// ```
 pub struct Registry {
     view: ArcSwap<View>,
-    pub(super) confirmed: Arc<AtomicU64>,
+    pub(super) confirmed: Arc<Confirmed>,
     pub(super) writer: Mutex<Writer>,
     pub(super) rules: Rules,
 }
@@ -125,9 +125,9 @@ impl Registry {
         Builder::default()
     }
 
-    pub(super) fn start(mut writer: Writer, rules: Rules, confirmed_ms: u64) -> Self {
+    pub(super) fn start(mut writer: Writer, rules: Rules, confirmed: Confirmed) -> Self {
         writer.persist();
-        let confirmed = Arc::new(AtomicU64::new(confirmed_ms));
+        let confirmed = Arc::new(confirmed);
         let view = writer.view().confirmed_by(Arc::clone(&confirmed));
         Self { view: ArcSwap::from_pointee(view), confirmed, writer: Mutex::new(writer), rules }
     }
@@ -135,6 +135,11 @@ impl Registry {
     /// What is served now.
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// The same, for a look: whoever keeps it clones it.
+    pub(crate) fn peek(&self) -> arc_swap::Guard<Arc<View>> {
+        self.view.load()
     }
 
     /// Follows `name` in what is served now. Takes no lock, allocates nothing.
@@ -239,7 +244,7 @@ impl Registry {
     ) -> Ack {
         let Candidate { snapshot, review } = candidate;
         let digest = snapshot.digest();
-        self.confirmed.store(millis(now), Ordering::Relaxed);
+        self.confirmed.confirm(millis(now));
         if let Some((key, serial)) = &origin {
             writer.ledger.note(key, *serial, digest);
         }

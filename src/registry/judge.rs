@@ -23,6 +23,8 @@ pub enum Observation {
     Answered(Duration),
     /// Failed, by its own fault.
     Failed,
+    /// Failed, by its own fault, after it was noted as answered: a stream that broke. It is no other request.
+    Broke,
 }
 
 impl Observation {
@@ -162,9 +164,9 @@ impl Judge {
             Arm::Stable => &mut window.stable,
             Arm::Canary => &mut window.canary,
         };
-        tally.all += 1;
+        tally.all += u64::from(seen != Observation::Broke);
         match seen {
-            Observation::Failed => tally.failed += 1,
+            Observation::Failed | Observation::Broke => tally.failed += 1,
             Observation::Answered(time) if tally.times.len() < TIMES => tally.times.push(nanos(time)),
             Observation::Answered(_) => {}
         }
@@ -199,7 +201,9 @@ impl Judge {
             canary = (canary.0 + window.canary.failed, canary.1 + window.canary.all);
             stable = (stable.0 + window.stable.failed, stable.1 + window.stable.all);
             if canary.1 >= Self::ENOUGH && stable.1 >= Self::ENOUGH {
-                return self.compare(Evidence { canary, stable, p95: self.p95 });
+                // What broke now may have been answered in a window before these.
+                let most = |(failed, all): (u64, u64)| (failed.min(all), all);
+                return self.compare(Evidence { canary: most(canary), stable: most(stable), p95: self.p95 });
             }
         }
         Verdict::Hold

@@ -1,8 +1,9 @@
 //! The model registry (feature `registry`): which model, which version, where, at what price, and how sure we are.
 //!
 //! A [`Catalog`] says what there is. Checked and hashed it is a [`Snapshot`]; served, with the pins and quarantines of
-//! operators, a [`View`]. A [`Registry`] swaps one view for the next in one step, so a request that resolves once
-//! sees one generation for all of its attempts. What is published is checked, compared with what is served, made
+//! operators, a [`View`]. A [`Registry`] swaps one view for the next in one step; a router that
+//! [reads it](crate::router::Builder::registry) takes one view for all attempts of a request, and [`Rollouts`] take back
+//! what its requests found to be bad. What is published is checked, compared with what is served, made
 //! durable, and only then swapped in; what is refused changes nothing.
 //!
 //! *Why not a file that is read at start?* Because what goes wrong with such files is known: a price ten times too
@@ -29,6 +30,8 @@ mod ledger;
 mod operations;
 mod poll;
 mod publication;
+mod resolved;
+mod rollouts;
 #[cfg(feature = "signed")]
 pub mod signed;
 mod snapshot;
@@ -49,9 +52,13 @@ pub use history::Record;
 pub use judge::{Arm, Evidence, Judge, Observation, Verdict};
 pub use poll::{Polled, Poller};
 pub use publication::{Ack, Durability, Patch, Publication, Review};
+pub(crate) use resolved::Found;
+pub use resolved::{Keys, Provenance, ResolveError, Resolved};
+pub use rollouts::{RolledBack, Rollouts};
 pub use snapshot::Snapshot;
 pub use start::Builder;
 pub use status::{Change, Freshness, Status, Subscription};
-pub use view::{Keys, Place, Provenance, ResolveError, Resolved, Source, View};
+pub(crate) use view::Berth;
+pub use view::{Place, Source, View};
 pub use violation::{Code, Nack, Path, Severity, Violation};
 pub use warming::Warming;

@@ -257,6 +257,7 @@ impl Registry {
     pub fn tick(&self, now: SystemTime) {
         let mut writer = self.writer.lock();
         let at = millis(now);
+        self.confirmed.tell(at);
         let (pins, mut over) = (writer.ledger.pins.len(), false);
         writer.ledger.pins.retain(|_, pin| pin.until_ms > at);
         over |= writer.ledger.pins.len() < pins;

@@ -6,7 +6,6 @@ use super::source::{Fetch, Fetched};
 use super::violation::Nack;
 use crate::rng::Rng;
 use crate::time::Instant;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 /// Asks one source for news, when it is time. A state machine in the host's time: call it whenever
@@ -81,7 +80,7 @@ impl Poller {
             Fetched::Failed(reason) => Polled::Failed(reason),
             Fetched::Unchanged => {
                 if self.taken {
-                    registry.confirmed.store(millis(wall), Ordering::Relaxed);
+                    registry.confirmed.confirm(millis(wall));
                 }
                 Polled::Unchanged
             }

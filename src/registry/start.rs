@@ -8,7 +8,7 @@ use super::ledger::Ledger;
 use super::publication::Durability;
 use super::snapshot::Snapshot;
 use super::store::{Found, Store, Tried};
-use super::view::Source;
+use super::view::{Confirmed, Source};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -125,7 +125,7 @@ impl Builder {
             subscribers: Vec::new(),
             tried: found.tried,
         };
-        Registry::start(writer, self.rules, confirmed)
+        Registry::start(writer, self.rules, Confirmed::new(confirmed, millis(now)))
     }
 }
 

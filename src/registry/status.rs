@@ -9,7 +9,6 @@ use super::view::Source;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 /// How long ago a source confirmed what is served, as a judgement.
@@ -82,7 +81,7 @@ impl Registry {
     }
 
     pub(super) fn age(&self, now: SystemTime) -> Duration {
-        Duration::from_millis(millis(now).saturating_sub(self.confirmed.load(Ordering::Relaxed)))
+        self.confirmed.age_at(millis(now))
     }
 
     pub(super) const fn judged(age: Duration) -> Freshness {

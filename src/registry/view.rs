@@ -1,10 +1,11 @@
 //! What is being served: one snapshot with what operators and time have laid over it, compiled for look-ups.
 
-use super::Digest;
 use super::catalog::{Alias, Catalog, ModelVersion, Placement, State};
+use super::handle::millis;
 use super::ledger::Ledger;
+use super::resolved::{Found, Keys, ResolveError, Resolved};
 use super::snapshot::Snapshot;
-use crate::facts::{Facts, Price};
+use crate::facts::{Price, Profile};
 use crate::rng::hash_str;
 use crate::shape::{Sticky, bucket};
 use rustc_hash::FxHashMap;
@@ -27,19 +28,68 @@ pub enum Source {
     Bootstrap,
 }
 
+impl Source {
+    /// As logs write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Live => "live",
+            Self::Disk => "disk",
+            Self::Bootstrap => "bootstrap",
+        }
+    }
+}
+
 /// One state of the registry. It never changes; the next one takes its place in one step.
 ///
 /// A request resolves once and keeps the view, so that its retries and its stream see one generation.
 pub struct View {
-    generation: u64,
-    source: Source,
-    snapshot: Arc<Snapshot>,
-    /// Milliseconds since 1970 at which a source last said that this is what there is.
-    confirmed: Arc<AtomicU64>,
+    pub(super) generation: u64,
+    pub(super) source: Source,
+    pub(super) snapshot: Arc<Snapshot>,
+    confirmed: Arc<Confirmed>,
     refuses: bool,
     names: FxHashMap<Box<str>, Target>,
-    versions: Vec<Version>,
-    aliases: Vec<Name>,
+    pub(super) versions: Vec<Version>,
+    pub(super) aliases: Vec<Name>,
+}
+
+/// A placement as a backend of a router.
+pub(crate) struct Berth<'v> {
+    pub(crate) place: &'v Place,
+    pub(crate) profile: Profile,
+    /// It takes no requests.
+    pub(crate) idle: bool,
+}
+
+/// When a source last said that this is what there is, and what time it was when anybody last said that. Both in
+/// milliseconds since 1970.
+#[derive(Debug, Default)]
+pub(super) struct Confirmed {
+    at: AtomicU64,
+    told: AtomicU64,
+}
+
+impl Confirmed {
+    pub(super) fn new(at: u64, told: u64) -> Self {
+        Self { at: AtomicU64::new(at), told: AtomicU64::new(told) }
+    }
+
+    /// A source says that this is what there is.
+    pub(super) fn confirm(&self, at: u64) {
+        self.at.store(at, Ordering::Relaxed);
+        self.tell(at);
+    }
+
+    /// It is this late.
+    pub(super) fn tell(&self, now: u64) {
+        self.told.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// How long ago that was at this time.
+    pub(super) fn age_at(&self, now: u64) -> Duration {
+        Duration::from_millis(now.saturating_sub(self.at.load(Ordering::Relaxed)))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,22 +99,24 @@ enum Target {
 }
 
 #[derive(Debug)]
-struct Version {
-    full: Box<str>,
-    model: Box<str>,
-    facts: ModelVersion,
-    places: Box<[Place]>,
+pub(super) struct Version {
+    pub(super) full: Box<str>,
+    pub(super) model: Box<str>,
+    pub(super) facts: ModelVersion,
+    /// It is served, or it is all that an alias has.
+    in_use: bool,
+    pub(super) places: Box<[Place]>,
 }
 
 #[derive(Debug)]
-struct Name {
-    name: Box<str>,
+pub(super) struct Name {
+    pub(super) name: Box<str>,
     salt: u64,
     sticky: Sticky,
     /// Each target with the end of its range of shares, those in quarantine left out.
     cuts: Box<[(u32, Target)]>,
     pinned: Option<u32>,
-    fallback: Box<[Box<str>]>,
+    pub(super) fallback: Box<[Box<str>]>,
 }
 
 /// A placement as it is served: its weight is 0 while it is not warm, and its price is that of the version where it has
@@ -92,87 +144,19 @@ impl Place {
     }
 }
 
-/// By what a request can be recognised.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Keys<'k> {
-    session: Option<&'k str>,
-    tenant: Option<&'k str>,
-    seed: u64,
-}
-
-impl<'k> Keys<'k> {
-    /// A request that is recognised by nothing but its own seed.
-    pub const fn seed(seed: u64) -> Self {
-        Self { session: None, tenant: None, seed }
+impl Version {
+    fn berth<'v>(&self, place: &'v Place) -> Berth<'v> {
+        let (facts, at) = (&self.facts, &place.what);
+        let mut profile = Profile::new(&place.id).model(&*self.full).provider(&at.provider).region(&at.region);
+        profile = profile.capabilities(facts.capabilities);
+        profile.context_window = facts.context;
+        profile.price.clone_from(&at.price);
+        (profile.requests_per_minute, profile.tokens_per_minute) = at.known_quota();
+        if at.weight > 0 {
+            profile.weight = f64::from(at.weight) / f64::from(Placement::WEIGHT);
+        }
+        Berth { place, profile, idle: at.weight == 0 || !self.in_use }
     }
-
-    /// The session and the tenant of `facts`, and the seed of the request.
-    pub fn of(facts: &'k Facts, seed: u64) -> Self {
-        Self { session: facts.request_session(), tenant: facts.request_tenant(), seed }
-    }
-
-    /// The session that it belongs to.
-    #[must_use]
-    pub const fn session(mut self, session: &'k str) -> Self {
-        self.session = Some(session);
-        self
-    }
-
-    /// The tenant that it comes from.
-    #[must_use]
-    pub const fn tenant(mut self, tenant: &'k str) -> Self {
-        self.tenant = Some(tenant);
-        self
-    }
-
-    fn hash(&self, sticky: Sticky) -> u64 {
-        sticky.key(self.session, self.tenant, self.seed)
-    }
-}
-
-/// Why a name leads nowhere.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ResolveError {
-    /// Neither an alias nor a `model@version`.
-    #[error("no alias or version of that name")]
-    Unknown,
-    /// A version that is there and not served.
-    #[error("the version is {0} and not served")]
-    NotServed(State),
-    /// No source has confirmed the content within the hard limit, and the registry was told to refuse then.
-    #[error("the registry has not been confirmed within its hard limit")]
-    Expired,
-}
-
-/// What a name led to, with the view that it was found in.
-#[derive(Clone)]
-pub struct Resolved {
-    view: Arc<View>,
-    version: u32,
-    path: [u32; Alias::MAX_DEPTH],
-    depth: u8,
-    bucket: Option<u16>,
-    pinned: bool,
-}
-
-/// Where an answer comes from, for logs and decisions.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Provenance<'r> {
-    /// The generation of the registry.
-    pub generation: u64,
-    /// The identity of the content.
-    pub digest: Digest,
-    /// Where the content came from.
-    pub source: Source,
-    /// How long ago a source last confirmed it.
-    pub age: Duration,
-    /// The aliases that were followed, the one asked for first.
-    pub aliases: Vec<&'r str>,
-    /// The bucket, of 10,000, by which the first split was decided; none where nothing was split.
-    pub bucket: Option<u16>,
-    /// Whether an operator's pin decided.
-    pub pinned: bool,
 }
 
 impl View {
@@ -195,7 +179,8 @@ impl View {
                     place.what.price = what.price.clone();
                 }
                 names.insert(full.clone(), Target::Version(versions.len() as u32));
-                versions.push(Version { full, model: (**model).into(), facts, places: places.into() });
+                let in_use = facts.state.is_served();
+                versions.push(Version { full, model: (**model).into(), facts, in_use, places: places.into() });
             }
         }
         for (index, name) in catalog.aliases.keys().enumerate() {
@@ -213,7 +198,12 @@ impl View {
             }),
             fallback: alias.fallback.iter().map(|name| (**name).into()).collect(),
         });
-        let aliases = aliases.collect();
+        let aliases: Vec<Name> = aliases.collect();
+        for (_, target) in aliases.iter().flat_map(|alias| &alias.cuts) {
+            if let Target::Version(version) = target {
+                versions[*version as usize].in_use = true;
+            }
+        }
         Self {
             generation: ledger.generation,
             source,
@@ -226,7 +216,7 @@ impl View {
         }
     }
 
-    pub(super) fn confirmed_by(mut self, confirmed: Arc<AtomicU64>) -> Self {
+    pub(super) fn confirmed_by(mut self, confirmed: Arc<Confirmed>) -> Self {
         self.confirmed = confirmed;
         self
     }
@@ -246,10 +236,16 @@ impl View {
     ///
     /// [`ResolveError`] says why it leads nowhere.
     pub fn resolve(self: Arc<Self>, name: &str, keys: Keys<'_>) -> Result<Resolved, ResolveError> {
+        let found = self.follow(name, keys)?;
+        Ok(Resolved { view: self, found })
+    }
+
+    /// Where `name` leads.
+    pub(crate) fn follow(&self, name: &str, keys: Keys<'_>) -> Result<Found, ResolveError> {
+        let mut target = *self.names.get(name).ok_or(ResolveError::Unknown)?;
         if self.refuses {
             return Err(ResolveError::Expired);
         }
-        let mut target = *self.names.get(name).ok_or(ResolveError::Unknown)?;
         let (mut path, mut depth) = ([0; Alias::MAX_DEPTH], 0);
         let (mut bucket, mut pinned) = (None, false);
         let version = loop {
@@ -283,7 +279,21 @@ impl View {
             return Err(ResolveError::NotServed(state));
         }
         let depth = depth.min(Alias::MAX_DEPTH) as u8;
-        Ok(Resolved { view: self, version, path, depth, bucket, pinned })
+        Ok(Found { version, path, depth, bucket, pinned })
+    }
+
+    /// All placements, as backends.
+    pub(crate) fn berths(&self) -> impl Iterator<Item = Berth<'_>> {
+        self.versions.iter().flat_map(|version| version.places.iter().map(|place| version.berth(place)))
+    }
+
+    /// The regions where every placement has this residency tag: what requests whose data must stay in a jurisdiction
+    /// give to [`Facts::residency`](crate::Facts::residency), which speaks of regions.
+    pub fn regions(&self, tag: &str) -> BTreeSet<&str> {
+        let places = self.versions.iter().flat_map(|version| &version.places).map(Place::placement);
+        let (inside, outside): (Vec<_>, Vec<_>) = places.partition(|at| at.residency.contains(tag));
+        let outside: BTreeSet<&str> = outside.into_iter().map(Placement::region).collect();
+        inside.into_iter().map(Placement::region).filter(|region| !outside.contains(region)).collect()
     }
 
     /// Counts up with every change of what is served: publications, pins, quarantines.
@@ -301,12 +311,37 @@ impl View {
         self.source
     }
 
-    /// The state in which a version is served, quarantine included.
-    pub fn state_of(&self, full: &str) -> Option<State> {
+    /// How long ago a source had confirmed it when the registry was last told the time; who calls
+    /// [`tick`](super::Registry::tick) every second knows it to the second.
+    pub fn age(&self) -> Duration {
+        self.confirmed.age_at(self.confirmed.told.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn age_at(&self, now: SystemTime) -> Duration {
+        self.confirmed.age_at(millis(now))
+    }
+
+    /// Whether it is an alias or a version.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// Where a version stands among all.
+    pub(crate) fn position(&self, full: &str) -> Option<u32> {
         match self.names.get(full)? {
-            Target::Version(version) => Some(self.versions[*version as usize].facts.state),
+            Target::Version(version) => Some(*version),
             Target::Alias(_) => None,
         }
+    }
+
+    /// The version at this position.
+    pub(crate) fn at(&self, position: u32) -> &ModelVersion {
+        &self.versions[position as usize].facts
+    }
+
+    /// The state in which a version is served, quarantine included.
+    pub fn state_of(&self, full: &str) -> Option<State> {
+        Some(self.at(self.position(full)?).state)
     }
 
     /// Aliases that would have no version left outside of quarantine.
@@ -323,73 +358,6 @@ impl fmt::Debug for View {
             .field("generation", &self.generation)
             .field("source", &self.source)
             .field("digest", &self.snapshot.digest())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Resolved {
-    /// The view that it was found in; for the names of the [fallback](Self::fallback) chain, so that a request sees one
-    /// generation.
-    pub const fn view(&self) -> &Arc<View> {
-        &self.view
-    }
-
-    fn found(&self) -> &Version {
-        &self.view.versions[self.version as usize]
-    }
-
-    /// The version, as `model@version`.
-    pub fn version(&self) -> &str {
-        &self.found().full
-    }
-
-    /// The model.
-    pub fn model(&self) -> &str {
-        &self.found().model
-    }
-
-    /// Capabilities, limits, price, and the state in which it is served.
-    pub fn facts(&self) -> &ModelVersion {
-        &self.found().facts
-    }
-
-    /// Where it runs, by priority. Those with weight 0 are drained or not warm.
-    pub fn placements(&self) -> &[Place] {
-        &self.found().places
-    }
-
-    /// Who stands in: the chain of the first alias on the way that has one.
-    pub fn fallback(&self) -> impl Iterator<Item = &str> {
-        let chain = self.followed().map(|alias| &alias.fallback).find(|chain| !chain.is_empty());
-        chain.into_iter().flatten().map(|name| &**name)
-    }
-
-    fn followed(&self) -> impl Iterator<Item = &Name> {
-        self.path[..usize::from(self.depth)].iter().map(|alias| &self.view.aliases[*alias as usize])
-    }
-
-    /// Where the answer comes from.
-    pub fn provenance(&self, now: SystemTime) -> Provenance<'_> {
-        let view = &self.view;
-        let confirmed = Duration::from_millis(view.confirmed.load(Ordering::Relaxed));
-        Provenance {
-            generation: view.generation,
-            digest: view.snapshot.digest(),
-            source: view.source,
-            age: now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(confirmed),
-            aliases: self.followed().map(|alias| &*alias.name).collect(),
-            bucket: self.bucket,
-            pinned: self.pinned,
-        }
-    }
-}
-
-impl fmt::Debug for Resolved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolved")
-            .field("version", &self.version())
-            .field("generation", &self.view.generation)
-            .field("bucket", &self.bucket)
             .finish_non_exhaustive()
     }
 }

@@ -5,9 +5,11 @@ mod shaping;
 use super::build_error::{BuildError, WEIGHTS, check_profiles};
 use super::core::{Core, Seeds, Shared, Slots, Ticks};
 use super::shadow::Fed;
+use super::update::Held;
 use super::{Router, SharedBackend, Update};
 use crate::backend::{Backend, BackendId};
 use crate::budget::{RetryBudget, Savings};
+use crate::decision::names::Registered;
 use crate::event::Observer;
 use crate::facts::Profile;
 use crate::fleet::Crowd;
@@ -30,6 +32,7 @@ use std::time::Duration;
 pub struct Builder<Req: ?Sized, Res> {
     policy: Box<dyn RoutingPolicy>,
     fleet: Update<Req, Res>,
+    registered: Registered,
     signals: Vec<Arc<dyn HealthSignal>>,
     reports: Option<Arc<LoadReports>>,
     observers: Vec<Arc<dyn Observer>>,
@@ -57,6 +60,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         Self {
             policy,
             fleet: Update::empty(),
+            registered: Registered::default(),
             signals: Vec::new(),
             reports: None,
             observers: Vec::new(),
@@ -134,6 +138,58 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
     #[must_use]
     pub fn last_resort(mut self, backend: impl Backend<Req, Response = Res>) -> Self {
         self.last_resort = Some(Arc::new(backend));
+        self
+    }
+
+    /// Looks names up in this registry: an alias leads to the version that it has for the request, a `model@version` to
+    /// itself, if it is served. Names that the registry does not know are those of models, as without it.
+    ///
+    /// A request sees the registry of the moment at which it came, in all of its attempts, waits and hedges and to the end of
+    /// its stream. With [`fail_safe`](crate::policy::PolicyExt::fail_safe) those stand in that the alias
+    /// [names](crate::registry::Alias::fallback). What the registry knows of a version (capabilities, context window, price)
+    /// holds for its backends whose profiles do not say.
+    ///
+    /// [`Decision::provenance`](crate::Decision::provenance) tells what it said. Backends for its placements come with
+    /// [`Update::sync`](super::Update::sync).
+    ///
+    /// ```
+    /// use fallway::backend::{BackendError, backend_fn};
+    /// use fallway::policy::{FailSafe, PolicyExt, ordered};
+    /// use fallway::registry::{Alias, Catalog, ModelVersion, Placement, Publication, Registry, State};
+    /// use fallway::{CallOptions, Facts, Profile, Router};
+    /// use std::sync::Arc;
+    /// use std::time::SystemTime;
+    ///
+    /// let now = SystemTime::now();
+    /// let registry = Arc::new(Registry::builder().open(now));
+    /// let catalog = Catalog::new()
+    ///     .version("llama-70b", "3", ModelVersion::new(State::Live).context(131_072))
+    ///     .placement("eu-3", Placement::new("llama-70b@3", "acme", "eu-west", "eu-a"))
+    ///     .alias("chat", Alias::to("llama-70b@3"));
+    /// registry.publish(&Publication::from(catalog), now)?;
+    ///
+    /// # let echo = || backend_fn(|request: &str, _: &_| { let answer = request.to_owned(); async { Ok::<_, BackendError>(answer) } });
+    /// let router = Router::builder(ordered().fail_safe(FailSafe::default()))
+    ///     .registry(registry)
+    ///     .backend(Profile::new("eu-3").model("llama-70b@3"), echo())
+    ///     .build()?;
+    /// let decision = router.explain(&CallOptions::new(Facts::model("chat")));
+    /// assert_eq!(decision.chosen().unwrap().name(), "eu-3");
+    /// assert_eq!(decision.provenance().unwrap().aliases, ["chat"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "registry")]
+    #[must_use]
+    pub fn registry(mut self, registry: Arc<crate::registry::Registry>) -> Self {
+        self.registered = Registered::with(registry);
+        self
+    }
+
+    /// Changes the fleet that the router begins with, as [`Router::update`] does later: for what a
+    /// [registry](Update::sync) places.
+    #[must_use]
+    pub fn fleet(mut self, change: impl FnOnce(&mut Update<Req, Res>)) -> Self {
+        change(&mut self.fleet);
         self
     }
 
@@ -268,7 +324,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         let seed = self.seed.unwrap_or_else(rand::random);
         let names = self.signals.iter().map(HealthSignal::name).collect();
         let mut slots = Slots::default();
-        let generation = self.fleet.first(names, &*self.policy, self.default_deadline, &mut slots, &self.ejection)?;
+        let (policy, registered, default_deadline) = (&*self.policy, &self.registered, self.default_deadline);
+        let held = Held { policy, registered, default_deadline };
+        let generation = self.fleet.first(names, held, &mut slots, &self.ejection)?;
         let limit = |seat: &(BackendId, Arc<Profile>)| seat.1.concurrency.map(u64::from);
         let room: Option<u64> = generation.fleet.roster.seats.iter().map(limit).sum();
         let check = |bulkheads: &Option<Bulkheads>| bulkheads.iter().try_for_each(|it| it.check(room));
@@ -294,6 +352,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
                 shared: Arc::new(shared),
                 window: self.policy.window(),
                 policy: self.policy,
+                registered: self.registered,
                 retry_budget: self.retry_budget,
                 savings: Savings::default(),
                 salt,

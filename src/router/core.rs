@@ -7,6 +7,7 @@ use super::{BuildError, CallOptions, SharedBackend, Update};
 use crate::backend::BackendId;
 use crate::budget::{RetryBudget, Savings};
 use crate::bug;
+use crate::decision::names::Registered;
 use crate::decision::record::{Extra, Record, Roster};
 use crate::decision::{AttemptRecord, Beside, Bill, Decision, Hedged, Next, Reason};
 use crate::event::{Event, Observer};
@@ -33,6 +34,7 @@ pub(super) struct Core<Req: ?Sized, Res> {
     pub(super) current: ArcSwap<Generation<Req, Res>>,
     pub(super) shared: Arc<Shared>,
     pub(super) policy: Box<dyn RoutingPolicy>,
+    pub(super) registered: Registered,
     pub(super) window: Window,
     pub(super) retry_budget: RetryBudget,
     /// What hedges may be made.
@@ -275,6 +277,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         (record.extra, record.planned_after) = (Extra::NotAsked, 0);
         (record.beside, record.hedged) = (None, Hedged::NotAsked);
         (record.dry_run, record.at_stake) = (false, 0);
+        self.registered.read(&mut record.names);
         decision
     }
 
@@ -283,7 +286,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         let mut decision = Decision::blank();
         let (from, to) = (first.record(), decision.record_mut());
         (to.arrival, to.deadline, to.seed) = (from.arrival, from.deadline, from.seed);
-        to.facts = from.facts.clone();
+        (to.facts, to.names) = (from.facts.clone(), from.names.clone());
         to.attempts.clone_from(&from.attempts);
         (to.last_resort, to.dry_run) = (from.last_resort, false);
         to.beside = Some(beside);
@@ -303,6 +306,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         let record = decision.record_mut();
         (record.now, record.extra, record.planned_after) = (now, extra, record.attempts.len());
         record.hedged = Hedged::NotAsked;
+        if bug::RESOLVED_AGAIN {
+            self.registered.read(&mut record.names);
+        }
         if !Arc::ptr_eq(&record.roster, &generation.fleet.roster) {
             record.roster = generation.fleet.roster.clone();
         }
@@ -376,6 +382,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         (record.seed, record.dry_run, record.verdict, record.beside) = (seed, true, None, None);
         record.at_stake = 0;
         record.attempts.clear();
+        self.registered.read(&mut record.names);
         let cells = self.shared.shares.cells(decision.facts());
         self.plan(&self.current.load(), decision, now, Extra::NotAsked, cells, None);
         self.meter(decision, now);
@@ -385,7 +392,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         let mut again = Decision::blank();
         let (from, to) = (decision.record(), again.record_mut());
         to.roster = from.roster.clone();
-        to.facts = from.facts.clone();
+        (to.facts, to.names) = (from.facts.clone(), from.names.clone());
         to.attempts.clone_from(&from.attempts);
         to.beside = from.beside.clone();
         (to.seed, to.now, to.arrival, to.deadline) = (from.seed, from.now, from.arrival, from.deadline);

@@ -24,6 +24,10 @@ pub enum RouteErrorKind {
     ZeroDeadline,
     /// No backend serves the model.
     UnknownModel,
+    /// The model's version is in the registry, and not served.
+    NotServed,
+    /// The registry serves nothing, for nobody has confirmed it for too long.
+    RegistryExpired,
     /// No backend may be used now.
     NothingUsable,
     /// All attempts failed.
@@ -55,6 +59,8 @@ impl RouteError {
         let kind = match why {
             Refusal::NothingUsable => RouteErrorKind::NothingUsable,
             Refusal::UnknownModel => RouteErrorKind::UnknownModel,
+            Refusal::NotServed { .. } => RouteErrorKind::NotServed,
+            Refusal::RegistryExpired => RouteErrorKind::RegistryExpired,
             Refusal::AttemptsExhausted { .. } => RouteErrorKind::AttemptsExhausted,
             Refusal::RetryBudgetEmpty => RouteErrorKind::RetryBudgetEmpty,
             Refusal::NotRetryable { .. } => RouteErrorKind::NotRetryable,

@@ -11,6 +11,7 @@ use super::tab::Tab;
 use crate::backend::{BackendError, FailureKind};
 use crate::bug;
 use crate::decision::Ending;
+use crate::decision::names::Names;
 use crate::event::{Doubt, Event, Outcome};
 use crate::facts::{Facts, Profile};
 use crate::fleet::Member;
@@ -36,6 +37,8 @@ pub(crate) struct Lease {
     /// Money of the spend limits; `None` after the end.
     money: Option<Held>,
     quote: Quote,
+    /// Whose price holds where the profile says none.
+    terms: Option<(Names, u32)>,
     request: u64,
     number: u32,
     hedge: bool,
@@ -76,6 +79,8 @@ pub(super) struct Needs<'a> {
     pub(super) number: u32,
     pub(super) hedge: bool,
     pub(super) carried: u64,
+    /// Where the registry knows the backend's version.
+    pub(super) terms: Option<(&'a Names, u32)>,
 }
 
 /// A caller with little time must not bench a backend for all: where the deadline cut an attempt short, giving it up
@@ -316,8 +321,22 @@ impl Lease {
             let (backend, profile) = (self.tab.member.id, &*self.profile);
             let elapsed = now - self.started;
             let Self { excused, request, number: attempt, .. } = *self;
-            let ended = Event::Ended { backend, profile, elapsed, outcome, excused, request, attempt, tokens, cost };
-            self.tell(&ended, now);
+            let first_item = self.first.map(|first| first - self.started);
+            self.tell(
+                &Event::Ended {
+                    backend,
+                    profile,
+                    elapsed,
+                    first_item,
+                    outcome,
+                    excused,
+                    request,
+                    attempt,
+                    tokens,
+                    cost,
+                },
+                now,
+            );
             if let Some((tokens, doubt, doubts)) = usage {
                 self.tell(&Event::Usage { backend, profile, tokens, doubt, doubts }, now);
             }

@@ -1,14 +1,17 @@
 //! [`Update`]: changes of the fleet.
 
+#[cfg(feature = "registry")]
+mod sync;
+
 use super::build_error::check_profiles;
 use super::core::{Core, Generation, Slots};
 use super::{BuildError, SharedBackend};
 use crate::backend::{Backend, BackendId};
+use crate::decision::names::Registered;
 use crate::facts::Profile;
-use crate::fleet::{Fleet, Member};
+use crate::fleet::{Aside, Fleet, Member};
 use crate::policy::{Check, RoutingPolicy};
 use crate::recover::{Alarm, Credential, Ejection, Kin, Ties};
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +19,18 @@ use std::time::Duration;
 /// The fleet as it will be. See [`Router::update`](super::Router::update).
 pub struct Update<Req: ?Sized, Res> {
     seats: Vec<Seat<Req, Res>>,
-    /// Regions that take no requests, and those that take them again.
-    evacuated: BTreeSet<String>,
+    aside: Aside,
+    /// Regions that take requests again.
     restored: Vec<String>,
     errors: Vec<BuildError>,
+}
+
+/// What a fleet is held against.
+#[derive(Clone, Copy)]
+pub(super) struct Held<'a> {
+    pub(super) policy: &'a dyn RoutingPolicy,
+    pub(super) registered: &'a Registered,
+    pub(super) default_deadline: Duration,
 }
 
 struct Seat<Req: ?Sized, Res> {
@@ -44,12 +55,11 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
             credential: Some(berth.ties.credential.clone()),
             requoted: false,
         });
-        let evacuated = fleet.evacuated.clone();
-        Self { seats: seats.collect(), evacuated, restored: Vec::new(), errors: Vec::new() }
+        Self { seats: seats.collect(), aside: fleet.aside.clone(), restored: Vec::new(), errors: Vec::new() }
     }
 
-    pub(super) const fn empty() -> Self {
-        Self { seats: Vec::new(), evacuated: BTreeSet::new(), restored: Vec::new(), errors: Vec::new() }
+    pub(super) fn empty() -> Self {
+        Self { seats: Vec::new(), aside: Aside::default(), restored: Vec::new(), errors: Vec::new() }
     }
 
     /// Adds a backend. In a running fleet it takes its share slowly, as after an outage.
@@ -65,7 +75,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
 
     /// Removes a backend. Its calls in flight finish.
     pub fn remove(&mut self, id: &str) {
-        match self.seats.iter().position(|seat| seat.profile.id() == id) {
+        self.aside.placed.remove(id);
+        match self.seat(id) {
             Some(seat) => drop(self.seats.remove(seat)),
             None => self.errors.push(BuildError::UnknownBackend(id.to_owned())),
         }
@@ -85,7 +96,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
     /// finish where they are.
     pub fn evacuate(&mut self, region: &str) {
         if self.seats.iter().any(|seat| seat.profile.region_name() == Some(region)) {
-            self.evacuated.insert(region.to_owned());
+            self.aside.evacuated.insert(region.to_owned());
         } else {
             self.errors.push(BuildError::UnknownRegion(region.to_owned()));
         }
@@ -95,7 +106,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
     /// [`region_failover`](crate::policy::Regions::ramp), where that judges regions. Backends that were
     /// [drained](Self::drain) by themselves stay so.
     pub fn restore_region(&mut self, region: &str) {
-        if self.evacuated.remove(region) {
+        if self.aside.evacuated.remove(region) {
             self.restored.push(region.to_owned());
         } else {
             self.errors.push(BuildError::NotEvacuated(region.to_owned()));
@@ -117,6 +128,10 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
     /// The profiles as they stand.
     pub fn profiles(&self) -> impl Iterator<Item = &Profile> {
         self.seats.iter().map(|seat| &*seat.profile)
+    }
+
+    fn seat(&self, id: &str) -> Option<usize> {
+        self.seats.iter().position(|seat| seat.profile.id() == id)
     }
 
     fn change(&mut self, id: &str, change: impl FnOnce(&mut Profile)) {
@@ -147,7 +162,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         let restored = self.restored.clone();
         let requoted = self.seats.iter().filter(|seat| seat.requoted).filter_map(|seat| seat.member.clone());
         let requoted: Vec<_> = requoted.collect();
-        let next = self.assemble(number, signals, &*core.policy, core.default_deadline, slots, &mut |id, alarm| {
+        let held =
+            Held { policy: &*core.policy, registered: &core.registered, default_deadline: core.default_deadline };
+        let next = self.assemble(number, signals, held, slots, &mut |id, alarm| {
             Member::joining(id, alarm, &core.shared.court.ejection, now)
         })?;
         for region in restored {
@@ -161,23 +178,22 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
     pub(super) fn first(
         self,
         signals: Vec<&'static str>,
-        policy: &dyn RoutingPolicy,
-        default_deadline: Duration,
+        held: Held<'_>,
         slots: &mut Slots,
         ejection: &Ejection,
     ) -> Result<Generation<Req, Res>, BuildError> {
-        self.assemble(1, signals, policy, default_deadline, slots, &mut |id, alarm| Member::new(id, alarm, ejection))
+        self.assemble(1, signals, held, slots, &mut |id, alarm| Member::new(id, alarm, ejection))
     }
 
     fn assemble(
         self,
         number: u64,
         signals: Vec<&'static str>,
-        policy: &dyn RoutingPolicy,
-        default_deadline: Duration,
+        held: Held<'_>,
         slots: &mut Slots,
         join: &mut dyn FnMut(BackendId, &Arc<Alarm>) -> Member,
     ) -> Result<Generation<Req, Res>, BuildError> {
+        let Held { policy, registered, default_deadline } = held;
         if let Some(error) = self.errors.into_iter().next() {
             return Err(error);
         }
@@ -197,8 +213,10 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         let ties = Ties::of(&kin, credentials, |name| slots.domain(name));
         let members = kin.into_iter().zip(members).zip(ties).map(|((kin, member), ties)| (kin.profile, member, ties));
         let gate = |model: Option<&str>, region: &str| slots.region(model, region);
-        let fleet = Fleet::new(number, signals, members, self.evacuated, |region| policy.allows_region(region), gate);
-        let mut check = Check { fleet: &fleet, again: number > 1, default_deadline, errors: Vec::new() };
+        let fleet = Fleet::new(number, signals, members, self.aside, |region| policy.allows_region(region), gate);
+        let mut names = None;
+        registered.read(&mut names);
+        let mut check = Check { fleet: &fleet, again: number > 1, default_deadline, names, errors: Vec::new() };
         policy.check(&mut check);
         match check.errors.into_iter().next() {
             Some(error) => Err(BuildError::Policy(error)),

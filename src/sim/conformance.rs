@@ -235,6 +235,7 @@ pub fn signal(make: impl Fn() -> Box<dyn HealthSignal>) {
             backend: *id,
             profile: &profile,
             elapsed,
+            first_item: None,
             outcome,
             excused,
             request: 7,

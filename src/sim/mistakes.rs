@@ -1,8 +1,10 @@
 //! [`WorldError`]: what makes no sense about a world.
 
 use super::fault::Target;
+use super::rollout::Rollout;
 use super::workload::Arrivals;
-use super::{Fault, World};
+use super::{Fault, Server, World};
+use crate::registry::Alias;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -85,6 +87,12 @@ impl World {
         }
         if self.deadline.is_zero() {
             return setting("deadline", "no time at all");
+        }
+        if let Some(Rollout { version, share, .. }) = &self.rollout {
+            let runs = |server: &Server| server.model == *version;
+            if *share >= Alias::WHOLE || !self.servers.iter().any(runs) || runs(&self.servers[0]) {
+                return setting("rollout", "a share below 10000, of a version that another server than the first runs");
+            }
         }
         if self.reports_every.is_zero() || self.probes == Some(Duration::ZERO) {
             return setting("probes and reports", "their interval must be longer than zero");

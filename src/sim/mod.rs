@@ -36,6 +36,7 @@ mod quota;
 mod real;
 mod reality;
 mod regions;
+mod rollout;
 mod run;
 pub mod scenarios;
 mod script;

@@ -4,6 +4,7 @@ use super::audit::{Audit, Over, call_id};
 use super::cluster::{Cluster, Step};
 use super::diary::Diary;
 use super::job::{JobId, Notice, Request};
+use super::rollout::Operator;
 use super::stack::{Desk, Load, Reports, Stack};
 use super::tokens::Tokens;
 use super::{Clock, World, WorldError, stream};
@@ -304,6 +305,7 @@ impl Setting {
             reports: Arc::default(),
             heard: false,
         };
+        let mut operator = None;
         for index in 0..world.routers {
             let seed = mix(stream(world.seed, "routers"), index as u64);
             let desk = Desk {
@@ -335,6 +337,10 @@ impl Setting {
                 stack = stack.signal(super::probe::Heard::new(reality.clone()));
             }
             stack = stack.observer(setting.diary.of(index));
+            if let (Some(plan), None) = (&world.rollout, &operator) {
+                operator = Some(Operator::new(world, plan, stack.rollouts)?);
+            }
+            stack.operator.clone_from(&operator);
             setting.knows_limits.push(stack.knows_limits);
             setting.tells.push(stack.tells);
             setting.heard |= stack.reports;

@@ -138,7 +138,7 @@ impl<'w> Source<'w> {
             number: 0,
             counted: 0,
             tenants,
-            model: Arc::from(world.servers[0].model.as_str()),
+            model: Arc::from(world.asked_model()),
         };
         source.next = source.next_row();
         source

@@ -2,6 +2,7 @@
 
 use super::job::Request;
 use super::reality::{Answer, Reality};
+use super::rollout::Operator;
 use crate::budget::RetryBudget;
 use crate::event::Observer;
 use crate::limit::Bulkheads;
@@ -29,6 +30,8 @@ pub struct Stack {
     spends: Vec<SpendLimit>,
     pub(super) knows_limits: bool,
     pub(super) tells: bool,
+    pub(super) rollouts: bool,
+    pub(super) operator: Option<Operator>,
 }
 
 impl Stack {
@@ -47,6 +50,8 @@ impl Stack {
             spends: Vec::new(),
             knows_limits: true,
             tells: true,
+            rollouts: false,
+            operator: None,
         }
     }
 
@@ -120,6 +125,13 @@ impl Stack {
         self
     }
 
+    /// Takes versions back that prove bad, where the world [has one tried](super::World::rollout).
+    #[must_use]
+    pub const fn rollouts(mut self) -> Self {
+        self.rollouts = true;
+        self
+    }
+
     /// Nothing beside the policy: no ejection, no limits of calls in flight, and retries are as many as it wants.
     #[must_use]
     pub fn bare(self) -> Self {
@@ -143,6 +155,9 @@ impl Stack {
         }
         if self.reports {
             builder = builder.load_reports(reports.clone());
+        }
+        if let Some(operator) = self.operator {
+            builder = builder.registry(operator.registry()).observer(operator);
         }
         builder = self.spends.into_iter().fold(builder, Builder::spend_limit);
         let builder = self.observers.into_iter().fold(builder, Builder::observer);

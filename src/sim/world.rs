@@ -1,5 +1,6 @@
 //! [`World`]: what is simulated.
 
+use super::rollout::Rollout;
 use super::workload::{Arrivals, Lengths};
 use super::{Fault, Server, Trace};
 use std::collections::BTreeMap;
@@ -53,6 +54,7 @@ pub struct World {
     pub(super) resuming: bool,
     pub(super) reports_every: Duration,
     pub(super) load_signals: bool,
+    pub(super) rollout: Option<Rollout>,
     pub(super) seed: u64,
 }
 
@@ -116,6 +118,7 @@ impl World {
             resuming: false,
             reports_every: Self::REPORTS_EVERY,
             load_signals: false,
+            rollout: None,
             seed: 1,
         }
     }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 7] = [
     &["time", "rng", "sync", "bug"],
     // What events, decisions, facts and errors are made of refers to each other: siblings may.
-    &["backend", "facts", "event", "decision", "budget", "shape"],
-    &["limit", "prefix", "signal", "recover", "registry"],
+    &["backend", "facts", "event", "decision", "budget", "shape", "registry"],
+    &["limit", "prefix", "signal", "recover"],
     &["fleet"],
     &["policy"],
     &["router"],

@@ -401,6 +401,11 @@ fn every_planted_bug_is_declared_used_and_was_found() {
     let rows = table(&page, "bug");
     assert_eq!(rows.iter().map(|row| code(row[0])).collect::<BTreeSet<_>>(), declared.into_keys().collect());
     for row in rows {
+        // The campaign has no registry: a test finds what is wrong there.
+        if row[3] == "a test" {
+            assert!(row[2].contains("::"), "{row:?}");
+            continue;
+        }
         let rounds: Vec<u32> = row[3].split(", ").map(|rounds| rounds.parse().unwrap()).collect();
         assert_eq!(rounds.len(), 5, "{row:?}");
     }

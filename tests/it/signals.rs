@@ -51,8 +51,8 @@ fn end_of<'a>(
     outcome: Outcome<'a>,
     excused: bool,
 ) -> Event<'a> {
-    let (tokens, cost) = (Tokens::default(), Cost::Nothing);
-    Event::Ended { backend, profile, elapsed, outcome, excused, request: 7, attempt: 1, tokens, cost }
+    let (tokens, cost, first_item) = (Tokens::default(), Cost::Nothing, None);
+    Event::Ended { backend, profile, elapsed, first_item, outcome, excused, request: 7, attempt: 1, tokens, cost }
 }
 
 /// A fresh score in thousandths; `None` where there is none.

@@ -3,6 +3,7 @@
 use super::config::Chains;
 use super::{FailSafe, failed_with};
 use crate::backend::FailureKind;
+use crate::decision::names::Lead;
 use crate::policy::{PlanContext, Slate};
 
 /// How deep aliases may name aliases. `check` refuses cycles; this bounds the walk whatever happens.
@@ -33,8 +34,12 @@ impl FailSafe {
             plan(slate, false);
             return;
         };
-        let done = match chains {
-            Some(chains) if chains.split.is_some() || !chains.general.is_empty() => {
+        let done = match (cx.lead(requested), chains) {
+            (lead @ (Lead::To(_) | Lead::Refused(_)), _) => {
+                let general = chains.map_or(&[][..], |chains| &chains.general);
+                self.by_registry((requested, lead), general, cx, slate, &mut |slate| plan(slate, false))
+            }
+            (_, Some(chains)) if chains.split.is_some() || !chains.general.is_empty() => {
                 self.follow(chains, cx, slate, DEPTH, &mut |slate| plan(slate, false))
             }
             _ => slate.visit(requested) && plan(slate, false),
@@ -46,10 +51,36 @@ impl FailSafe {
         }
     }
 
+    /// The version to which the registry leads, those that stand in by its word, and then by the host's.
+    fn by_registry(
+        &self,
+        (requested, lead): (&str, Lead<'_>),
+        general: &[String],
+        cx: &PlanContext<'_>,
+        slate: &mut Slate<'_>,
+        plan: &mut dyn FnMut(&mut Slate<'_>) -> bool,
+    ) -> bool {
+        if let Lead::To(route) = lead {
+            // By the name that was asked for: a version in quarantine is served by an alias that has no other.
+            if slate.visit(requested) && plan(slate) {
+                return true;
+            }
+            if self.walk(route.fallback, cx, slate, DEPTH, plan) {
+                return true;
+            }
+        }
+        self.walk(general, cx, slate, DEPTH, plan)
+    }
+
     /// How many tiers of the request were not opened yet.
     pub(super) fn tiers_behind(&self, cx: &PlanContext<'_>, slate: &Slate<'_>) -> u32 {
         let Some(requested) = cx.facts().requested_model() else { return 0 };
-        let own = self.chains.get(requested).into_iter().flat_map(Chains::tiers);
+        let stand_in = match cx.lead(requested) {
+            Lead::To(route) => route.fallback,
+            _ => &[],
+        };
+        let stand_in = stand_in.iter().map(|name| &**name);
+        let own = stand_in.chain(self.chains.get(requested).into_iter().flat_map(Chains::tiers));
         let tiers = own.chain(self.fallback.iter().map(String::as_str));
         tiers.filter(|tier| slate.has_model(tier) && !slate.is_open(tier)).count() as u32
     }

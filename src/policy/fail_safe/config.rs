@@ -69,7 +69,8 @@ impl FailSafe {
     /// How long before the deadline a request stops waiting for a backend, where there is a last resort.
     pub const LAST_RESORT_RESERVE: Duration = Duration::from_millis(250);
 
-    /// The models that serve `alias`, best first. A tier is a model (`name` or `name@version`) or another alias.
+    /// The models that serve `alias`, best first. A tier is a model (`name` or `name@version`), another alias, or what the
+    /// [registry](crate::router::Builder::registry) knows by the name. Where that knows `alias` itself, these stand behind.
     /// An alias may be a model's own name.
     #[must_use]
     pub fn tiers<S: Into<String>>(mut self, alias: impl Into<String>, models: impl IntoIterator<Item = S>) -> Self {
@@ -184,6 +185,9 @@ impl FailSafe {
                 check.error(NAME, format!("name {alias:?} is split twice"));
             }
             match &chains.split {
+                Some(_) if check.is_registered(alias) => {
+                    check.error(NAME, format!("name {alias:?} is split here, and is in the registry"));
+                }
                 Some(split) => split.check(|problem| check.error(NAME, problem)),
                 None if chains.general.is_empty() && !check.has_model(alias) => {
                     check.error(NAME, format!("alias {alias:?} has no tiers"));

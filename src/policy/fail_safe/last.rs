@@ -20,7 +20,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             return if failed_with(cx, kind) {
                 Next::Refuse { why: Refusal::NotRetryable { kind } }
             } else {
-                give_up(cx, Refusal::UnknownModel)
+                give_up(cx, cx.unserved())
             };
         }
         if self.hurry(cx, slate) {

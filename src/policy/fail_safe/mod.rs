@@ -184,7 +184,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         }
         let too_long = |attempt: &&AttemptRecord| attempt.failure() == Some(FailureKind::ContextTooLong);
         let window = failed_with(cx, FailureKind::ContextTooLong)
-            .then(|| cx.attempts().iter().filter(too_long).filter_map(|attempt| attempt.profile.context_window).max());
+            .then(|| cx.attempts().iter().filter(too_long).filter_map(|attempt| cx.window_of(&attempt.profile)).max());
         let throttled = failed_with(cx, FailureKind::RateLimited);
         let timed_out = last_failure(cx) == Some(FailureKind::Timeout);
         slate.each_rejected(|candidate| {
@@ -205,7 +205,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             } else if timed_out && let Some(predicted) = self.too_slow(candidate) {
                 candidate.reject(Reason::TooSlow { predicted });
             } else if let Some(failed_window) = window
-                && !larger(candidate.profile().context_window, failed_window, larger_tier)
+                && !larger(candidate.context_window(), failed_window, larger_tier)
             {
                 candidate.reject(Reason::WouldRepeat { kind: FailureKind::ContextTooLong });
             } else if let Some(attempt) = failed_domain(cx, candidate.profile()) {

@@ -133,6 +133,7 @@ impl Lease {
             stake: None,
             money: None,
             quote: needs.quote(profile),
+            terms: needs.terms.filter(|_| profile.price.is_none()).map(|terms| (terms.0.clone(), terms.1)),
             request: needs.request,
             number: needs.number,
             hedge: needs.hedge,

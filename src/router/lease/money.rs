@@ -31,7 +31,9 @@ impl Lease {
     pub(super) fn receipt(&self, ending: Ending) -> (Tokens, Cost) {
         let counts = self.held.as_ref().is_some_and(|(_, claim, _)| claim.counts_tokens());
         let told = self.tab.told(counts.then(|| self.tab.member.quotas.most_tokens()));
-        self.quote.receipt(self.profile.known_price(), told, ending, self.first.is_some(), self.content)
+        let of_version = || self.terms.as_ref().and_then(|(names, version)| names.terms(*version).price);
+        let price = self.profile.known_price().or_else(of_version);
+        self.quote.receipt(price, told, ending, self.first.is_some(), self.content)
     }
 
     /// What it may cost, in pico-dollars.
@@ -47,6 +49,7 @@ pub(in crate::router) const fn is_limited(number: u32) -> bool {
 
 impl Needs<'_> {
     pub(super) fn quote(&self, profile: &Profile) -> Quote {
-        Quote::of(self.facts, profile.known_price(), self.carried)
+        let of_version = || self.terms.and_then(|(names, version)| names.terms(version).price);
+        Quote::of(self.facts, profile.known_price().or_else(of_version), self.carried)
     }
 }

@@ -93,13 +93,13 @@ pub(super) fn lease_best<Req: ?Sized, Res>(
         let entry = &mut record.sheet.entries[best];
         let seat = entry.seat as usize;
         let (berth, profile) = (&generation.fleet.berths[seat], generation.fleet.profile(entry.seat));
-        let note = entry.note;
+        let (note, tier) = (entry.note, usize::from(entry.tier));
         let cached =
             record.sheet.readings[best].cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
         let (kept, throttles) = (record.sheet.kept, record.sheet.throttles);
         let (request, cached) = (record.seed, cached.unwrap_or(0));
-        let needs =
-            Needs { facts, deadline: record.deadline, cells, cached, kept, throttles, request, number, hedge, carried };
+        let terms = record.names.as_ref().zip(record.sheet.tiers[tier].version);
+        let needs = Needs { facts, deadline: record.deadline, cells, cached, kept, throttles, request, number, hedge, carried, terms };
         if let Some(lease) = Lease::take(&core.shared, berth, profile, note, in_hand, needs, now) {
             return Some((lease, seat));
         }

@@ -90,7 +90,8 @@ impl fmt::Debug for Contestant {
 }
 
 /// The default stack of this crate, as the README shows it; where servers stand in several regions, with these in the
-/// order of their distance; where quotas are known, the cheapest that has room; where callers bring deadlines, within these. It is told what users want: nobody waits for a slot
+/// order of their distance; where quotas are known, the cheapest that has room; where callers bring deadlines, within these. A
+/// version that proves bad is taken back. It is told what users want: nobody waits for a slot
 /// for longer than half of the time within which they want the first token; and where there are tenants, what each may have in flight.
 pub fn fallway(desk: &Desk) -> Stack {
     let metered = desk.quotas().iter().any(|quota| *quota != (None, None));
@@ -107,6 +108,7 @@ pub fn fallway(desk: &Desk) -> Stack {
         _ => Stack::new(predicted_ttft().fail_safe(FailSafe::default())),
     }
     .load_reports()
+    .rollouts()
     .longest_wait(desk.slo() / 2);
     match (desk.tenants(), desk.room()) {
         ([], _) | (_, None) => stack,
@@ -119,7 +121,7 @@ pub fn fallway(desk: &Desk) -> Stack {
 pub fn fallway_hedged(desk: &Desk) -> Stack {
     let budgets = Budgets::default().hedge(Hedge::default().most_tokens(u64::MAX));
     let policy = predicted_ttft().budgeted(budgets).fail_safe(FailSafe::default());
-    Stack::new(policy).load_reports().longest_wait(desk.slo() / 2)
+    Stack::new(policy).load_reports().rollouts().longest_wait(desk.slo() / 2)
 }
 
 /// What users want of tenants: an equal part of the room for each, of which it lends a half, and for nobody more than a fifth.

@@ -1,6 +1,6 @@
 //! [`Measured`]: the figures of one run.
 
-use super::{Scenario, Stage, deadlines, pools, providers, quotas, regions, tenants};
+use super::{Scenario, Stage, deadlines, pools, providers, quotas, regions, rollouts, tenants};
 use crate::sim::Run;
 
 /// The figures of one run. Where no request counts, they are no numbers; what a scenario does not ask for is `None`.
@@ -17,6 +17,8 @@ pub struct Measured {
     pub others_goodput_vs_alone: Option<f64>,
     /// The share of the requests without a chance that were refused before any attempt (S13).
     pub hopeless_refused: Option<f64>,
+    /// How many attempts met the bad version's fault, for each request (S11).
+    pub harmed: Option<f64>,
     /// Requests without a complete answer.
     pub failures: usize,
     /// Seconds to the first token: median.
@@ -43,7 +45,8 @@ pub struct Measured {
     pub cost_vs_best: Option<f64>,
     /// Seconds from the fault's start until the policy had answered to it: in windows of five seconds, goodput stays
     /// above 0.95 (S3: of the requests of a second, no more than 5 % end in the region that is down; S8: the mean time to
-    /// first token within a quarter of what it is in the end of the fault). Nothing is told of a run that ended before the
+    /// first token within a quarter of what it is in the end of the fault; S11: no request goes to the bad version any
+    /// more). Nothing is told of a run that ended before the
     /// fault did.
     pub time_to_detect: Option<f64>,
     /// Seconds from the fault's end until the run is as before (S2, S4, S15: goodput 0.99 in windows of five seconds,
@@ -101,6 +104,7 @@ impl Stage {
             },
             others_goodput_vs_alone: tenants::others(self, run),
             hopeless_refused: only(Scenario::S13).and_then(|()| deadlines::refused(self, run)),
+            harmed: only(Scenario::S11).map(|()| known(rollouts::harmed(run))),
             failures: run.failures(),
             ttft_p50: known(run.ttft(0.5)),
             ttft_p90: known(run.ttft(0.9)),
@@ -140,6 +144,9 @@ impl Stage {
 
     /// Seconds until the policy had answered to the fault, and until all was as before.
     fn times(&self, run: &Run) -> (Option<f64>, Option<f64>) {
+        if self.scenario == Scenario::S11 {
+            return (rollouts::time_to_roll_back(run), None);
+        }
         let Some(&(start, end)) = self.windows.first() else { return (None, None) };
         let last_came = run.records().last().map_or(0.0, |record| record.at);
         let (detect, recover) = match self.scenario {

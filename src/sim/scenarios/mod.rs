@@ -11,6 +11,7 @@ mod prefixes;
 mod providers;
 mod quotas;
 mod regions;
+mod rollouts;
 mod stragglers;
 mod streams;
 mod tenants;
@@ -43,6 +44,8 @@ pub enum Scenario {
     S9,
     /// Ten tenants, one of which comes in bursts.
     S10,
+    /// An alias gives a share of its requests to a bad version.
+    S11,
     /// The same as S5 at twice the rate; three in ten requests are critical.
     S12,
     /// Callers with a second, five seconds or a minute; one in five asks for what no server can do in that time.
@@ -91,7 +94,7 @@ pub struct Stage {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::S1,
         Self::S2,
         Self::S3,
@@ -102,6 +105,7 @@ impl Scenario {
         Self::S8,
         Self::S9,
         Self::S10,
+        Self::S11,
         Self::S12,
         Self::S13,
         Self::S14,
@@ -124,6 +128,7 @@ impl Scenario {
             Self::S8 => "S8",
             Self::S9 => "S9",
             Self::S10 => "S10",
+            Self::S11 => "S11",
             Self::S12 => "S12",
             Self::S13 => "S13",
             Self::S14 => "S14",
@@ -147,6 +152,7 @@ impl Scenario {
             Self::S8 => "providers: the best of four turns slow for 300 s",
             Self::S9 => "year: 10,000 h of incidents at two providers in two regions",
             Self::S10 => "tenants: 30 % of the requests are one tenant's, in bursts",
+            Self::S11 => "rollout: a tenth of the requests for a version that fails 15 %, or begins to answer late",
             Self::S12 => "quotas at twice the rate, 30 % critical",
             Self::S13 => "deadlines: callers give 1, 5 or 60 s, and one in five asks for the impossible",
             Self::S14 => "cuts: two of eight servers cut their streams after 2 and after 60 tokens, for 200 s",
@@ -180,6 +186,7 @@ impl Scenario {
             Self::S8 => 0.3,
             Self::S5 | Self::S9 => 1.0,
             Self::S10 => 0.6,
+            Self::S11 => 0.5,
             Self::S12 => 2.0,
             Self::S13 => 1.1,
             Self::S16 => 0.75,
@@ -202,6 +209,7 @@ impl Scenario {
             Self::S8 => vec![providers::slow(settings, load)],
             Self::S9 => vec![providers::year(settings, load)],
             Self::S10 => vec![tenants::loud(settings, load)],
+            Self::S11 => rollouts::bad_version(settings, load),
             Self::S12 => vec![quotas::mix(settings, load)],
             Self::S13 => vec![deadlines::hurried(settings, load)],
             Self::S14 => streams::cut(settings, load),

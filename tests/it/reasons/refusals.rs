@@ -6,9 +6,12 @@ use fallway::budget::RetryBudget;
 use fallway::decision::{Next, Refusal};
 use fallway::facts::{Price, Priority};
 use fallway::policy::{Budgets, FailSafe, PolicyExt, ordered};
+use fallway::registry::{self, Registry};
 use fallway::router::{Builder, RouteErrorKind};
 use fallway::shape::{RateLimit, SpendLimit};
 use fallway::{CallOptions, Facts, Profile};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 /// The refusal of one call, and its kind.
 fn refused(world: &World, router: &TestRouter, options: CallOptions) -> (Refusal, RouteErrorKind) {
@@ -41,6 +44,37 @@ fn unknown_model() {
     let router = trio(&world, &ANSWER, |builder| builder);
     let options = within(secs(5)).facts(Facts::model("n"));
     assert_eq!(refused(&world, &router, options), (Refusal::UnknownModel, RouteErrorKind::UnknownModel));
+}
+
+/// A router whose registry has `m@1`, which it does not serve.
+fn unserved(world: &World, registry: registry::Builder) -> TestRouter {
+    let registry = Arc::new(registry.refuse_when_expired().open(SystemTime::UNIX_EPOCH));
+    let catalog = registry::Catalog::new().version("m", "1", registry::ModelVersion::new(registry::State::Retired));
+    registry.publish(&catalog.into(), SystemTime::UNIX_EPOCH).unwrap();
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).registry(registry.clone());
+    let router = world.fleet(builder, [(Profile::new("a").model("m@1"), always(ANSWER))]).0;
+    let options = within(secs(5)).facts(Facts::model("m@1"));
+    let expected = (Refusal::NotServed { state: "retired" }, RouteErrorKind::NotServed);
+    assert_eq!(refused(world, &router, options), expected);
+    registry.tick(SystemTime::UNIX_EPOCH + Registry::EXPIRED_AFTER);
+    router
+}
+
+#[test]
+fn not_served() {
+    let world = World::new();
+    let router = unserved(&world, Registry::builder());
+    // Expired or not, whoever asks the router by another name is none of the registry's.
+    let decision = router.explain(&within(secs(5)).facts(Facts::model("m")));
+    assert!(!matches!(decision.next(), Next::Refuse { why: Refusal::NotServed { .. } }), "{decision}");
+}
+
+#[test]
+fn registry_expired() {
+    let world = World::new();
+    let router = unserved(&world, Registry::builder());
+    let options = within(secs(5)).facts(Facts::model("m@1"));
+    assert_eq!(refused(&world, &router, options), (Refusal::RegistryExpired, RouteErrorKind::RegistryExpired));
 }
 
 #[test]

@@ -83,6 +83,11 @@ fn a_fault_that_makes_no_sense_is_named_by_its_number() {
     );
 }
 
+/// Two servers, of these models.
+fn tried(first: &str, second: &str) -> World {
+    World::new().server(Server::new("a").model(first)).server(Server::new("b").model(second))
+}
+
 #[test]
 fn a_setting_that_makes_no_sense_is_named() {
     for (world, setting) in [
@@ -91,6 +96,10 @@ fn a_setting_that_makes_no_sense_is_named() {
         (small().deadline(secs(0)), "deadline"),
         (small().reports_every(secs(0)), "probes and reports"),
         (small().probes(secs(0)), "probes and reports"),
+        (small().rollout("m@2", 1_000, secs(9), secs(9)), "rollout"),
+        (tried("m@1", "m@2").rollout("m@2", 10_000, secs(9), secs(9)), "rollout"),
+        (tried("m@1", "m@2").rollout("m@1", 1_000, secs(9), secs(9)), "rollout"),
+        (tried("m", "m@2").rollout("m@2", 1_000, secs(9), secs(9)), "rollout"),
         (small().warm_up(secs(120)), "warm_up"),
         (small().load(f64::NAN), "load"),
         (small().load(0.0), "load"),

@@ -104,6 +104,24 @@ fn the_impossible_is_refused_at_entry_and_the_possible_is_served() {
 }
 
 #[test]
+fn a_bad_version_is_taken_back_within_half_a_minute() {
+    for (routers, seed) in [(1, 1), (32, 2)] {
+        for stage in stages(Scenario::S11, routers, seed) {
+            let Measured { harmed, time_to_detect, failures, .. } = play(&stage, "fallway").1;
+            let told = format!("{}, {routers} routers, seed {seed}", stage.variant());
+            assert!(time_to_detect <= Some(30.0) && harmed <= Some(0.005), "{told}: {time_to_detect:?}, {harmed:?}");
+            assert!(harmed > Some(0.0) && failures == 0, "{told}: {harmed:?}, {failures}");
+        }
+    }
+    // People need five minutes.
+    for stage in stages(Scenario::S11, 1, 1) {
+        let theirs = play(&stage, "least_in_flight").1;
+        let took = theirs.time_to_detect.unwrap();
+        assert!((300.0..302.0).contains(&took), "{took}");
+    }
+}
+
+#[test]
 fn a_gray_server_costs_next_to_nothing() {
     for seed in [1, 2] {
         for routers in [1, 32] {
