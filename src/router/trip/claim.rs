@@ -99,7 +99,19 @@ pub(super) fn lease_best<Req: ?Sized, Res>(
         let (kept, throttles) = (record.sheet.kept, record.sheet.throttles);
         let (request, cached) = (record.seed, cached.unwrap_or(0));
         let terms = record.names.as_ref().zip(record.sheet.tiers[tier].version);
-        let needs = Needs { facts, deadline: record.deadline, cells, cached, kept, throttles, request, number, hedge, carried, terms };
+        let needs = Needs {
+            facts,
+            deadline: record.deadline,
+            cells,
+            cached,
+            kept,
+            throttles,
+            request,
+            number,
+            hedge,
+            carried,
+            terms,
+        };
         if let Some(lease) = Lease::take(&core.shared, berth, profile, note, in_hand, needs, now) {
             return Some((lease, seat));
         }
