@@ -285,7 +285,12 @@ impl Candidate<'_> {
                 Reason::ContextTooLong { tokens } => {
                     write!(f, " ({tokens} tokens, window {})", profile.context_window.unwrap_or(0))
                 }
-                Reason::QuotaTooSmall { tokens, limit } => write!(f, " ({tokens} tokens, {limit} at once)"),
+                Reason::QuotaTooSmall { tokens, limit } | Reason::TokenBoundTooSmall { tokens, limit } => {
+                    write!(f, " ({tokens} tokens, {limit} at once)")
+                }
+                Reason::PrefillFull { asked, free } | Reason::TokensFull { asked, free } => {
+                    write!(f, " ({asked} tokens, {free} free)")
+                }
                 Reason::OverPriceCap { spent, cost } => {
                     let cap = Usd(self.record.facts().max_cost.unwrap_or(0));
                     match spent {

@@ -21,7 +21,7 @@ use crate::time::{Instant, nanos};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The claim of one attempt on its backend: a slot, prefill work on the books, its part of the quotas, a call of the shares of its
+/// The claim of one attempt on its backend: a slot, prefill work on the books, tokens in flight, its part of the quotas, a call of the shares of its
 /// tenant and its route, money, the permit of a probe.
 ///
 /// However the attempt ends, dropping the lease returns all of it and tells those who learn from the outcome.
@@ -115,8 +115,10 @@ impl Lease {
             return;
         }
         self.first = Some(now);
-        if let Some((ticket, ..)) = &mut self.held {
-            self.tab.member.gauge.first_item(ticket);
+        if let Some((ticket, ..)) = &mut self.held
+            && self.tab.member.gauge.first_item(ticket)
+        {
+            self.tab.shared.hand_over(Some(&self.tab.member), &Passed::default(), now);
         }
         let elapsed = now - self.started;
         self.tab.member.recovery.first_token(nanos(elapsed), now);

@@ -2,9 +2,9 @@
 
 use super::{Lease, Needs, is_limited};
 use crate::decision::Reason;
-use crate::facts::Profile;
+use crate::facts::{Need, Profile};
 use crate::fleet::Berth;
-use crate::limit::{Need, Passed, Spent, slots};
+use crate::limit::{Passed, Spent, slots};
 use crate::router::core::Shared;
 use crate::router::imprint::Imprint;
 use crate::router::slot::Slot;
@@ -88,7 +88,8 @@ impl Lease {
     ) -> Option<Self> {
         let member = &berth.member;
         // One number for the books, their release and the latency model: what the decision counted.
-        let tokens = needs.facts.input_tokens().saturating_sub(needs.cached);
+        let need = Need::of(needs.facts).without(needs.cached);
+        let tokens = need.prefill;
         let canary = matches!(note, Some(Reason::Canary));
         if canary && !member.claim_canary(now) {
             return None;
@@ -97,13 +98,16 @@ impl Lease {
         let called = member.gauge.last_called();
         let others = shared.crowd.waiting(member, now);
         let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {
-            let Some(claim) = member.quotas.take(Need::of(needs.facts), now) else {
+            let Some(claim) = member.quotas.take(need, now) else {
                 member.recovery.leave(&berth.ties, permits);
                 return None;
             };
             let ticket = match in_hand.take_if(|slot| slot.is_of(member)) {
-                Some(slot) => Some(slot.enter(tokens, now)),
-                None => member.gauge.enter(slots(berth.limit(), 1000 - needs.kept), tokens, now),
+                Some(slot) => Some(slot.enter(need, now)),
+                None => {
+                    let share = 1000 - needs.kept;
+                    member.gauge.enter(slots(berth.limit(), share), share, need, now)
+                }
             };
             match ticket {
                 Some(ticket) => Some((ticket, claim, permits)),
