@@ -29,7 +29,6 @@ use std::time::Duration;
 pub(crate) struct Lease {
     tab: Arc<Tab>,
     ties: Arc<Ties>,
-    profile: Arc<Profile>,
     // All `None` only after the end.
     held: Option<(Ticket, Claim, Permits)>,
     stake: Option<Stake>,
@@ -88,7 +87,7 @@ impl Lease {
     }
 
     pub(super) fn profile(&self) -> &Arc<Profile> {
-        &self.profile
+        &self.ties.profile
     }
 
     pub(super) const fn started(&self) -> Instant {
@@ -128,7 +127,7 @@ impl Lease {
         if self.throttles {
             self.tab.member.throttle.accepted(elapsed, now);
         }
-        if let (Some(how), Some(sent)) = (self.profile.adaptive, self.sent()) {
+        if let (Some(how), Some(sent)) = (self.ties.profile.adaptive, self.sent()) {
             let moved = self.tab.member.gauge.learned().answered(how, sent, nanos(elapsed));
             self.limit_moved(moved, now);
         }
@@ -139,7 +138,7 @@ impl Lease {
             self.tab.member.latency.record(self.work, nanos(elapsed), now);
         }
         if self.tab.shared.is_watched() {
-            self.tell(&Event::FirstItem { backend: self.tab.member.id, profile: &self.profile, elapsed }, now);
+            self.tell(&Event::FirstItem { backend: self.tab.member.id, profile: &self.ties.profile, elapsed }, now);
         }
     }
 
@@ -230,14 +229,15 @@ impl Lease {
         if self.tab.shared.is_watched()
             && let Some(Moved { from, to }) = self.tab.member.gauge.learned().news()
         {
-            let (backend, profile, from) = (self.tab.member.id, &*self.profile, (from != u32::MAX).then_some(from));
+            let (backend, profile, from) =
+                (self.tab.member.id, &*self.ties.profile, (from != u32::MAX).then_some(from));
             self.tell(&Event::Limit { backend, profile, from, to }, now);
         }
     }
 
     /// Returns everything, once, and learns.
     fn end(&mut self, outcome: Outcome<'_>, now: Instant) {
-        if let (Outcome::Failure(error), Some(_), Some(sent)) = (outcome, self.profile.adaptive, self.sent())
+        if let (Outcome::Failure(error), Some(_), Some(sent)) = (outcome, self.ties.profile.adaptive, self.sent())
             && self.is_refusal(error.kind())
         {
             let moved = self.tab.member.gauge.learned().refused(sent, now);
@@ -305,7 +305,7 @@ impl Lease {
             self.tab.shared.hand_over(Some(&self.tab.member), &Passed::default(), now);
         }
         if self.tab.shared.is_watched() {
-            let (backend, profile) = (self.tab.member.id, &*self.profile);
+            let (backend, profile) = (self.tab.member.id, &*self.ties.profile);
             let Self { excused, request, number: attempt, .. } = *self;
             let ended = Event::Ended { backend, profile, elapsed, outcome, excused, request, attempt, tokens, cost };
             self.tell(&ended, now);
@@ -345,7 +345,7 @@ impl Lease {
             }
         }
         if let Some(Change { out, cause, trips, .. }) = verdict.change {
-            let (backend, profile) = (self.tab.member.id, &*self.profile);
+            let (backend, profile) = (self.tab.member.id, &*self.ties.profile);
             self.tell(&Event::Transition { backend, profile, out, cause, trips }, now);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Lease, Needs, is_limited};
 use crate::decision::Reason;
-use crate::facts::{Need, Profile};
+use crate::facts::Need;
 use crate::fleet::Berth;
 use crate::limit::{Claim, Passed, Spent, Stake, Ticket, slots};
 use crate::recover::Permits;
@@ -18,13 +18,12 @@ impl Lease {
     pub(in crate::router) fn take(
         shared: &Arc<Shared>,
         berth: &Berth,
-        profile: &Arc<Profile>,
         note: Option<Reason>,
         in_hand: &mut Option<Slot>,
         needs: Needs<'_>,
         now: Instant,
     ) -> Option<Self> {
-        let quote = needs.quote(profile);
+        let quote = needs.quote(&berth.ties.profile);
         let most = quote.most.map(|most| if is_limited(needs.number) { most } else { 0 });
         let money = shared.spends.hold(needs.facts, most, now)?;
         let Some((entered, stake)) = join(shared, berth, note, in_hand, needs, now) else {
@@ -36,7 +35,6 @@ impl Lease {
         Some(Self {
             tab: Tab::new(shared, &berth.member),
             ties: berth.ties.clone(),
-            profile: profile.clone(),
             held: Some(held),
             stake: Some(stake),
             money: Some(money),

@@ -17,7 +17,7 @@ impl Lease {
     pub(in crate::router) fn record(&self, ending: Ending, ended: Instant) -> AttemptRecord {
         let (tokens, cost) = self.receipt(ending);
         let Self { number, hedge, started, first, .. } = *self;
-        let (backend, profile) = (self.tab.member.id, self.profile.clone());
+        let (backend, profile) = (self.tab.member.id, self.ties.profile.clone());
         AttemptRecord { backend, profile, number, hedge, started, first, ended, ending, tokens, cost }
     }
 
@@ -31,7 +31,7 @@ impl Lease {
     pub(super) fn receipt(&self, ending: Ending) -> (Tokens, Cost) {
         let counts = self.held.as_ref().is_some_and(|(_, claim, _)| claim.counts_tokens());
         let told = self.tab.told(counts.then(|| self.tab.member.quotas.most_tokens()));
-        self.quote.receipt(self.profile.known_price(), told, ending, self.first.is_some(), self.content)
+        self.quote.receipt(self.ties.profile.known_price(), told, ending, self.first.is_some(), self.content)
     }
 
     /// What it may cost, in pico-dollars.

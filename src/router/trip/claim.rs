@@ -91,14 +91,14 @@ pub(super) fn lease_best<Req: ?Sized, Res>(
     while let Some(best) = record.sheet.best(record.seed) {
         let entry = &mut record.sheet.entries[best];
         let seat = entry.seat as usize;
-        let (berth, profile) = (&generation.fleet.berths[seat], generation.fleet.profile(entry.seat));
+        let berth = &generation.fleet.berths[seat];
         let note = entry.note;
         let cached =
             record.sheet.readings[best].cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
         let (kept, throttles) = (record.sheet.kept, record.sheet.throttles);
         let (request, cached) = (record.seed, cached.unwrap_or(0));
         let needs = Needs { facts, cells, cached, kept, throttles, request, number, hedge, carried };
-        if let Some(lease) = Lease::take(&core.shared, berth, profile, note, in_hand, needs, now) {
+        if let Some(lease) = Lease::take(&core.shared, berth, note, in_hand, needs, now) {
             return Some((lease, seat));
         }
         entry.rejected = Some(Reason::LostRace);
