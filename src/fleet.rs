@@ -146,7 +146,7 @@ pub(crate) struct Fleet {
     by_model: FxHashMap<Box<str>, u32>,
     pools: Vec<Pool>,
     everything: Pool,
-    /// Some profile has a quota.
+    /// Some profile has a quota, or bounds tokens.
     pub(crate) metered: bool,
     pub(crate) aside: Aside,
 }
@@ -254,8 +254,9 @@ impl Fleet {
             let limit = profile.concurrency.unwrap_or(u32::MAX).saturating_add(u32::from(bug::LIMIT_PLUS_ONE));
             let adaptive = profile.adaptive.is_some();
             member.gauge.set_limit(limit, adaptive);
+            member.gauge.set_bounds(&profile);
             member.quotas.tell(&profile);
-            metered |= profile.has_quota();
+            metered |= profile.has_quota() || profile.bounds_tokens();
             seats.push((member.id, profile.clone()));
             berths.push(Berth {
                 member,

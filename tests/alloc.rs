@@ -9,8 +9,8 @@ use fallway::backend::{Attempt, Backend, BackendError, FailureKind, StreamItem};
 use fallway::budget::Hedge;
 use fallway::facts::{Prefix, Price};
 use fallway::policy::{
-    Budgets, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two, predicted_ttft,
-    round_robin, sticky, weighted,
+    Budgets, Capacity, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two,
+    predicted_ttft, round_robin, sticky, weighted,
 };
 use fallway::router::{Interrupted, Piece, Resume};
 use fallway::shape::{RateLimit, SpendLimit, Split};
@@ -140,6 +140,31 @@ fn a_decision_over_quotas_allocates_nothing() {
     (0..8).for_each(|_| drop(block_on(router.call("", options.clone()))));
     let mut decision = router.explain(&options);
     assert!(decision.to_string().contains("over quota"), "{decision}");
+    let (start, mut seed) = (decision.time().as_nanos(), 0);
+    let mut decide = || {
+        seed += 1;
+        router.decide(&mut decision, Instant::from_nanos(start + seed), seed);
+        assert!(black_box(decision.chosen()).is_some());
+    };
+    allocations(100, &mut decide);
+    assert_eq!(allocations(10_000, &mut decide), 0);
+}
+
+#[test]
+fn a_decision_over_bounds_of_tokens_allocates_nothing() {
+    let policy = least_loaded().capacity_aware(Capacity::default()).fail_safe(FailSafe::default());
+    let mut builder = Router::<str, ()>::builder(policy);
+    for n in 0..8 {
+        // Half of them are full with one call.
+        let profile = Profile::new(format!("b{n}")).max_prefill_tokens(1_000).max_total_tokens(2_500 * (n % 2 * 2 + 1));
+        builder = builder.backend(profile, Nothing(None));
+    }
+    let router = builder.build().unwrap();
+    let prompt = Facts::any().prompt_tokens(900).prefix(Prefix::of_hashes(100, [1, 2])).replay_safe();
+    let options = CallOptions::within(Duration::from_secs(8)).facts(prompt);
+    let _held: Vec<_> = (0..8).map(|_| block_on(router.call("", options.clone())).unwrap()).collect();
+    let mut decision = router.explain(&options);
+    assert!(decision.to_string().contains("kept for higher priorities"), "{decision}");
     let (start, mut seed) = (decision.time().as_nanos(), 0);
     let mut decide = || {
         seed += 1;

@@ -29,6 +29,7 @@ impl Reason {
             | Self::PriceUnknown
             | Self::SpendLimitTooSmall { .. }
             | Self::QuotaTooSmall { .. }
+            | Self::TokenBoundTooSmall { .. }
             | Self::Forbidden { .. }
             | Self::WouldRepeat { .. }
             | Self::AskedAlready { .. }
@@ -39,6 +40,8 @@ impl Reason {
             | Self::Unauthorized { .. }
             | Self::ModelUnavailable { .. }
             | Self::AtCapacity { .. }
+            | Self::PrefillFull { .. }
+            | Self::TokensFull { .. }
             | Self::OverQuota { .. }
             | Self::OverSpendLimit { .. }
             | Self::TenantFull { .. }

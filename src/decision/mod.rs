@@ -15,6 +15,7 @@ pub(crate) mod record;
 mod recycle;
 mod region;
 mod render;
+mod token_load;
 mod waterfall;
 
 pub use attempt::{AttemptRecord, Ending};
@@ -29,6 +30,7 @@ pub use reason::Reason;
 pub use record::{Extra, Load};
 pub(crate) use region::{CLEAN, RegionRow, RegionRules, RegionState};
 pub use region::{RegionPhase, RegionView};
+pub(crate) use token_load::{Filled, TokenLoad};
 
 use crate::backend::BackendId;
 use crate::facts::{Facts, Profile};

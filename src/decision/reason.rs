@@ -73,6 +73,27 @@ pub enum Reason {
         /// How many there may be: by its profile, or as was learned.
         limit: u32,
     },
+    /// The prompts that wait there for their first item leave too little room for this one.
+    PrefillFull {
+        /// Tokens of its prompt that are to be worked through.
+        asked: u64,
+        /// Tokens that are free for it; none where one waits that comes first, and needs more than there is.
+        free: u64,
+    },
+    /// The calls in flight leave too little room for its prompt and the expected answer.
+    TokensFull {
+        /// Tokens of both.
+        asked: u64,
+        /// Tokens that are free for it; none where one waits that comes first, and needs more than there is.
+        free: u64,
+    },
+    /// The request has more tokens than may ever be in flight there.
+    TokenBoundTooSmall {
+        /// Its tokens: of the prompt, or with the answer where that was said.
+        tokens: u64,
+        /// How many there may be.
+        limit: u64,
+    },
     /// What is left of its quota, as this router mirrors it, is too little for the request until then.
     OverQuota {
         /// When.
@@ -108,7 +129,7 @@ pub enum Reason {
     },
     /// What is left of it is kept for requests of higher priority.
     Reserved {
-        /// How full it is, of 1000: by calls in flight, or by its own report.
+        /// How full it is, of 1000: by calls in flight, by tokens with those of the request, or by its own report.
         full: u32,
         /// How full it may be for requests of this priority, of 1000.
         ceiling: u32,
@@ -277,7 +298,7 @@ pub enum Reason {
     },
     /// Note: fuller than its headroom allows; it stands behind those that are not.
     Busy {
-        /// How full it is, of 1000: by calls in flight, or by its own report.
+        /// How full it is, of 1000: by calls in flight, by tokens with those of the request, or by its own report.
         full: u32,
         /// How full it may be before, of 1000.
         headroom: u32,
@@ -380,6 +401,8 @@ impl Reason {
         matches!(
             self,
             Self::AtCapacity { .. }
+                | Self::PrefillFull { .. }
+                | Self::TokensFull { .. }
                 | Self::TenantFull { .. }
                 | Self::RouteFull { .. }
                 | Self::RegionFull { .. }

@@ -6,7 +6,7 @@
 use super::latency::{Latency, Pace, Spread};
 use super::names::Names;
 use super::region::{RegionRow, RegionRules};
-use super::{AttemptRecord, Beside, Hedged, Next, Reason};
+use super::{AttemptRecord, Beside, Hedged, Next, Reason, TokenLoad};
 use crate::backend::BackendId;
 use crate::budget::Hedge;
 use crate::facts::{Facts, Profile};
@@ -126,6 +126,8 @@ pub(crate) struct Readings {
     pub(crate) cached: u64,
     /// How full it said that it was, in thousandths, and when.
     pub(crate) reported_full: (u32, Instant),
+    /// What it had in flight, where that is bounded in tokens.
+    pub(crate) tokens: TokenLoad,
     /// The share of requests to it that is not sent, in thousandths.
     pub(crate) throttled: u32,
 }
@@ -167,6 +169,7 @@ pub(crate) const KNOWS_CACHED: u8 = 4;
 pub(crate) const KNOWS_FULL: u8 = 8;
 pub(crate) const KNOWS_THROTTLED: u8 = 16;
 pub(crate) const KNOWS_SPREAD: u8 = 32;
+pub(crate) const KNOWS_TOKENS: u8 = 64;
 
 impl Entry {
     pub(crate) const fn new(seat: u32, tier: u8) -> Self {

@@ -299,7 +299,12 @@ impl Candidate<'_> {
                     let window = profile.context_window.unwrap_or(self.terms().context_window);
                     write!(f, " ({tokens} tokens, window {window})")
                 }
-                Reason::QuotaTooSmall { tokens, limit } => write!(f, " ({tokens} tokens, {limit} at once)"),
+                Reason::QuotaTooSmall { tokens, limit } | Reason::TokenBoundTooSmall { tokens, limit } => {
+                    write!(f, " ({tokens} tokens, {limit} at once)")
+                }
+                Reason::PrefillFull { asked, free } | Reason::TokensFull { asked, free } => {
+                    write!(f, " ({asked} tokens, {free} free)")
+                }
                 Reason::OverPriceCap { spent, cost } => {
                     let cap = Usd(self.record.facts().max_cost.unwrap_or(0));
                     match spent {

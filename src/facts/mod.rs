@@ -3,6 +3,7 @@
 mod adaptive;
 mod capabilities;
 mod name;
+mod need;
 mod prefix;
 mod price;
 mod profile;
@@ -11,6 +12,7 @@ mod request;
 pub use adaptive::Adaptive;
 pub use capabilities::Capabilities;
 pub use name::InvalidName;
+pub(crate) use need::Need;
 pub use prefix::Prefix;
 pub use price::{InvalidPrice, Price};
 pub use profile::Profile;

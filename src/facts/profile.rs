@@ -26,6 +26,8 @@ pub struct Profile {
     pub(crate) failure_domain: Option<String>,
     pub(crate) concurrency: Option<u32>,
     pub(crate) adaptive: Option<Adaptive>,
+    pub(crate) max_prefill_tokens: Option<u64>,
+    pub(crate) max_total_tokens: Option<u64>,
     pub(crate) requests_per_minute: Option<u64>,
     pub(crate) request_burst: Option<u64>,
     pub(crate) tokens_per_minute: Option<u64>,
@@ -56,6 +58,8 @@ impl Profile {
             failure_domain: None,
             concurrency: None,
             adaptive: None,
+            max_prefill_tokens: None,
+            max_total_tokens: None,
             requests_per_minute: None,
             request_burst: None,
             tokens_per_minute: None,
@@ -128,6 +132,32 @@ impl Profile {
     #[must_use]
     pub const fn adaptive_concurrency(mut self, how: Adaptive) -> Self {
         self.adaptive = Some(how);
+        self
+    }
+
+    /// The most tokens of prompts that may wait for their first item there; default no bound. What a server works through
+    /// in one step before it goes on with its answers: `max_num_batched_tokens` of vLLM, `--max-prefill-tokens` of
+    /// SGLang. A prompt counts without what of it the backend [probably has](crate::facts::Prefix), until its first item is
+    /// here; one that is longer than this is refused.
+    #[must_use]
+    pub const fn max_prefill_tokens(mut self, tokens: u64) -> Self {
+        self.max_prefill_tokens = Some(tokens);
+        self
+    }
+
+    /// The most tokens that calls in flight may have together, of prompts and expected answers; default no bound. What fits in
+    /// the KV cache of a server: `GPU KV cache size` in vLLM's log, `--max-total-tokens` of SGLang. Counted are calls that
+    /// were sent since there is a bound, each with what it was expected to have until it ends; a request that is sure to have
+    /// more is refused, and one whose answer is only [guessed](crate::Facts::expected_output_tokens) to be that long takes all.
+    ///
+    /// ```
+    /// use fallway::Profile;
+    /// let profile = Profile::new("a").concurrency(256).max_prefill_tokens(16_384).max_total_tokens(400_000);
+    /// assert_eq!(profile.total_token_bound(), Some(400_000));
+    /// ```
+    #[must_use]
+    pub const fn max_total_tokens(mut self, tokens: u64) -> Self {
+        self.max_total_tokens = Some(tokens);
         self
     }
 
@@ -299,6 +329,16 @@ impl Profile {
         self.adaptive
     }
 
+    /// Its bound of tokens of prompts that wait for their first item.
+    pub const fn prefill_token_bound(&self) -> Option<u64> {
+        self.max_prefill_tokens
+    }
+
+    /// Its bound of tokens of calls in flight.
+    pub const fn total_token_bound(&self) -> Option<u64> {
+        self.max_total_tokens
+    }
+
     /// The tokens of prompts that it keeps at most, where known.
     pub const fn prefix_cache_limit(&self) -> Option<u64> {
         self.prefix_cache
@@ -306,6 +346,10 @@ impl Profile {
 
     pub(crate) const fn has_quota(&self) -> bool {
         self.requests_per_minute.is_some() || self.tokens_per_minute.is_some()
+    }
+
+    pub(crate) const fn bounds_tokens(&self) -> bool {
+        self.max_prefill_tokens.is_some() || self.max_total_tokens.is_some()
     }
 
     /// Its quota of requests per minute.

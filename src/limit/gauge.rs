@@ -1,15 +1,22 @@
 //! Calls in flight and their work, per backend.
 
+#[cfg(all(test, fallway_loom))]
+mod models;
+#[cfg(all(test, not(fallway_loom)))]
+mod tests;
+mod waiting;
+
 use super::learned::Learned;
 use crate::bug;
-use crate::decision::Load;
+use crate::decision::{Filled, Load, TokenLoad};
+use crate::facts::{Need, Priority, Profile};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, fence};
 use crate::time::Instant;
-use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use waiting::Waiting;
 
 /// Counts what is in flight to one backend. Decisions read it without a lock.
 ///
-/// Every [`Ticket`] that [`enter`](Gauge::enter) hands out comes back exactly once, with exactly what it took.
+/// Every [`Ticket`] and every [`Hold`] that it hands out comes back exactly once, with exactly what it took.
 #[derive(Debug)]
 pub(crate) struct Gauge {
     in_flight: AtomicU32,
@@ -21,9 +28,16 @@ pub(crate) struct Gauge {
     adaptive: AtomicBool,
     learned: Learned,
     waiting_tokens: AtomicU64,
+    /// Tokens of calls in flight, of those that came while there was a bound.
+    total_tokens: AtomicU64,
+    /// How many tokens there may be of each; `u64::MAX` for no bound.
+    prefill_bound: AtomicU64,
+    total_bound: AtomicU64,
+    /// The priority of the one for whom tokens that are free are kept, and one more; `NOBODY` where nothing is.
+    promised: AtomicU32,
     /// Calls that wait for their first item.
     waiting_calls: AtomicU32,
-    /// When the oldest call without a first item was sent; `NOBODY` when all have theirs.
+    /// When the oldest call without a first item was sent; `NEVER` when all have theirs.
     oldest_wait: AtomicU64,
     last_called: AtomicU64,
     waiting: Mutex<Waiting>,
@@ -35,28 +49,31 @@ pub(crate) struct Gauge {
 pub(crate) struct Ticket {
     /// Calls in flight when it came, itself included.
     pub(crate) among: u32,
-    tokens: u64,
+    tokens: Tokens,
     place: Option<usize>,
 }
 
-/// The calls that wait for their first item, oldest first: a doubly linked list in a slab, so that any of them can
-/// leave in constant time.
-#[derive(Debug, Default)]
-struct Waiting {
-    links: Vec<Link>,
-    free: Vec<usize>,
-    first: Option<usize>,
-    last: Option<usize>,
-}
-
+/// A slot, with tokens where these are bounded, for somebody who may enter with it.
 #[derive(Debug)]
-struct Link {
-    since: Instant,
-    before: Option<usize>,
-    after: Option<usize>,
+#[must_use = "what is held and not given back is held for ever"]
+pub(crate) struct Hold(Tokens);
+
+/// Tokens on the books: of a prompt without its first item, and of a whole call, where that is bounded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Tokens {
+    prefill: u64,
+    total: u64,
 }
 
-const NOBODY: u64 = 0;
+/// What there is none of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Short {
+    Slots,
+    Tokens,
+}
+
+const NEVER: u64 = 0;
+const NOBODY: u32 = 0;
 
 impl Default for Gauge {
     fn default() -> Self {
@@ -67,8 +84,12 @@ impl Default for Gauge {
             adaptive: AtomicBool::new(false),
             learned: Learned::default(),
             waiting_tokens: AtomicU64::new(0),
+            total_tokens: AtomicU64::new(0),
+            prefill_bound: AtomicU64::new(u64::MAX),
+            total_bound: AtomicU64::new(u64::MAX),
+            promised: AtomicU32::new(NOBODY),
             waiting_calls: AtomicU32::new(0),
-            oldest_wait: AtomicU64::new(0),
+            oldest_wait: AtomicU64::new(NEVER),
             last_called: AtomicU64::new(0),
             waiting: Mutex::default(),
         }
@@ -76,63 +97,110 @@ impl Default for Gauge {
 }
 
 impl Gauge {
-    /// Takes a slot and puts `tokens` of prefill work on the books, unless `limit` calls are in flight.
-    pub(crate) fn enter(&self, limit: u32, tokens: u64, now: Instant) -> Option<Ticket> {
-        let free = |count: u32| (count < limit).then(|| count + 1);
-        let before = self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, free).ok()?;
-        Some(self.book(tokens, before + 1, now))
+    /// Takes a slot and puts the work of a call on the books, unless `limit` calls are in flight or its tokens do not fit in
+    /// `share` thousandths of their bounds.
+    pub(crate) fn enter(&self, limit: u32, share: u32, need: Need, now: Instant) -> Option<Ticket> {
+        let mut waiting = self.waiting.lock();
+        let total = self.room(need, share)?;
+        let among = self.take_slot(limit)?;
+        let tokens = Tokens { prefill: need.prefill.min(MAX_TOKENS), total };
+        Some(self.book(&mut waiting, among, tokens, Tokens::default(), now))
     }
 
-    /// Takes a slot for somebody who may enter with it later; `false` when there is none.
-    pub(crate) fn hold(&self, limit: u32) -> bool {
-        let free = |count: u32| (count < limit).then(|| count + 1);
-        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, free).is_ok()
+    /// Takes a slot, and tokens where they are bounded, for somebody who may enter with it later.
+    pub(crate) fn hold(&self, limit: u32, share: u32, need: Need) -> Result<Hold, Short> {
+        if !self.is_bounded() {
+            return self.take_slot(limit).map(|_| Hold(Tokens::default())).ok_or(Short::Slots);
+        }
+        let _waiting = self.waiting.lock();
+        let bound = self.prefill_bound.load(Ordering::Relaxed);
+        // What it has in its cache is not known here.
+        let need = Need { prefill: need.prefill.min(bound), ..need };
+        let total = self.room(need, share).ok_or(Short::Tokens)?;
+        self.take_slot(limit).ok_or(Short::Slots)?;
+        let tokens = Tokens { prefill: if bound == u64::MAX { 0 } else { need.prefill.min(MAX_TOKENS) }, total };
+        self.move_tokens(tokens, Tokens::default());
+        Ok(Hold(tokens))
     }
 
-    /// Gives back a slot that nobody entered with.
-    pub(crate) fn release(&self) {
+    /// Gives back what nobody entered with.
+    pub(crate) fn release(&self, Hold(tokens): Hold) {
+        if tokens != Tokens::default() {
+            let _waiting = self.waiting.lock();
+            self.move_tokens(Tokens::default(), tokens);
+        }
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Puts `tokens` of prefill work on the books of a slot that is held.
-    pub(crate) fn enter_held(&self, tokens: u64, now: Instant) -> Ticket {
-        self.book(tokens, self.in_flight(), now)
+    /// Puts the work of a call on the books of what is held for it, and gives back what is too much.
+    pub(crate) fn enter_held(&self, Hold(held): Hold, need: Need, now: Instant) -> Ticket {
+        let mut waiting = self.waiting.lock();
+        let tokens = Tokens { prefill: need.prefill.min(MAX_TOKENS), total: held.total };
+        self.book(&mut waiting, self.in_flight(), tokens, held, now)
     }
 
-    fn book(&self, tokens: u64, among: u32, now: Instant) -> Ticket {
-        // The books must balance whatever a host claims: the sum can not wrap below the sum of its parts.
-        let tokens = tokens.min(MAX_TOKENS);
-        let mut waiting = self.waiting.lock();
-        // Under the lock nobody else writes these, and plain stores cost a fraction of a locked addition.
-        self.waiting_tokens.store(self.waiting_tokens.load(Ordering::Relaxed) + tokens, Ordering::Relaxed);
+    fn take_slot(&self, limit: u32) -> Option<u32> {
+        let free = |count: u32| (count < limit).then(|| count + 1);
+        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, free).ok().map(|before| before + 1)
+    }
+
+    /// What a call is to take of the tokens in flight, where there is room for it. Only with the lock.
+    fn room(&self, need: Need, share: u32) -> Option<u64> {
+        if !self.is_bounded() {
+            return Some(0);
+        }
+        let load = self.token_load();
+        (load.fill(need) <= share).then(|| load.of_total(need))
+    }
+
+    fn book(&self, waiting: &mut Waiting, among: u32, tokens: Tokens, held: Tokens, now: Instant) -> Ticket {
+        self.move_tokens(tokens, held);
         let place = waiting.push(now);
-        self.publish(&waiting);
+        self.publish(waiting);
         self.last_called.store(self.last_called.load(Ordering::Relaxed).max(now.as_nanos()), Ordering::Relaxed);
         Ticket { among, tokens, place: Some(place) }
     }
 
-    /// The first item arrived: the prefill work is done, the slot stays taken.
-    pub(crate) fn first_item(&self, ticket: &mut Ticket) {
-        if let Some(place) = ticket.place.take() {
-            let mut waiting = self.waiting.lock();
-            let lost = if bug::CHARGE_NOT_REFUND { ticket.tokens / 8 } else { 0 };
-            let tokens = self.waiting_tokens.load(Ordering::Relaxed) - (ticket.tokens - lost);
-            self.waiting_tokens.store(tokens, Ordering::Relaxed);
-            waiting.remove(place);
-            self.publish(&waiting);
+    /// Changes the counts of tokens. Under the lock nobody else writes these, and plain stores cost a fraction of a locked
+    /// addition.
+    fn move_tokens(&self, more: Tokens, less: Tokens) {
+        let moved = |count: &AtomicU64, more: u64, less: u64| {
+            if more != less {
+                count.store(count.load(Ordering::Relaxed) + more - less, Ordering::Relaxed);
+            }
+        };
+        moved(&self.waiting_tokens, more.prefill, less.prefill);
+        moved(&self.total_tokens, more.total, less.total);
+        if self.is_bounded() {
+            // Before it is asked who wants them; see `want`.
+            fence(Ordering::SeqCst);
         }
+    }
+
+    /// The first item arrived: the prefill work is done, the slot stays taken. Returns whether there is a bound of such work,
+    /// so that others may start.
+    pub(crate) fn first_item(&self, ticket: &mut Ticket) -> bool {
+        let Some(place) = ticket.place.take() else { return false };
+        let mut waiting = self.waiting.lock();
+        let prefill = std::mem::take(&mut ticket.tokens.prefill);
+        let lost = if bug::CHARGE_NOT_REFUND { prefill / 8 } else { 0 };
+        self.move_tokens(Tokens::default(), Tokens { prefill: prefill - lost, total: 0 });
+        waiting.remove(place);
+        self.publish(&waiting);
+        self.prefill_bound.load(Ordering::Relaxed) != u64::MAX
     }
 
     /// The call is over. The slot is free when this returns.
     pub(crate) fn leave(&self, mut ticket: Ticket) {
         self.first_item(&mut ticket);
-        self.release();
+        self.release(Hold(ticket.tokens));
     }
 
-    /// Somebody waits for a slot here, or for what a call here will show. Whoever wants must look once more before
-    /// sleeping: either it sees the slot that was freed, or the one who freed it sees the wish.
+    /// Somebody waits for a slot here, or for tokens, or for what a call here will show. Whoever wants must look once more
+    /// before sleeping: either it sees what was freed, or the one who freed it sees the wish.
     pub(crate) fn want(&self) {
         self.wanted.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
     }
 
     /// Takes a wish back.
@@ -142,6 +210,15 @@ impl Gauge {
 
     pub(crate) fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::SeqCst) > 0
+    }
+
+    /// Tokens that are free are for a request of this priority that waits, and for nobody who comes after it.
+    pub(crate) fn promise(&self, to: Option<Priority>) {
+        self.promised.store(to.map_or(NOBODY, |priority| priority as u32 + 1), Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_promised(&self) -> bool {
+        self.promised.load(Ordering::SeqCst) != NOBODY
     }
 
     /// The limit of the newest generation, or what was learned if that is less.
@@ -155,6 +232,50 @@ impl Gauge {
         if self.adaptive.swap(adaptive, Ordering::Relaxed) && !adaptive {
             self.learned.forget();
         }
+    }
+
+    /// The bounds of the newest generation. What is in flight stays counted as it was taken.
+    pub(crate) fn set_bounds(&self, profile: &Profile) {
+        let _waiting = self.waiting.lock();
+        self.prefill_bound.store(profile.max_prefill_tokens.unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.total_bound.store(profile.max_total_tokens.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_bounded(&self) -> bool {
+        let is_bound = |bound: &AtomicU64| bound.load(Ordering::Relaxed) != u64::MAX;
+        is_bound(&self.prefill_bound) || is_bound(&self.total_bound)
+    }
+
+    /// The tokens in flight.
+    fn token_load(&self) -> TokenLoad {
+        let filled = |taken: &AtomicU64, bound: &AtomicU64| Filled {
+            taken: taken.load(Ordering::Relaxed),
+            bound: bound.load(Ordering::Relaxed),
+        };
+        TokenLoad {
+            prefill: filled(&self.waiting_tokens, &self.prefill_bound),
+            total: filled(&self.total_tokens, &self.total_bound),
+            promised: false,
+        }
+    }
+
+    /// The tokens in flight, as a newcomer of this priority finds them.
+    pub(crate) fn tokens_for(&self, priority: Priority) -> TokenLoad {
+        let promised = self.promised.load(Ordering::SeqCst) > priority as u32;
+        TokenLoad { promised, ..self.token_load() }
+    }
+
+    /// The tokens in flight, as the one finds them for whom this is held.
+    pub(crate) fn tokens_beside(&self, hold: &Hold) -> TokenLoad {
+        let mut load = self.token_load();
+        load.prefill.taken = load.prefill.taken.saturating_sub(hold.0.prefill);
+        load.total.taken = load.total.taken.saturating_sub(hold.0.total);
+        load
+    }
+
+    /// Tokens of calls in flight, as far as they are counted.
+    pub(crate) fn total_tokens(&self) -> u64 {
+        self.total_tokens.load(Ordering::Relaxed)
     }
 
     /// What is learned of how many calls it takes.
@@ -192,103 +313,12 @@ impl Gauge {
     }
 
     fn publish(&self, waiting: &Waiting) {
-        let oldest = waiting.first.map_or(NOBODY, |first| waiting.links[first].since.as_nanos().max(1));
+        let oldest = waiting.oldest().map_or(NEVER, |since| since.as_nanos().max(1));
         self.oldest_wait.store(oldest, Ordering::Relaxed);
-        let calls = waiting.links.len() - waiting.free.len();
-        self.waiting_calls.store(u32::try_from(calls).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.waiting_calls.store(u32::try_from(waiting.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 }
 
-/// What one call may claim: 2³² tokens is beyond any context window, and 2³¹ of such calls do not overflow.
+/// What one call may claim, whatever its host says: 2³² tokens is beyond any context window, and 2³¹ of such calls do not
+/// overflow. The sum can not wrap below the sum of its parts.
 const MAX_TOKENS: u64 = u32::MAX as u64;
-
-impl Waiting {
-    fn push(&mut self, since: Instant) -> usize {
-        let link = Link { since, before: self.last, after: None };
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.links[place] = link;
-                place
-            }
-            None => {
-                self.links.push(link);
-                self.links.len() - 1
-            }
-        };
-        match self.last.replace(place) {
-            Some(last) => self.links[last].after = Some(place),
-            None => self.first = Some(place),
-        }
-        place
-    }
-
-    fn remove(&mut self, place: usize) {
-        let Link { before, after, .. } = self.links[place];
-        match before {
-            Some(before) => self.links[before].after = after,
-            None => self.first = after,
-        }
-        match after {
-            Some(after) => self.links[after].before = before,
-            None => self.last = before,
-        }
-        self.free.push(place);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn at(nanos: u64) -> Instant {
-        Instant::from_nanos(nanos)
-    }
-
-    #[test]
-    fn the_limit_holds_and_zero_is_nothing() {
-        let gauge = Gauge::default();
-        let ticket = gauge.enter(1, 10, at(5)).unwrap();
-        assert!(gauge.enter(1, 10, at(6)).is_none());
-        assert!(gauge.enter(0, 10, at(6)).is_none());
-        gauge.leave(ticket);
-        assert_eq!(gauge.read(), Load { last_called: at(5), ..Load::default() });
-    }
-
-    proptest! {
-        /// Against a plain list: whatever the order of events, the books show exactly what is in flight.
-        #[test]
-        fn the_books_balance(events in prop::collection::vec((0u8..3, any::<prop::sample::Index>(), any::<u64>()), 1..200)) {
-            let gauge = Gauge::default();
-            let mut flying: Vec<(u64, Ticket, bool)> = Vec::new();
-            for (time, (event, which, tokens)) in (1u64..).zip(events) {
-                match event {
-                    0 => if let Some(ticket) = gauge.enter(20, tokens, at(time)) {
-                        flying.push((time, ticket, true));
-                    },
-                    _ if flying.is_empty() => {}
-                    1 => {
-                        let index = which.index(flying.len());
-                        let (_, ticket, waits) = &mut flying[index];
-                        gauge.first_item(ticket);
-                        *waits = false;
-                    }
-                    _ => {
-                        let index = which.index(flying.len());
-                        gauge.leave(flying.remove(index).1);
-                    }
-                }
-                let load = gauge.read();
-                prop_assert_eq!(load.in_flight as usize, flying.len());
-                let waiting = || flying.iter().filter(|(_, _, waits)| *waits);
-                prop_assert_eq!(load.waiting_tokens, waiting().map(|(_, ticket, _)| ticket.tokens).sum::<u64>());
-                prop_assert_eq!(load.oldest_wait(), waiting().map(|(since, _, _)| at(*since)).min());
-            }
-            for (_, ticket, _) in flying {
-                gauge.leave(ticket);
-            }
-            let load = gauge.read();
-            prop_assert_eq!((load.in_flight, load.waiting_tokens, load.oldest_wait()), (0, 0, None));
-        }
-    }
-}

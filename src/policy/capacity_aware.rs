@@ -1,8 +1,9 @@
 //! `capacity_aware`: who may use how much of a backend.
 //!
 //! A wrapper, around what ranks the backends. A backend is as full as its calls in flight are of its limit, given or
-//! [learned](crate::facts::Adaptive), or as its own [load report](crate::router::Builder::load_reports) says of its
-//! cache and compute, whichever is more. From that follow two lines:
+//! [learned](crate::facts::Adaptive), as their tokens with those of the request would be of
+//! [its bounds](crate::Profile::max_total_tokens), or as its own [load report](crate::router::Builder::load_reports) says of
+//! its cache and compute, whichever is most. From that follow two lines:
 //!
 //! 1. *Headroom*: a backend that is fuller than 85 % stands behind all that are not, whatever the policy inside ranks by. One
 //!    that is far away does so from 60 % on: it has its own callers. So even a policy that looks at no load fills the first
@@ -169,7 +170,8 @@ impl<P: RoutingPolicy> CapacityAware<P> {
         let (reported, at) = candidate.reported_full();
         // One that says it is full has room for the critical as long as it takes them.
         let reported = reported.min(999);
-        let own = |share: u32| limit.is_some_and(|limit| in_flight >= slots(limit, share));
+        let tokens = candidate.token_fill();
+        let own = |share: u32| tokens > share || limit.is_some_and(|limit| in_flight >= slots(limit, share));
         let headroom = match &self.config.local {
             Some(place) if !is_in(candidate, place) => self.headroom.1,
             _ => self.headroom.0,
@@ -178,7 +180,7 @@ impl<P: RoutingPolicy> CapacityAware<P> {
         if !own(least) && reported < least {
             return;
         }
-        let full = limit.map_or(0, |limit| share(in_flight, limit)).max(reported);
+        let full = limit.map_or(0, |limit| share(in_flight, limit)).max(reported).max(tokens.min(1000));
         if own(ceiling) {
             candidate.reject(Reason::Reserved { full, ceiling, until: None });
         } else if candidate.level() == LEVEL_PROBE {
@@ -213,13 +215,14 @@ fn throttle(cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
 /// Separates the draws of the throttle from other draws of the decision.
 const THROTTLE_STREAM: u64 = 0x5448_524f;
 
-/// Those that are full to the last slot: one that is freed may not be for this request.
+/// Those that are full to the last slot, or token: what is freed may not be for this request.
 fn keep(candidate: &mut Contender<'_>, ceiling: u32) {
-    if let Some(Reason::AtCapacity { in_flight, limit }) = candidate.rejected()
-        && slots(limit, ceiling) < limit
-    {
-        candidate.reject_instead(Reason::Reserved { full: share(in_flight, limit), ceiling, until: None });
-    }
+    let full = match candidate.rejected() {
+        Some(Reason::AtCapacity { in_flight, limit }) if slots(limit, ceiling) < limit => share(in_flight, limit),
+        Some(Reason::PrefillFull { .. } | Reason::TokensFull { .. }) if ceiling < 1000 => 1000,
+        _ => return,
+    };
+    candidate.reject_instead(Reason::Reserved { full, ceiling, until: None });
 }
 
 fn share(in_flight: u32, limit: u32) -> u32 {

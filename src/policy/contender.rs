@@ -4,12 +4,11 @@ use super::slate::Source;
 use crate::backend::BackendId;
 use crate::decision::names::{Names, Terms};
 use crate::decision::record::{
-    Entry, KNOWS_FULL, KNOWS_LATENCY, KNOWS_LOAD, KNOWS_SPREAD, KNOWS_THROTTLED, LEVEL_NORMAL, LEVEL_PROBE, Readings,
-    Roster,
+    Entry, KNOWS_FULL, KNOWS_LATENCY, KNOWS_LOAD, KNOWS_SPREAD, KNOWS_THROTTLED, KNOWS_TOKENS, LEVEL_NORMAL,
+    LEVEL_PROBE, Readings, Roster,
 };
-use crate::decision::{Class, Latency, Load, Pace, Reason, Spread};
-use crate::facts::{Facts, Price, Profile};
-use crate::limit::Need;
+use crate::decision::{Class, Latency, Load, Pace, Reason, Spread, TokenLoad};
+use crate::facts::{Facts, Need, Price, Profile};
 use crate::time::Instant;
 use std::sync::Arc;
 
@@ -67,7 +66,7 @@ impl Contender<'_> {
             self.readings.load.learned_limit = berth.learned();
             self.readings.load.others_tokens = live.crowd.waiting(member, self.now);
             // The slot that was freed for this request is counted, and is no call of another.
-            if live.in_hand == Some(member.id) {
+            if live.has_in_hand(member.id) {
                 self.readings.load.in_flight = self.readings.load.in_flight.saturating_sub(1);
             }
             if live.metered {
@@ -98,6 +97,37 @@ impl Contender<'_> {
             self.entry.known |= KNOWS_FULL;
         }
         self.readings.reported_full
+    }
+
+    /// How full its bounds of tokens are with this request, in thousandths: 0 where it has none, or nothing is in flight.
+    #[inline]
+    pub(super) fn token_fill(&mut self) -> u32 {
+        let tokens = self.tokens();
+        if tokens.is_bounded() { tokens.fill(self.need()) } else { 0 }
+    }
+
+    fn full_of_tokens(&mut self) -> Option<Reason> {
+        let tokens = self.tokens();
+        if tokens.is_bounded() { tokens.full(self.need()) } else { None }
+    }
+
+    #[inline]
+    fn tokens(&mut self) -> TokenLoad {
+        if self.entry.known & KNOWS_TOKENS == 0 {
+            match self.source {
+                Source::Live { live, .. } if live.metered => {
+                    self.readings.tokens = live.tokens(self.facts, &live.fleet.berths[self.entry.seat as usize]);
+                    self.entry.known |= KNOWS_TOKENS;
+                }
+                _ => return TokenLoad::default(),
+            }
+        }
+        self.readings.tokens
+    }
+
+    /// What the request takes of it.
+    fn need(&mut self) -> Need {
+        Need::of(self.facts).without(self.cached_tokens())
     }
 
     /// The share of requests to it that is not to be sent, in thousandths.
@@ -281,10 +311,12 @@ impl Contender<'_> {
     /// for hard lines.
     pub(super) fn try_anyway(&mut self, note: Reason) -> bool {
         let limit = self.limit().unwrap_or(u32::MAX);
-        let now = self.now;
+        let (now, tokens) = (self.now, self.full_of_tokens());
         let Load { in_flight, over_quota_until: until, .. } = *self.load();
         self.entry.rejected = if in_flight >= limit {
             Some(Reason::AtCapacity { in_flight, limit })
+        } else if tokens.is_some() {
+            tokens
         } else if until > now {
             Some(Reason::OverQuota { until })
         } else {

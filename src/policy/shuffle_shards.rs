@@ -104,6 +104,7 @@ const fn is_unfit(reason: Reason) -> bool {
             | Reason::MissingCapabilities { .. }
             | Reason::ContextTooLong { .. }
             | Reason::QuotaTooSmall { .. }
+            | Reason::TokenBoundTooSmall { .. }
             | Reason::OverPriceCap { .. }
             | Reason::PriceUnknown
             | Reason::SpendLimitTooSmall { .. }

@@ -3,10 +3,10 @@
 use crate::backend::BackendId;
 use crate::decision::names::{Names, Terms};
 use crate::decision::record::{Entry, Finding, LEVEL_NORMAL, LEVEL_PROBE, Sheet};
-use crate::decision::{Beside, Reason};
-use crate::facts::{Facts, Price};
+use crate::decision::{Beside, Reason, TokenLoad};
+use crate::facts::{Facts, Need, Price};
 use crate::fleet::{Berth, Crowd, Fleet, Pool};
-use crate::limit::Need;
+use crate::limit::Hold;
 use crate::recover::{Alarm, Standing};
 use crate::rng::mix;
 use crate::shape::Means;
@@ -26,10 +26,10 @@ pub(crate) struct Live<'a> {
     pub(crate) crowd: &'a Crowd,
     /// Silent while every gate of every backend is open.
     pub(crate) alarm: &'a Alarm,
-    /// Some backend has a quota.
+    /// Some backend has a quota, or bounds tokens.
     pub(crate) metered: bool,
     /// Where the request has a slot in hand, which was freed for it: others find the backend full.
-    pub(crate) in_hand: Option<BackendId>,
+    pub(crate) in_hand: Option<(BackendId, &'a Hold)>,
     /// Why it may not start anywhere, where its tenant or its route has all that it may have.
     pub(crate) share: Option<Reason>,
     /// What it may cost, where that is limited.
@@ -82,17 +82,54 @@ impl Live<'_> {
     #[inline]
     fn full(&self, asked: &Asked<'_>, berth: &Berth) -> Option<Reason> {
         let (in_flight, limit) = (berth.member.gauge.in_flight(), berth.limit());
-        let own = self.in_hand == Some(berth.member.id) && in_flight <= limit;
+        let own = self.has_in_hand(berth.member.id) && in_flight <= limit;
         if in_flight >= limit && !own {
             return Some(Reason::AtCapacity { in_flight, limit });
         }
-        if self.metered { self.over_quota(asked, berth) } else { None }
+        if self.metered { self.short(asked, berth) } else { None }
     }
 
-    fn over_quota(&self, asked: &Asked<'_>, berth: &Berth) -> Option<Reason> {
-        let (quotas, need) = (&berth.member.quotas, Need::of(asked.facts));
-        let until = quotas.returns_at(need, asked.now);
-        quotas.too_small(need).or_else(|| (until > asked.now).then_some(Reason::OverQuota { until }))
+    pub(crate) fn has_in_hand(&self, backend: BackendId) -> bool {
+        self.in_hand.is_some_and(|(own, _)| own == backend)
+    }
+
+    /// What there is too little of.
+    fn short(&self, asked: &Asked<'_>, berth: &Berth) -> Option<Reason> {
+        self.too_small(asked, berth).or_else(|| self.by_tokens(asked.facts, berth, TokenLoad::full)).or_else(|| {
+            let until = berth.member.quotas.returns_at(Need::of(asked.facts), asked.now);
+            (until > asked.now).then_some(Reason::OverQuota { until })
+        })
+    }
+
+    /// The limit that the request exceeds, whatever is free.
+    fn too_small(&self, asked: &Asked<'_>, berth: &Berth) -> Option<Reason> {
+        let quota = berth.member.quotas.too_small(Need::of(asked.facts));
+        quota.or_else(|| self.by_tokens(asked.facts, berth, TokenLoad::too_small))
+    }
+
+    /// What the bounds of tokens say of the request, if there are any, by what is known now of the backend's cache.
+    fn by_tokens(
+        &self,
+        facts: &Facts,
+        berth: &Berth,
+        ask: impl FnOnce(&TokenLoad, Need) -> Option<Reason>,
+    ) -> Option<Reason> {
+        let tokens = self.tokens(facts, berth);
+        if !tokens.is_bounded() {
+            return None;
+        }
+        let cached = berth.member.prefixes.cached_of(facts, berth.prefix_cache);
+        ask(&tokens, Need::of(facts).without(cached.unwrap_or(0)))
+    }
+
+    /// The tokens in flight to the backend in `berth`, as the request finds them.
+    pub(crate) fn tokens(&self, facts: &Facts, berth: &Berth) -> TokenLoad {
+        let gauge = &berth.member.gauge;
+        match self.in_hand {
+            _ if !self.metered || !gauge.is_bounded() => TokenLoad::default(),
+            Some((own, hold)) if own == berth.member.id => gauge.tokens_beside(hold),
+            _ => gauge.tokens_for(facts.request_priority()),
+        }
     }
 }
 
@@ -180,7 +217,7 @@ impl Asked<'_> {
             return Some(Reason::ContextTooLong { tokens: facts.context_tokens() });
         }
         if live.metered
-            && let Some(reason) = berth.member.quotas.too_small(Need::of(facts))
+            && let Some(reason) = live.too_small(self, berth)
         {
             return Some(reason);
         }

@@ -1,4 +1,4 @@
-//! [`Ties`]: what a backend shares with others.
+//! [`Ties`]: what a backend is, and what it shares with others.
 
 use super::domain::{Domain, Home};
 use super::gate::{Alarm, Gate};
@@ -9,9 +9,10 @@ use crate::facts::Profile;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a backend shares with others in one generation of the fleet.
+/// What a backend is in one generation of the fleet, and what it shares with others there.
 #[derive(Debug)]
 pub(crate) struct Ties {
+    pub(crate) profile: Arc<Profile>,
     pub(crate) credential: Arc<Credential>,
     /// Those that fail together with it, where there are others beside them.
     pub(super) home: Option<Home>,
@@ -65,7 +66,7 @@ impl Ties {
         let ties = |(kin, credential): (&Kin, Arc<Credential>)| {
             let home = kin.profile.domain().and_then(|name| homes.get(name)).cloned();
             let pool = pools.get(&pool_of(&kin.profile)).cloned().unwrap_or_default();
-            Arc::new(Self { credential, home, pool })
+            Arc::new(Self { profile: kin.profile.clone(), credential, home, pool })
         };
         kin.iter().zip(credentials).map(ties).collect()
     }

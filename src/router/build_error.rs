@@ -50,6 +50,16 @@ pub enum BuildError {
         /// Which limit.
         limit: &'static str,
     },
+    /// More tokens of prompts may wait than may be in flight at all.
+    #[error("backend {id:?}: a bound of {prefill} prefill tokens is above that of {total} tokens in flight")]
+    PrefillAboveTotal {
+        /// The backend.
+        id: String,
+        /// The bound of prefill tokens.
+        prefill: u64,
+        /// The bound of all tokens in flight.
+        total: u64,
+    },
     /// A name that is given but empty.
     #[error("backend {id:?}: {name} is empty")]
     EmptyName {
@@ -131,6 +141,8 @@ pub(super) fn check_profiles<'p>(profiles: impl Iterator<Item = &'p Profile>) ->
         }
         let zero = [
             ("the concurrency limit", profile.concurrency == Some(0)),
+            ("the bound of prefill tokens", profile.max_prefill_tokens == Some(0)),
+            ("the bound of tokens in flight", profile.max_total_tokens == Some(0)),
             ("the quota of requests per minute", profile.requests_per_minute == Some(0)),
             ("the burst of requests", profile.request_burst == Some(0)),
             ("the quota of tokens per minute", profile.tokens_per_minute == Some(0)),
@@ -140,6 +152,11 @@ pub(super) fn check_profiles<'p>(profiles: impl Iterator<Item = &'p Profile>) ->
         ];
         if let Some((limit, _)) = zero.into_iter().find(|(_, zero)| *zero) {
             return Err(BuildError::ZeroLimit { id: id(), limit });
+        }
+        if let (Some(prefill), Some(total)) = (profile.max_prefill_tokens, profile.max_total_tokens)
+            && prefill > total
+        {
+            return Err(BuildError::PrefillAboveTotal { id: id(), prefill, total });
         }
         let version = profile.full_model().filter(|model| model.contains('@')).and(profile.model_version());
         let names = [

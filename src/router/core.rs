@@ -323,7 +323,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
             crowd: &self.shared.crowd,
             alarm: &self.alarm,
             metered: generation.fleet.metered || self.shared.metered.load(Ordering::Relaxed),
-            in_hand: in_hand.and_then(Slot::backend),
+            in_hand: in_hand.and_then(Slot::held),
             share,
             purse: purse(record, means.as_ref()),
         };
@@ -440,6 +440,12 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         let current = self.current.load();
         let seat = current.fleet.roster.seats.iter().position(|(_, profile)| profile.id() == id)?;
         Some(current.fleet.berths[seat].member.gauge.in_flight())
+    }
+
+    pub(super) fn tokens_in_flight(&self, id: &str) -> Option<u64> {
+        let current = self.current.load();
+        let seat = current.fleet.roster.seats.iter().position(|(_, profile)| profile.id() == id)?;
+        Some(current.fleet.berths[seat].member.gauge.total_tokens())
     }
 
     pub(super) fn quota(&self, id: &str) -> Option<QuotaReport> {

@@ -22,7 +22,7 @@ use crate::time::{Instant, nanos};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The claim of one attempt on its backend: a slot, prefill work on the books, its part of the quotas, a call of the shares of its
+/// The claim of one attempt on its backend: a slot, prefill work on the books, tokens in flight, its part of the quotas, a call of the shares of its
 /// tenant and its route, money, the permit of a probe.
 ///
 /// However the attempt ends, dropping the lease returns all of it and tells those who learn from the outcome.
@@ -30,7 +30,6 @@ use std::time::Duration;
 pub(crate) struct Lease {
     tab: Arc<Tab>,
     ties: Arc<Ties>,
-    profile: Arc<Profile>,
     // All `None` only after the end.
     held: Option<(Ticket, Claim, Permits)>,
     stake: Option<Stake>,
@@ -96,7 +95,7 @@ impl Lease {
     }
 
     pub(super) fn profile(&self) -> &Arc<Profile> {
-        &self.profile
+        &self.ties.profile
     }
 
     pub(super) const fn started(&self) -> Instant {
@@ -129,8 +128,10 @@ impl Lease {
             return;
         }
         self.first = Some(now);
-        if let Some((ticket, ..)) = &mut self.held {
-            self.tab.member.gauge.first_item(ticket);
+        if let Some((ticket, ..)) = &mut self.held
+            && self.tab.member.gauge.first_item(ticket)
+        {
+            self.tab.shared.hand_over(Some(&self.tab.member), &Passed::default(), now);
         }
         let elapsed = self.waited(self.started, now);
         self.tab.member.recovery.first_token(nanos(elapsed), now);
@@ -140,7 +141,7 @@ impl Lease {
         if self.throttles {
             self.tab.member.throttle.accepted(elapsed, now);
         }
-        if let (Some(how), Some(sent)) = (self.profile.adaptive, self.sent()) {
+        if let (Some(how), Some(sent)) = (self.ties.profile.adaptive, self.sent()) {
             let moved = self.tab.member.gauge.learned().answered(how, sent, nanos(elapsed));
             self.limit_moved(moved, now);
         }
@@ -152,7 +153,7 @@ impl Lease {
         }
         if self.tab.shared.is_watched() {
             let elapsed = now - self.started;
-            self.tell(&Event::FirstItem { backend: self.tab.member.id, profile: &self.profile, elapsed }, now);
+            self.tell(&Event::FirstItem { backend: self.tab.member.id, profile: &self.ties.profile, elapsed }, now);
         }
     }
 
@@ -243,14 +244,15 @@ impl Lease {
         if self.tab.shared.is_watched()
             && let Some(Moved { from, to }) = self.tab.member.gauge.learned().news()
         {
-            let (backend, profile, from) = (self.tab.member.id, &*self.profile, (from != u32::MAX).then_some(from));
+            let (backend, profile, from) =
+                (self.tab.member.id, &*self.ties.profile, (from != u32::MAX).then_some(from));
             self.tell(&Event::Limit { backend, profile, from, to }, now);
         }
     }
 
     /// Returns everything, once, and learns.
     fn end(&mut self, outcome: Outcome<'_>, now: Instant) {
-        if let (Outcome::Failure(error), Some(_), Some(sent)) = (outcome, self.profile.adaptive, self.sent())
+        if let (Outcome::Failure(error), Some(_), Some(sent)) = (outcome, self.ties.profile.adaptive, self.sent())
             && self.is_refusal(error.kind())
         {
             let moved = self.tab.member.gauge.learned().refused(sent, now);
@@ -318,7 +320,7 @@ impl Lease {
             self.tab.shared.hand_over(Some(&self.tab.member), &Passed::default(), now);
         }
         if self.tab.shared.is_watched() {
-            let (backend, profile) = (self.tab.member.id, &*self.profile);
+            let (backend, profile) = (self.tab.member.id, &*self.ties.profile);
             let elapsed = now - self.started;
             let Self { excused, request, number: attempt, .. } = *self;
             let first_item = self.first.map(|first| first - self.started);
@@ -373,7 +375,7 @@ impl Lease {
             }
         }
         if let Some(Change { out, cause, trips, .. }) = verdict.change {
-            let (backend, profile) = (self.tab.member.id, &*self.profile);
+            let (backend, profile) = (self.tab.member.id, &*self.ties.profile);
             self.tell(&Event::Transition { backend, profile, out, cause, trips }, now);
         }
     }

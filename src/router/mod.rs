@@ -240,6 +240,12 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
         self.core.in_flight(id)
     }
 
+    /// Tokens of calls in flight to the backend named `id`, prompts and expected answers, as far as they are
+    /// [bounded](crate::Profile::max_total_tokens); `None` when there is no such backend.
+    pub fn tokens_in_flight(&self, id: &str) -> Option<u64> {
+        self.core.tokens_in_flight(id)
+    }
+
     /// What this router takes for left of a backend's quotas per minute: what its profile says or its answers told, less what
     /// was sent. Empty where no limit is known; `None` when there is no such backend.
     ///

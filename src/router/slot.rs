@@ -3,19 +3,20 @@
 use super::core::Shared;
 use crate::backend::BackendId;
 use crate::bug;
+use crate::facts::Need;
 use crate::fleet::Member;
-use crate::limit::{Given, Handed, Passed, Stake, Ticket, WaitTurn};
+use crate::limit::{Given, Handed, Hold, Passed, Stake, Ticket, WaitTurn};
 use crate::time::Instant;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A slot of a backend that was freed for a request which waited for it, with its call of the shares; or that alone, where
-/// that is what it waited for. Dropped without a call, both go to the next that waits, or are free.
+/// A slot of a backend that was freed for a request which waited for it, with the tokens and its call of the shares; or the
+/// last alone, where that is what it waited for. Dropped without a call, all go to the next that waits, or are free.
 #[derive(Debug)]
 pub(super) struct Slot {
     shared: Arc<Shared>,
     // `None` where there is none, and after the end.
-    member: Option<Arc<Member>>,
+    held: Option<(Arc<Member>, Hold)>,
     // `None` only after the end.
     pub(super) stake: Option<Stake>,
     /// When it was freed.
@@ -32,7 +33,7 @@ impl Slot {
     }
 
     pub(super) fn backend(&self) -> Option<BackendId> {
-        self.member.as_ref().map(|member| member.id)
+        self.held.as_ref().map(|(member, _)| member.id)
     }
 
     /// Whether it brings a call of the shares.
@@ -41,25 +42,31 @@ impl Slot {
     }
 
     pub(super) fn is_of(&self, member: &Arc<Member>) -> bool {
-        self.member.as_ref().is_some_and(|own| Arc::ptr_eq(own, member))
+        self.held.as_ref().is_some_and(|(own, _)| Arc::ptr_eq(own, member))
+    }
+
+    /// What it keeps for its request.
+    pub(super) fn held(&self) -> Option<(BackendId, &Hold)> {
+        self.held.as_ref().map(|(member, hold)| (member.id, hold))
     }
 
     /// Begins the call that it was freed for.
-    pub(super) fn enter(mut self, tokens: u64, now: Instant) -> Ticket {
-        let member = self.member.take().expect("a slot has its backend until it ends");
-        member.gauge.enter_held(tokens, now)
+    pub(super) fn enter(mut self, need: Need, now: Instant) -> Ticket {
+        let (member, hold) = self.held.take().expect("a slot has its backend until it ends");
+        member.gauge.enter_held(hold, need, now)
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let (member, stake) = (self.member.take(), self.stake.take());
-        if bug::SLOT_NOT_HANDED_BACK || (member.is_none() && stake.is_none()) {
+        let (held, stake) = (self.held.take(), self.stake.take());
+        if bug::SLOT_NOT_HANDED_BACK || (held.is_none() && stake.is_none()) {
             return;
         }
-        if let Some(member) = &member {
-            member.gauge.release();
-        }
+        let member = held.map(|(member, hold)| {
+            member.gauge.release(hold);
+            member
+        });
         if let Some(stake) = stake {
             self.shared.shares.give_back(stake);
         }
@@ -77,29 +84,33 @@ impl Shared {
         }
     }
 
-    /// A slot of this backend was freed, or a call of some share, or both: who can start with that, and has not passed it
-    /// on, gets it.
+    /// Something of this backend was freed, or a call of some share, or both: who can start with that, and has not passed it
+    /// on, gets it. Where tokens are bounded that may be several, or nobody as yet.
     pub(super) fn hand_over(self: &Arc<Self>, member: Option<&Arc<Member>>, passed: &Passed, freed: Instant) {
-        let mut member = member.filter(|member| member.gauge.is_wanted());
-        let mut handed = false;
+        let mut member = member.filter(|member| member.gauge.is_wanted() || member.gauge.is_promised());
+        // Whether anything was handed, and whether a slot.
+        let (mut handed, mut started) = (false, false);
         while member.is_some() || self.shares.are_wanted() {
-            let id = member.map(|member| member.id);
-            let called = self.waiters.call_one(id, &self.shares, passed, freed, |Given { slot, stake, passed }| {
-                let member = member.filter(|_| slot).cloned();
-                if member.as_ref().is_some_and(|member| !member.gauge.hold(member.gauge.limit())) {
-                    return Err(stake);
-                }
-                Ok(Slot { shared: self.clone(), member, stake: Some(stake), freed, passed })
-            });
+            let backend = member.map(|member| (member.id, &member.gauge));
+            let called =
+                self.waiters.call_one(backend, &self.shares, passed, freed, |Given { hold, stake, passed }| {
+                    let held = member.cloned().zip(hold);
+                    Slot { shared: self.clone(), held, stake: Some(stake), freed, passed }
+                });
             match called {
                 Handed::Nobody => {
-                    if member.is_some() || !handed {
+                    if (member.is_some() && !started) || !handed {
                         // Who passed another on meanwhile had counted this one as taken.
                         self.freed.fetch_add(1, Ordering::SeqCst);
                     }
                     break;
                 }
-                Handed::Slot | Handed::Gone => (member, handed) = (None, true),
+                Handed::Slot => {
+                    (handed, started) = (true, true);
+                    member = member.filter(|member| member.gauge.is_bounded());
+                }
+                Handed::Gone => (member, handed) = (None, true),
+                Handed::Promised => member = None,
                 Handed::Share => handed = true,
             }
         }

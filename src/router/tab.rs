@@ -9,7 +9,7 @@ use crate::signal::QuotaReport;
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Shared by the lease of an attempt and by its backend, which writes on it for as long as the attempt lasts.
 pub(super) struct Tab {
@@ -17,23 +17,34 @@ pub(super) struct Tab {
     pub(super) member: Arc<Member>,
     /// What the answer used, as its backend said last.
     used: Mutex<Option<Usage>>,
+    /// It said so at all: most do not, and are asked several times.
+    is_used: AtomicBool,
 }
 
 impl Tab {
     pub(super) fn new(shared: &Arc<Shared>, member: &Arc<Member>) -> Arc<Self> {
-        Arc::new(Self { shared: shared.clone(), member: member.clone(), used: Mutex::default() })
+        Arc::new(Self {
+            shared: shared.clone(),
+            member: member.clone(),
+            used: Mutex::default(),
+            is_used: AtomicBool::new(false),
+        })
+    }
+
+    fn last(&self) -> Option<Usage> {
+        if self.is_used.load(Ordering::Acquire) { *self.used.lock() } else { None }
     }
 
     /// The tokens of the answer, as far as its backend said; 0 while it said nothing.
     pub(super) fn output(&self) -> u64 {
-        self.used.lock().map_or(0, |usage| usage.output_tokens().try_into().unwrap_or(0))
+        self.last().map_or(0, |usage| usage.output_tokens().try_into().unwrap_or(0))
     }
 
     /// The tokens that were told and are believed, and why others are not. `most`: what a quota of tokens makes possible; without one
     /// whatever is told is believed, and nobody misses what is not.
     pub(super) fn read(&self, outcome: Outcome<'_>, most: Option<u64>) -> (Option<u64>, Option<Doubt>) {
         let missing = || (most.is_some() && matches!(outcome, Outcome::Success)).then_some(Doubt::Missing);
-        match self.used.lock().map(Usage::total) {
+        match self.last().map(Usage::total) {
             // An answer without tokens there is not.
             None | Some(Some(0)) => (None, missing()),
             Some(None) => (None, Some(Doubt::Negative)),
@@ -45,7 +56,7 @@ impl Tab {
     /// What was told, as far as it is believed as it was told.
     pub(super) fn told(&self, most: Option<u64>) -> Option<Usage> {
         let believed = |tokens: u64| tokens > 0 && most.is_none_or(|most| tokens <= most);
-        self.used.lock().filter(|usage| usage.total().is_some_and(believed))
+        self.last().filter(|usage| usage.total().is_some_and(believed))
     }
 
     /// What an attempt that ended so spent of the quotas.
@@ -65,6 +76,7 @@ impl Tab {
 impl Ledger for Tab {
     fn used(&self, usage: Usage) {
         *self.used.lock() = Some(usage);
+        self.is_used.store(true, Ordering::Release);
     }
 
     fn quota(&self, report: &QuotaReport) {
@@ -76,6 +88,6 @@ impl Ledger for Tab {
 
 impl fmt::Debug for Tab {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tab").field("used", &self.used).finish_non_exhaustive()
+        f.debug_struct("Tab").field("used", &self.last()).finish_non_exhaustive()
     }
 }

@@ -3,8 +3,9 @@
 use super::core::Shared;
 use super::slot::Slot;
 use crate::decision::{Decision, Reason, Refusal};
+use crate::facts::Need;
 use crate::fleet::{Fleet, Member};
-use crate::limit::{Call, Cells, Kind, Lack, Shares, Standing, WaitTurn, Want, Wished};
+use crate::limit::{Call, Cells, Kind, Lack, Passed, Standing, WaitTurn, Want, Wished};
 use crate::time::Instant;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,40 +14,48 @@ use std::time::Duration;
 /// A place in the queue, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Waiting<'r> {
+    // Gone before its wishes are: who comes after it is first then.
     turn: WaitTurn<'r, Slot>,
     since: Instant,
     /// For all that it ever waited for here, in the order of the backends' ids.
-    wishes: Vec<Wish>,
-    shares: &'r Shares,
+    wishes: Vec<Wish<'r>>,
+    shared: &'r Arc<Shared>,
 }
 
 /// Makes a backend known as waited for.
 #[derive(Debug)]
-struct Wish(Arc<Member>);
+struct Wish<'r> {
+    shared: &'r Arc<Shared>,
+    member: Arc<Member>,
+}
 
-impl Wish {
-    fn new(member: Arc<Member>) -> Self {
+impl<'r> Wish<'r> {
+    fn new(shared: &'r Arc<Shared>, member: Arc<Member>) -> Self {
         member.gauge.want();
-        Self(member)
+        Self { shared, member }
     }
 }
 
-impl Drop for Wish {
+impl Drop for Wish<'_> {
     fn drop(&mut self) {
-        self.0.gauge.unwant();
+        self.member.gauge.unwant();
+        // What was kept for this one, or held and is not needed, is enough for the next, perhaps.
+        if self.member.gauge.is_promised() {
+            self.shared.hand_over(Some(&self.member), &Passed::default(), self.shared.timer.now());
+        }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.shares.unwant();
+        self.shared.shares.unwant();
     }
 }
 
 impl<'r> Waiting<'r> {
     /// Takes a place, unless there is none, or no hope.
     pub(super) fn join(
-        shared: &'r Shared,
+        shared: &'r Arc<Shared>,
         fleet: &Fleet,
         decision: &Decision,
         (cells, kind): (Cells, Kind),
@@ -62,6 +71,8 @@ impl<'r> Waiting<'r> {
             deadline: record.deadline,
             cells,
             kind,
+            need: Need::of(facts),
+            kept: record.sheet.kept,
         };
         if let Some((ahead, start)) = shared.waiters.predicted(&standing, wants)
             && start.plus_nanos(least_time(fleet, decision, wants)) > record.deadline
@@ -71,7 +82,7 @@ impl<'r> Waiting<'r> {
         }
         let turn = shared.waiters.join(standing).ok_or(Refusal::QueueFull)?;
         shared.shares.want();
-        Ok(Self { turn, since: now, wishes: Vec::new(), shares: &shared.shares })
+        Ok(Self { turn, since: now, wishes: Vec::new(), shared })
     }
 
     /// When it has waited for so long.
@@ -85,11 +96,11 @@ impl<'r> Waiting<'r> {
         let known = self.wishes.len();
         self.wishes.reserve(wants.len());
         for member in members(fleet, decision, &wants) {
-            if self.wishes[..known].binary_search_by_key(&member.id, |Wish(known)| known.id).is_err() {
-                self.wishes.push(Wish::new(member.clone()));
+            if self.wishes[..known].binary_search_by_key(&member.id, |wish| wish.member.id).is_err() {
+                self.wishes.push(Wish::new(self.shared, member.clone()));
             }
         }
-        self.wishes.sort_unstable_by_key(|Wish(member)| member.id);
+        self.wishes.sort_unstable_by_key(|wish| wish.member.id);
         self.turn.wish(wants)
     }
 
@@ -132,7 +143,9 @@ pub(super) fn wants(decision: &Decision, cells: Cells, kind: impl FnOnce() -> Ki
 /// What a call that ends may change about a candidate that was ruled out.
 const fn lack(why: Reason) -> Option<Lack> {
     match why {
-        Reason::AtCapacity { .. } | Reason::LostRace => Some(Lack::Slot),
+        Reason::AtCapacity { .. } | Reason::PrefillFull { .. } | Reason::TokensFull { .. } | Reason::LostRace => {
+            Some(Lack::Slot)
+        }
         Reason::RegionFull { .. } | Reason::Reserved { .. } => Some(Lack::Room),
         Reason::ProbeInFlight { .. } | Reason::OnProbation { .. } => Some(Lack::Probe),
         // It refills by itself; and a call that used less than was expected gives back the rest.

@@ -242,6 +242,10 @@ impl<Req: ?Sized + ToOwned> Mirror<Req> {
                 "its profile has a quota, which a mirror does not keep: bound it by its share and its concurrency"
                     .to_owned()
             }
+            1..=super::WHOLE if self.profile.bounds_tokens() => {
+                "its profile bounds tokens, which a mirror does not count: bound it by its share and its concurrency"
+                    .to_owned()
+            }
             1..=super::WHOLE if self.profile.adaptive_limit().is_some() => {
                 "its profile has a limit that is learned, and of a mirror nothing is: give it a concurrency".to_owned()
             }

@@ -79,11 +79,22 @@ fn limits_of_zero() {
     let a = || Profile::new("a");
     for (profile, offender) in [
         (a().concurrency(0), "the concurrency limit"),
+        (a().max_prefill_tokens(0), "the bound of prefill tokens"),
+        (a().max_total_tokens(0), "the bound of tokens in flight"),
         (a().context_window(0), "the context window"),
         (a().attempt_limit(Duration::ZERO), "the attempt limit"),
     ] {
         assert_eq!(refusal_of([profile]), BuildError::ZeroLimit { id: "a".into(), limit: offender });
     }
+}
+
+#[test]
+fn more_tokens_of_prompts_than_of_all() {
+    let profile = |prefill| Profile::new("a").max_prefill_tokens(prefill).max_total_tokens(1_000);
+    let error = refusal_of([profile(1_001)]);
+    assert_eq!(error, BuildError::PrefillAboveTotal { id: "a".into(), prefill: 1_001, total: 1_000 });
+    let says = "backend \"a\": a bound of 1001 prefill tokens is above that of 1000 tokens in flight";
+    assert_eq!(error.to_string(), says);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod odd;
 mod priorities;
 mod reports;
 mod throttle;
+mod tokens;
 
 use crate::support::{Act, Cue, Script, TestRouter, World, always, ms, plain, secs};
 use fallway::facts::Priority;

@@ -8,7 +8,7 @@ mod tests;
 
 use crate::backend::quota::{Quota, QuotaReport};
 use crate::decision::Reason;
-use crate::facts::{Facts, Profile};
+use crate::facts::{Need, Profile};
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::{Instant, nanos};
 use bucket::{Bucket, Taken, WINDOW};
@@ -21,15 +21,6 @@ pub(crate) struct Quotas {
     tokens: Bucket,
     /// Answers whose usage was not told, or could not be believed.
     doubts: AtomicU64,
-}
-
-/// What a request needs of a quota of tokens.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Need {
-    /// Prompt and expected answer.
-    expected: u64,
-    /// What it needs whatever happens: a guess excludes nobody.
-    least: u64,
 }
 
 /// What an attempt took. Comes back exactly once, by [`Quotas::settle`].
@@ -49,14 +40,6 @@ pub(crate) enum Spent {
     Request,
     /// One request and so many tokens; as many as were expected for `None`.
     Tokens(Option<u64>),
-}
-
-impl Need {
-    #[inline]
-    pub(crate) fn of(facts: &Facts) -> Self {
-        let expected = facts.input_tokens().saturating_add(facts.expected_output_tokens());
-        Self { expected, least: facts.context_tokens() }
-    }
 }
 
 impl Claim {

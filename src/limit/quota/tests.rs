@@ -151,7 +151,7 @@ impl<'t> Held<'t> {
     fn take(table: &'t Table, expected: u64, now: Instant) -> Option<Self> {
         let facts = Facts::any().prompt_tokens(expected).output_tokens(0);
         let claim = table.quotas.take(Need::of(&facts), now)?;
-        match table.gauge.enter(SLOTS, expected, now) {
+        match table.gauge.enter(SLOTS, 1000, Need::of(&facts), now) {
             Some(ticket) => Some(Self(table, Some((ticket, claim)), Spent::Tokens(None))),
             None => {
                 table.quotas.settle(&claim, Spent::Nothing);

@@ -16,11 +16,13 @@ pub(crate) use order::{Kind, Lack, Passed, PlaceId, Standing, Want};
 
 use crate::backend::BackendId;
 use crate::bug;
+use crate::limit::gauge::{Gauge, Hold, Short};
 use crate::limit::shares::{Shares, Stake};
 use crate::time::Instant;
 use order::{Class, Order, Spot};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -81,7 +83,7 @@ pub(crate) enum Call<S> {
 /// way with what the call takes of the shares.
 #[derive(Debug)]
 pub(crate) struct Given {
-    pub(crate) slot: bool,
+    pub(crate) hold: Option<Hold>,
     pub(crate) stake: Stake,
     pub(crate) passed: Passed,
 }
@@ -97,6 +99,8 @@ pub(crate) enum Handed {
     Share,
     /// The slot was taken by another meanwhile.
     Gone,
+    /// There are too few tokens for the first that waits: it gets them when there are enough.
+    Promised,
 }
 
 /// What came of a wish.
@@ -141,45 +145,65 @@ impl<S> Waiters<S> {
         Some(turn)
     }
 
-    /// Hands what `give` makes of it to the first that can start with a slot of `backend`, or with one of the `shares` that
-    /// were freed, of those who have not passed it on. `freed`: when that was.
+    /// Hands what `give` makes of it to the first that can start with what is free at the backend of this gauge, or with one
+    /// of the `shares` that were freed, of those who have not passed it on. `freed`: when that was.
     pub(crate) fn call_one(
         &self,
-        backend: Option<BackendId>,
+        backend: Option<(BackendId, &Gauge)>,
         shares: &Shares,
         passed: &Passed,
         freed: Instant,
-        give: impl FnOnce(Given) -> Result<S, Stake>,
+        give: impl FnOnce(Given) -> S,
     ) -> Handed {
         let right = |cells| shares.right(cells);
         let right: Option<&dyn Fn(_) -> _> = if shares.exist() { Some(&right) } else { None };
+        let mut passed = Cow::Borrowed(passed);
         let (handed, called) = {
             let mut queue = self.queue.lock();
             let Queue { order, places, .. } = &mut *queue;
-            let (id, is_share, stake) = loop {
-                let Some((id, is_share)) = order.next(backend, right, passed) else { return Handed::Nobody };
+            let named = backend.map(|(id, _)| id);
+            let (id, stake, hold) = loop {
+                let Some((id, is_share)) = order.next(named, right, &passed) else {
+                    // Whoever is left has passed it on.
+                    if let Some((_, gauge)) = backend {
+                        gauge.promise(None);
+                    }
+                    return Handed::Nobody;
+                };
                 let Some(place) = places.get_mut(&id) else { return Handed::Nobody };
-                if let Some(stake) = shares.take(place.standing.cells).stake {
-                    break (id, is_share, stake);
-                }
-                // It has waited for a slot, and meanwhile its share was used up: that is what it waits for now. (Or the
-                // share was taken this moment, and the next look shows that.)
-                if !is_share {
-                    let wants = [Want::share(place.standing.cells, place.standing.kind)];
-                    place.spot = Some(order.enter(id, &place.standing, place.spot.take(), &wants));
+                let Standing { priority, cells, kind, need, kept, .. } = place.standing;
+                let Some(stake) = shares.take(cells).stake else {
+                    // It has waited for a slot, and meanwhile its share was used up: that is what it waits for now. (Or the
+                    // share was taken this moment, and the next look shows that.)
+                    if !is_share {
+                        let wants = [Want::share(cells, kind)];
+                        place.spot = Some(order.enter(id, &place.standing, place.spot.take(), &wants));
+                    }
+                    continue;
+                };
+                let Some((backend, gauge)) = backend.filter(|_| !is_share) else { break (id, stake, None) };
+                match gauge.hold(gauge.limit(), 1000 - kept, need) {
+                    Ok(hold) => break (id, stake, Some(hold)),
+                    Err(short) => {
+                        shares.give_back(stake);
+                        let waits_for_room = place.spot.as_ref().is_some_and(|spot| order.lacks_room(spot, backend));
+                        match short {
+                            Short::Slots => return Handed::Gone,
+                            Short::Tokens if waits_for_room => {
+                                gauge.promise(Some(priority));
+                                return Handed::Promised;
+                            }
+                            // It waits for something else there, and keeps nobody from tokens.
+                            Short::Tokens => passed.to_mut().add(id, None),
+                        }
+                    }
                 }
             };
+            let handed = if hold.is_some() { Handed::Slot } else { Handed::Share };
             let place = places.get_mut(&id).expect("it is locked");
-            match give(Given { slot: !is_share, stake, passed: passed.clone() }) {
-                Ok(slot) => {
-                    place.class = place.spot.take().map(|spot| order.serve(&place.standing, &spot, freed));
-                    (if is_share { Handed::Share } else { Handed::Slot }, place.call(Call::Slot(slot)))
-                }
-                Err(stake) => {
-                    shares.give_back(stake);
-                    return Handed::Gone;
-                }
-            }
+            let slot = give(Given { hold, stake, passed: passed.into_owned() });
+            place.class = place.spot.take().map(|spot| order.serve(&place.standing, &spot, freed));
+            (handed, place.call(Call::Slot(slot)))
         };
         if let Some(waker) = called.filter(|_| !bug::LOST_WAKEUP) {
             waker.wake();

@@ -4,7 +4,7 @@ use super::order::{PRIORITIES, Passed, Standing};
 use super::tests::call_one;
 use super::{Call, Kind, Lack, WaitTurn, Waiters, Want};
 use crate::backend::BackendId;
-use crate::facts::Priority;
+use crate::facts::{Need, Priority};
 use crate::limit::shares::Cells;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -153,6 +153,8 @@ fn compare(seed: u64, events: usize) -> usize {
                     deadline,
                     cells: Cells::default(),
                     kind: Kind::default(),
+                    need: Need::default(),
+                    kept: 0,
                 };
                 let row = Row { id: next, standing: standing.clone(), wants: wants(&mut rng), sleeps: true };
                 let goes = (turns.len() >= bound).then(|| plain.surplus(&row));
@@ -179,7 +181,6 @@ fn compare(seed: u64, events: usize) -> usize {
                     let mut given = false;
                     call_one(&waiters, backend, &passed, at(clock), |_| {
                         given = true;
-                        Some(())
                     });
                     assert_eq!(given, expected.is_some(), "seed {seed}");
                     let Some(row) = expected else { break };

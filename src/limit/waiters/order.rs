@@ -9,7 +9,7 @@
 use super::flows::{FlowId, Flows};
 use super::lanes::{LaneId, Lanes};
 use crate::backend::BackendId;
-use crate::facts::{Facts, Priority};
+use crate::facts::{Facts, Need, Priority};
 use crate::limit::shares::{Cells, Right};
 use crate::rng::{hash_keyed, mix};
 use crate::time::Instant;
@@ -31,6 +31,10 @@ pub(crate) struct Standing {
     /// Of whose shares its call will be.
     pub(crate) cells: Cells,
     pub(crate) kind: Kind,
+    /// The tokens that its call will take, as if nothing of its prompt were known anywhere.
+    pub(crate) need: Need,
+    /// What of each limit is for others, in thousandths.
+    pub(crate) kept: u32,
 }
 
 /// A hash of what decides whom a request may ask at all, whatever its length: where one of a kind finds no slot, the others
@@ -59,6 +63,7 @@ pub(crate) struct Want {
 /// What it lacks there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum Lack {
+    /// A slot, or the tokens that go with it.
     Slot,
     /// Slots may be free, and are kept for others.
     Room,
@@ -209,6 +214,12 @@ impl Order {
         self.flows.clear();
         self.lanes.clear();
         keys.into_iter().map(|(.., (.., place))| place).collect()
+    }
+
+    /// Whether what a request waits for at `backend` is room, and not what somebody will find out.
+    pub(super) fn lacks_room(&self, spot: &Spot, backend: BackendId) -> bool {
+        let is_room = |want: &Want| want.backend == backend && matches!(want.lack, Lack::Slot | Lack::Room);
+        self.wants(spot).iter().any(is_room)
     }
 
     /// How much is kept, all together.

@@ -2,7 +2,7 @@
 
 use super::order::PRIORITIES;
 use super::{Call, Handed, Kind, Passed, Standing, WaitTurn, Waiters, Want, Wished};
-use crate::facts::{Facts, Priority};
+use crate::facts::{Facts, Need, Priority};
 use crate::limit::shares::{Shares, Stake};
 use crate::limit::{Bulkheads, Share};
 use crate::rng::Rng;
@@ -52,8 +52,8 @@ fn nobody_goes_before_one_with_a_better_right_or_of_a_higher_band() {
                 continue;
             }
             let (arrival, deadline) = (Instant::from_nanos(time), Instant::from_nanos(time + 100));
-            let standing =
-                Standing { priority, tenant: facts.tenant.clone(), arrival, deadline, cells, kind: Kind::default() };
+            let (tenant, kind, need) = (facts.tenant.clone(), Kind::default(), Need::of(&facts));
+            let standing = Standing { priority, tenant, arrival, deadline, cells, kind, need, kept: 0 };
             let mut turn = waiters.join(standing).unwrap();
             assert_eq!(turn.wish(vec![Want::share(cells, Kind::default())]), Wished::New);
             waiting.push((who, priority, turn));
@@ -63,8 +63,7 @@ fn nobody_goes_before_one_with_a_better_right_or_of_a_higher_band() {
             shares.give_back(stake);
             let rank = |(who, priority, _): &(usize, Priority, _)| Some((!may(&used, *who)?, Reverse(*priority)));
             let best = waiting.iter().filter_map(rank).min();
-            let call =
-                || waiters.call_one(None, &shares, &Passed::default(), Instant::from_nanos(time), |it| Ok(it.stake));
+            let call = || waiters.call_one(None, &shares, &Passed::default(), Instant::from_nanos(time), |it| it.stake);
             let Some(best) = best else {
                 assert_eq!(call(), Handed::Nobody);
                 continue;

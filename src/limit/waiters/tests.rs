@@ -1,7 +1,7 @@
 //! The queue as the router uses it.
 
 use super::*;
-use crate::facts::Priority;
+use crate::facts::{Need, Priority};
 use crate::limit::shares::Cells;
 use std::collections::{BTreeMap, VecDeque};
 use std::task::Wake;
@@ -28,6 +28,8 @@ fn standing(priority: Priority, tenant: &str, arrival: u64, deadline: u64) -> St
         deadline: at(deadline),
         cells: Cells::default(),
         kind: Kind::default(),
+        need: Need::default(),
+        kept: 0,
     }
 }
 
@@ -69,16 +71,15 @@ pub(super) fn call_one<S>(
     backend: BackendId,
     passed: &Passed,
     freed: Instant,
-    slot: impl FnOnce(Passed) -> Option<S>,
+    slot: impl FnOnce(Passed) -> S,
 ) {
-    let undivided = Shares::new(None, None, 0);
-    let give = |Given { stake, passed, .. }| slot(passed).ok_or(stake);
-    waiters.call_one(Some(backend), &undivided, passed, freed, give);
+    let (undivided, unlimited) = (Shares::new(None, None, 0), Gauge::default());
+    waiters.call_one(Some((backend, &unlimited)), &undivided, passed, freed, |given| slot(given.passed));
 }
 
 /// Frees a slot of `A`, and says which of the turns got it.
 fn serve(waiters: &Waiters<()>, turns: &mut BTreeMap<usize, WaitTurn<'_, ()>>) -> Option<usize> {
-    call_one(waiters, A, &Passed::default(), at(0), |_| Some(()));
+    call_one(waiters, A, &Passed::default(), at(0), |_| ());
     let who = turns.iter_mut().find_map(|(who, turn)| has_slot(turn).then_some(*who))?;
     turns.remove(&who);
     Some(who)
@@ -99,8 +100,8 @@ fn a_call_between_look_and_sleep_is_kept() {
     let [first, second] = &mut turns;
     assert_eq!([first.wish(vec![slot_of(A)]), first.wish(vec![slot_of(A)])], [Wished::New, Wished::Known]);
     assert_eq!(second.wish(vec![slot_of(A)]), Wished::New);
-    call_one(&waiters, A, &Passed::default(), at(0), |_| Some(1));
-    call_one(&waiters, A, &Passed::default(), at(0), |_| Some(2));
+    call_one(&waiters, A, &Passed::default(), at(0), |_| 1);
+    call_one(&waiters, A, &Passed::default(), at(0), |_| 2);
     call_one(&waiters, A, &Passed::default(), at(0), |_| panic!("nobody is left"));
     assert_eq!((fetched(first), fetched(second)), (Some(1), Some(2)));
     assert_eq!((fetched(first), fetched(second)), (None, None));
@@ -113,7 +114,7 @@ fn wishes_add_up_until_it_is_called() {
     let all = [[A, B], [B, B], [B, C], [A, C]].map(|wants| wants.map(slot_of).to_vec());
     let said = all.map(|wants| turn.wish(wants));
     assert_eq!(said, [Wished::New, Wished::Known, Wished::New, Wished::Known]);
-    call_one(&waiters, C, &Passed::default(), at(0), |_| Some(()));
+    call_one(&waiters, C, &Passed::default(), at(0), |_| ());
     assert!(has_slot(&mut turn));
     assert_eq!(turn.wish(vec![slot_of(A)]), Wished::New);
 }
@@ -151,10 +152,10 @@ fn a_slot_goes_to_one_who_wants_it_and_news_to_all() {
     let waiters = queue(4, &[]);
     let mut turns =
         [vec![A], vec![B], vec![A], vec![]].map(|wants| wait(&waiters, standing(Priority::Standard, "", 0, 9), &wants));
-    call_one(&waiters, B, &Passed::default(), at(0), |_| Some(()));
+    call_one(&waiters, B, &Passed::default(), at(0), |_| ());
     assert_eq!(turns.each_mut().map(has_slot), [false, true, false, false]);
     // News take nobody's slot away, and reach who is deciding.
-    call_one(&waiters, A, &Passed::default(), at(0), |_| Some(()));
+    call_one(&waiters, A, &Passed::default(), at(0), |_| ());
     waiters.call_all();
     assert!(has_slot(&mut turns[0]));
     assert!(turns[1..].iter_mut().all(|turn| matches!(called(turn), Some(Call::News))));
@@ -253,13 +254,13 @@ fn one_speaks_for_all_who_wait_for_the_same() {
     let mut passed = Passed::default();
     let mut asked = Vec::new();
     for alike in [true, false, false] {
-        call_one(&waiters, A, &passed, at(0), |_| Some(()));
+        call_one(&waiters, A, &passed, at(0), |_| ());
         let Some(who) = turns.iter_mut().position(has_slot) else { break };
         turns[who].pass(&mut passed, alike);
         asked.push(who);
     }
     assert_eq!(asked, [0, 3, 4]);
-    call_one(&waiters, A, &passed, at(0), |_: Passed| -> Option<()> { panic!("nobody is left to ask") });
+    call_one(&waiters, A, &passed, at(0), |_: Passed| -> () { panic!("nobody is left to ask") });
 }
 
 #[test]
@@ -272,7 +273,7 @@ fn tenants_without_end_leave_nothing_behind() {
             turns.back_mut().unwrap().wish(vec![slot_of(A)]);
         }
         if n % 3 == 0 {
-            call_one(&waiters, A, &Passed::default(), at(n), |_| Some(()));
+            call_one(&waiters, A, &Passed::default(), at(n), |_| ());
             turns.retain_mut(|turn| called(turn).is_none());
         }
     }
@@ -290,7 +291,7 @@ fn it_predicts_from_the_pace_of_the_own_line() {
     let mut turns: BTreeMap<_, _> = (0..100).map(|n| (n as usize, wait(&waiters, due(1_000 + n), &[A]))).collect();
     for n in 0..9 {
         assert_eq!(waiters.predicted(&due(2_000), &[slot_of(A)]), None);
-        call_one(&waiters, A, &Passed::default(), at(n * 10), |_| Some(()));
+        call_one(&waiters, A, &Passed::default(), at(n * 10), |_| ());
         turns.retain(|_, turn| !has_slot(turn));
     }
     assert_eq!(waiters.predicted(&due(2_000), &[slot_of(A)]), Some((91, at(80 + 920))));

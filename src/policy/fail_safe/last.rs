@@ -200,7 +200,11 @@ fn earliest_promise(cx: &PlanContext<'_>, slate: &Slate<'_>, deadline: Instant) 
             (until < deadline).then_some(until)
         }
         Reason::ProbeInFlight { until } => Some(until.min(deadline)),
-        Reason::AtCapacity { .. } | Reason::TenantFull { .. } | Reason::RouteFull { .. } => Some(deadline),
+        Reason::AtCapacity { .. }
+        | Reason::PrefillFull { .. }
+        | Reason::TokensFull { .. }
+        | Reason::TenantFull { .. }
+        | Reason::RouteFull { .. } => Some(deadline),
         // What can be shed does not stand in the way of others.
         Reason::RegionFull { .. } | Reason::Reserved { until: None, .. } => waits.then_some(deadline),
         // Nobody tells when the next report says something else.

@@ -276,8 +276,12 @@ fn mark(cx: &PlanContext<'_>, slate: &mut Slate<'_>, first: usize, choice: Choic
                 Reason::RegionFull { in_flight: narrow(row.in_flight.unwrap_or(0)), room: narrow(row.room / 1000) };
             match candidate.rejected() {
                 None => candidate.reject(full),
-                // A slot that is freed is not for this request.
-                Some(Reason::AtCapacity { .. }) if !critical => candidate.reject_instead(full),
+                // What is freed is not for this request.
+                Some(Reason::AtCapacity { .. } | Reason::PrefillFull { .. } | Reason::TokensFull { .. })
+                    if !critical =>
+                {
+                    candidate.reject_instead(full);
+                }
                 Some(_) => {}
             }
         } else {

@@ -2,9 +2,10 @@
 
 use super::{Lease, Needs, is_limited};
 use crate::decision::Reason;
-use crate::facts::Profile;
+use crate::facts::Need;
 use crate::fleet::Berth;
-use crate::limit::{Need, Passed, Spent, slots};
+use crate::limit::{Claim, Passed, Spent, Stake, Ticket, slots};
+use crate::recover::Permits;
 use crate::router::core::Shared;
 use crate::router::imprint::Imprint;
 use crate::router::slot::Slot;
@@ -17,122 +18,28 @@ impl Lease {
     pub(in crate::router) fn take(
         shared: &Arc<Shared>,
         berth: &Berth,
-        profile: &Arc<Profile>,
         note: Option<Reason>,
         in_hand: &mut Option<Slot>,
         needs: Needs<'_>,
         now: Instant,
     ) -> Option<Self> {
-        let most = needs.quote(profile).most.map(|most| if is_limited(needs.number) { most } else { 0 });
+        let profile = &berth.ties.profile;
+        let quote = needs.quote(profile);
+        let most = quote.most.map(|most| if is_limited(needs.number) { most } else { 0 });
         let money = shared.spends.hold(needs.facts, most, now)?;
-        let lease = Self::join(shared, berth, profile, note, in_hand, needs, now);
-        match lease {
-            Some(mut lease) => {
-                lease.money = Some(money);
-                Some(lease)
-            }
-            None => {
-                shared.spends.settle(&money, 0, now);
-                None
-            }
-        }
-    }
-
-    /// Takes a call of the shares, and what the backend gives.
-    fn join(
-        shared: &Arc<Shared>,
-        berth: &Berth,
-        profile: &Arc<Profile>,
-        note: Option<Reason>,
-        in_hand: &mut Option<Slot>,
-        needs: Needs<'_>,
-        now: Instant,
-    ) -> Option<Self> {
-        // What it brings of the shares, or takes now.
-        let brought = in_hand.as_mut().and_then(|slot| slot.stake.take());
-        let is_brought = brought.is_some();
-        let stake = brought.or_else(|| {
-            let taken = shared.shares.take(needs.cells);
-            if taken.disturbed {
-                shared.hand_over(None, &Passed::default(), now);
-            }
-            taken.stake
-        })?;
-        let lease = Self::enter(shared, berth, profile, note, in_hand, needs, now);
-        match (lease, in_hand) {
-            (Some(mut lease), _) => {
-                lease.stake = Some(stake);
-                Some(lease)
-            }
-            (None, Some(slot)) if is_brought => {
-                slot.stake = Some(stake);
-                None
-            }
-            (None, _) => {
-                shared.shares.give_back(stake);
-                shared.hand_over(None, &Passed::default(), now);
-                None
-            }
-        }
-    }
-
-    /// Takes what the backend gives.
-    fn enter(
-        shared: &Arc<Shared>,
-        berth: &Berth,
-        profile: &Arc<Profile>,
-        note: Option<Reason>,
-        in_hand: &mut Option<Slot>,
-        needs: Needs<'_>,
-        now: Instant,
-    ) -> Option<Self> {
-        let member = &berth.member;
-        // One number for the books, their release and the latency model: what the decision counted.
-        let tokens = needs.facts.input_tokens().saturating_sub(needs.cached);
-        let canary = matches!(note, Some(Reason::Canary));
-        if canary && !member.claim_canary(now) {
+        let Some((entered, stake)) = join(shared, berth, note, in_hand, needs, now) else {
+            shared.spends.settle(&money, 0, now);
             return None;
-        }
-        let trial = matches!(note, Some(Reason::Trial));
-        let called = member.gauge.last_called();
-        let others = shared.crowd.waiting(member, now);
-        let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {
-            let Some(claim) = member.quotas.take(Need::of(needs.facts), now) else {
-                member.recovery.leave(&berth.ties, permits);
-                return None;
-            };
-            let ticket = match in_hand.take_if(|slot| slot.is_of(member)) {
-                Some(slot) => Some(slot.enter(tokens, now)),
-                None => member.gauge.enter(slots(berth.limit(), 1000 - needs.kept), tokens, now),
-            };
-            match ticket {
-                Some(ticket) => Some((ticket, claim, permits)),
-                None => {
-                    member.quotas.settle(&claim, Spent::Nothing);
-                    member.recovery.leave(&berth.ties, permits);
-                    None
-                }
-            }
-        });
-        if held.is_none() {
-            if canary {
-                member.return_canary();
-            }
-            return None;
-        }
-        if !canary && called != Instant::default() {
-            member.note_gap(now.nanos_since(called));
-        }
-        shared.crowd.note(tokens);
-        let work = member.gauge.read().waiting_tokens.saturating_add(others);
+        };
+        let Entered { held, canary, prefill, work } = entered;
+        // Made where it stays: it is large, and every request moves it.
         Some(Self {
-            tab: Tab::new(shared, member),
+            tab: Tab::new(shared, &berth.member),
             ties: berth.ties.clone(),
-            profile: profile.clone(),
-            held,
-            stake: None,
-            money: None,
-            quote: needs.quote(profile),
+            held: Some(held),
+            stake: Some(stake),
+            money: Some(money),
+            quote,
             terms: needs.terms.filter(|_| profile.price.is_none()).map(|terms| (terms.0.clone(), terms.1)),
             request: needs.request,
             number: needs.number,
@@ -141,7 +48,7 @@ impl Lease {
             started: now,
             deadline: needs.deadline,
             work,
-            imprint: Imprint::leave(berth, needs.facts, tokens),
+            imprint: Imprint::leave(berth, needs.facts, prefill),
             waiting: true,
             first: None,
             content: 0,
@@ -150,4 +57,100 @@ impl Lease {
             throttles: needs.throttles,
         })
     }
+}
+
+/// What a backend gave.
+struct Entered {
+    held: (Ticket, Claim, Permits),
+    canary: bool,
+    /// Tokens of the prompt that are on the books, and all that are.
+    prefill: u64,
+    work: u64,
+}
+
+/// Takes a call of the shares, and what the backend gives.
+fn join(
+    shared: &Arc<Shared>,
+    berth: &Berth,
+    note: Option<Reason>,
+    in_hand: &mut Option<Slot>,
+    needs: Needs<'_>,
+    now: Instant,
+) -> Option<(Entered, Stake)> {
+    // What it brings of the shares, or takes now.
+    let brought = in_hand.as_mut().and_then(|slot| slot.stake.take());
+    let is_brought = brought.is_some();
+    let stake = brought.or_else(|| {
+        let taken = shared.shares.take(needs.cells);
+        if taken.disturbed {
+            shared.hand_over(None, &Passed::default(), now);
+        }
+        taken.stake
+    })?;
+    match (enter(shared, berth, note, in_hand, needs, now), in_hand) {
+        (Some(entered), _) => Some((entered, stake)),
+        (None, Some(slot)) if is_brought => {
+            slot.stake = Some(stake);
+            None
+        }
+        (None, _) => {
+            shared.shares.give_back(stake);
+            shared.hand_over(None, &Passed::default(), now);
+            None
+        }
+    }
+}
+
+/// Takes what the backend gives.
+fn enter(
+    shared: &Arc<Shared>,
+    berth: &Berth,
+    note: Option<Reason>,
+    in_hand: &mut Option<Slot>,
+    needs: Needs<'_>,
+    now: Instant,
+) -> Option<Entered> {
+    let member = &berth.member;
+    // One number for the books, their release and the latency model: what the decision counted.
+    let need = Need::of(needs.facts).without(needs.cached);
+    let canary = matches!(note, Some(Reason::Canary));
+    if canary && !member.claim_canary(now) {
+        return None;
+    }
+    let trial = matches!(note, Some(Reason::Trial));
+    let called = member.gauge.last_called();
+    let others = shared.crowd.waiting(member, now);
+    let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {
+        let Some(claim) = member.quotas.take(need, now) else {
+            member.recovery.leave(&berth.ties, permits);
+            return None;
+        };
+        let ticket = match in_hand.take_if(|slot| slot.is_of(member)) {
+            Some(slot) => Some(slot.enter(need, now)),
+            None => {
+                let share = 1000 - needs.kept;
+                member.gauge.enter(slots(berth.limit(), share), share, need, now)
+            }
+        };
+        match ticket {
+            Some(ticket) => Some((ticket, claim, permits)),
+            None => {
+                member.quotas.settle(&claim, Spent::Nothing);
+                member.recovery.leave(&berth.ties, permits);
+                None
+            }
+        }
+    });
+    let Some(held) = held else {
+        if canary {
+            member.return_canary();
+        }
+        return None;
+    };
+    if !canary && called != Instant::default() {
+        member.note_gap(now.nanos_since(called));
+    }
+    shared.crowd.note(need.prefill);
+    let work = member.gauge.read().waiting_tokens.saturating_add(others);
+    Some(Entered { held, canary, prefill: need.prefill, work })
 }

@@ -17,7 +17,7 @@ impl Lease {
     pub(in crate::router) fn record(&self, ending: Ending, ended: Instant) -> AttemptRecord {
         let (tokens, cost) = self.receipt(ending);
         let Self { number, hedge, started, first, .. } = *self;
-        let (backend, profile) = (self.tab.member.id, self.profile.clone());
+        let (backend, profile) = (self.tab.member.id, self.ties.profile.clone());
         AttemptRecord { backend, profile, number, hedge, started, first, ended, ending, tokens, cost }
     }
 
@@ -32,7 +32,7 @@ impl Lease {
         let counts = self.held.as_ref().is_some_and(|(_, claim, _)| claim.counts_tokens());
         let told = self.tab.told(counts.then(|| self.tab.member.quotas.most_tokens()));
         let of_version = || self.terms.as_ref().and_then(|(names, version)| names.terms(*version).price);
-        let price = self.profile.known_price().or_else(of_version);
+        let price = self.ties.profile.known_price().or_else(of_version);
         self.quote.receipt(price, told, ending, self.first.is_some(), self.content)
     }
 

@@ -92,7 +92,7 @@ pub(super) fn lease_best<Req: ?Sized, Res>(
     while let Some(best) = record.sheet.best(record.seed) {
         let entry = &mut record.sheet.entries[best];
         let seat = entry.seat as usize;
-        let (berth, profile) = (&generation.fleet.berths[seat], generation.fleet.profile(entry.seat));
+        let berth = &generation.fleet.berths[seat];
         let (note, tier) = (entry.note, usize::from(entry.tier));
         let cached =
             record.sheet.readings[best].cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
@@ -112,7 +112,7 @@ pub(super) fn lease_best<Req: ?Sized, Res>(
             carried,
             terms,
         };
-        if let Some(lease) = Lease::take(&core.shared, berth, profile, note, in_hand, needs, now) {
+        if let Some(lease) = Lease::take(&core.shared, berth, note, in_hand, needs, now) {
             return Some((lease, seat));
         }
         entry.rejected = Some(Reason::LostRace);

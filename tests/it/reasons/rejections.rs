@@ -175,6 +175,39 @@ fn quota_too_small() {
 }
 
 #[test]
+fn prefill_full() {
+    let world = World::new();
+    let router = pair(&world, a().max_prefill_tokens(50), always(Act::Answer(secs(1))));
+    let call = world.spawn_call(&router, within(secs(5)));
+    world.settle();
+    assert_eq!(rejected(&router, plain().prompt_tokens(31)), Some(Reason::PrefillFull { asked: 31, free: 30 }));
+    world.run();
+    drop(call);
+}
+
+#[test]
+fn tokens_full() {
+    let world = World::new();
+    let router = pair(&world, a().max_total_tokens(100), always(Act::Answer(secs(1))));
+    // 20 tokens of the prompt, and 30 that are expected of the answer.
+    let call = world.spawn_call(&router, within(secs(5)));
+    world.settle();
+    let facts = plain().output_tokens(31);
+    assert_eq!(rejected(&router, facts), Some(Reason::TokensFull { asked: 51, free: 50 }));
+    world.run();
+    drop(call);
+}
+
+#[test]
+fn token_bound_too_small() {
+    let too_small = |tokens, limit| Some(Reason::TokenBoundTooSmall { tokens, limit });
+    assert_eq!(before(a().max_prefill_tokens(100), plain().prompt_tokens(101)), too_small(101, 100));
+    let facts = plain().prompt_tokens(60);
+    assert_eq!(before(a().max_total_tokens(100), facts.clone().output_tokens(41)), too_small(101, 100));
+    assert_eq!(before(a().max_total_tokens(100), facts), None);
+}
+
+#[test]
 fn tenant_full() {
     let world = World::new();
     let policy = ordered().fail_safe(FailSafe::default());

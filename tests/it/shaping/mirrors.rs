@@ -450,6 +450,7 @@ fn a_mirror_that_cannot_be_meant_has_a_name() {
     for (profile, words) in [
         (candidate().requests_per_minute(60), "mirror \"candidate\": its profile has a quota"),
         (candidate().tokens_per_minute(60), "has a quota"),
+        (candidate().max_prefill_tokens(60), "mirror \"candidate\": its profile bounds tokens"),
         (
             candidate().adaptive_concurrency(Adaptive::Aimd),
             "mirror \"candidate\": its profile has a limit that is learned",
