@@ -3,7 +3,8 @@
 mod shaping;
 
 use super::build_error::{BuildError, WEIGHTS, check_profiles};
-use super::core::{Core, Seeds, Shared, Slots, Ticks};
+use super::core::{Core, Shared, Slots, Ticks};
+use super::seeds::Seeds;
 use super::shadow::Fed;
 use super::update::Held;
 use super::{Router, SharedBackend, Update};

@@ -1,6 +1,7 @@
 //! What all clones of a router share.
 
 use super::lease::is_limited;
+use super::seeds::Seeds;
 use super::shadow::Fed;
 use super::slot::Slot;
 use super::{BuildError, CallOptions, SharedBackend, Update};
@@ -16,7 +17,6 @@ use crate::limit::{Cells, Shares, Waiters};
 use crate::policy::engine;
 use crate::policy::{RoutingPolicy, Window};
 use crate::recover::{Alarm, Court, Credential, Domain, RegionGate};
-use crate::rng::mix;
 use crate::shape::{Means, Rates, Spends};
 use crate::signal::{HealthSignal, Peers, QuotaReport};
 use crate::time::{Instant, Timer};
@@ -110,15 +110,6 @@ impl Drop for Unset<'_> {
 #[repr(align(128))]
 pub(super) struct Ticks(pub(super) AtomicU64);
 
-/// Where the seeds of decisions come from.
-#[derive(Debug)]
-pub(super) enum Seeds {
-    /// A sequence that the host fixed: equal runs decide equally.
-    Fixed { seed: u64, count: Ticks },
-    /// The thread's random generator: no line shared between threads.
-    Random,
-}
-
 impl Slots {
     /// Finds the slots that became free since.
     pub(super) fn collect_free(&mut self) {
@@ -191,23 +182,6 @@ impl Slots {
 
     fn members(&self) -> impl Iterator<Item = Arc<Member>> {
         self.taken.iter().filter_map(|(member, _)| member.upgrade())
-    }
-}
-
-impl Seeds {
-    fn next(&self) -> u64 {
-        match self {
-            Self::Fixed { seed, count } => mix(*seed, count.0.fetch_add(1, Ordering::Relaxed)),
-            Self::Random => rand::random(),
-        }
-    }
-
-    /// That of the next request, where it is fixed.
-    fn peek(&self) -> u64 {
-        match self {
-            Self::Fixed { seed, count } => mix(*seed, count.0.load(Ordering::Relaxed)),
-            Self::Random => rand::random(),
-        }
     }
 }
 

@@ -12,6 +12,7 @@ mod options;
 mod prober;
 mod receipt;
 mod routed;
+mod seeds;
 mod shadow;
 mod slot;
 mod step;

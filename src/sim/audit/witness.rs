@@ -86,7 +86,8 @@ impl Books {
             return self.find("I15", || format!("server {server} goes with the domain {domain} and stands elsewhere"));
         }
         let compared = matches!(cause, Cause::SlowerThanPeers { .. } | Cause::FailsMoreThanPeers { .. });
-        desk.seats[server].outlier = out && (compared || desk.seats[server].outlier);
+        // What it is refused for hides when it is back among its peers.
+        desk.seats[server].outlier = out && compared;
         let (pool, most) = &self.rules.pools[server];
         let outliers = pool.iter().filter(|other| desk.seats[**other].outlier).count();
         if compared && outliers > *most {
