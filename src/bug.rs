@@ -67,6 +67,8 @@ planted! {
     ABANDONED_NOT_BOOKED = "abandoned_not_booked";
     /// Whether there is money for it is asked for the first attempt of a request, and no other.
     SPEND_CHECKED_ONCE = "spend_checked_once";
+    /// Who was too slow once is not looked after any more.
+    LATE_FOR_GOOD = "late_for_good";
     /// Panic mode sends a request where it may not be served.
     RESIDENCY_IN_PANIC = "residency_in_panic";
     /// A failure domain that goes out takes along who stands elsewhere.

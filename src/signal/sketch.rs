@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 /// fade like all others.
 ///
 /// Recording is some additions and one pass over the buckets, without a lock; it leaves the usual quantiles in one word,
-/// so that a decision reads a word and computes nothing. Three hundred bytes, whatever is recorded.
+/// so that a decision reads a word and computes nothing. Less than two hundred bytes, whatever is recorded.
 #[derive(Debug)]
 pub(super) struct Sketch {
     buckets: [AtomicU16; BUCKETS],

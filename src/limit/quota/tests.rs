@@ -7,6 +7,7 @@ use crate::limit::{Gauge, Ticket};
 use crate::rng::{Rng, mix};
 use crate::time::{Clock, Instant};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -77,7 +78,15 @@ fn a_whole_bucket_fits_and_one_more_does_not() {
     }
 }
 
+/// Cases that once failed stand beside this file, and are played first.
+fn with_old_failures() -> ProptestConfig {
+    let beside = FileFailurePersistence::WithSource("proptest-regressions");
+    ProptestConfig { failure_persistence: Some(Box::new(beside)), ..Default::default() }
+}
+
 proptest! {
+    #![proptest_config(with_old_failures())]
+
     /// What a bucket says of the time when something fits is true, and not a nanosecond late.
     #[test]
     fn it_says_when_there_is_enough(limit in 1u64..2_000_000, takes in prop::collection::vec((1u64..5_000, 0u64..WINDOW / 10), 1..60)) {

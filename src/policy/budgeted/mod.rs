@@ -20,6 +20,7 @@ mod config;
 pub use config::Budgets;
 
 use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window};
+use crate::bug;
 use crate::decision::Reason;
 use crate::decision::record::{Entry, Reserve};
 use crate::time::nanos;
@@ -90,7 +91,7 @@ impl<P: RoutingPolicy> Budgeted<P> {
         if forecast.late <= left {
             return;
         }
-        if forecast.old && cx.beside().is_none() && !candidate.load().canary_out {
+        if forecast.old && !bug::LATE_FOR_GOOD && cx.beside().is_none() && !candidate.load().canary_out {
             candidate.note_unless_on_errand(Reason::Canary);
         } else {
             candidate.reject(Reason::MissesDeadline { late: forecast.late, half: forecast.half, left });
