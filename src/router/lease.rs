@@ -305,7 +305,9 @@ impl Lease {
         }
         if std::mem::take(&mut self.canary) {
             self.tab.member.return_canary();
-            if self.waiting {
+            let expected = self.tab.member.latency.read().predict(self.work);
+            // Whose caller left before it could have been better says nothing.
+            if self.waiting && !(matches!(outcome, Outcome::Cancelled) && nanos(elapsed) < expected / 2) {
                 self.tab.member.canary_said(false);
             }
         }

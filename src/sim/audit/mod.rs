@@ -196,7 +196,9 @@ impl Audit {
             let server = candidate.id().slot();
             let Some((taken, limit)) = self.0.lock().has_room(number, server) else { continue };
             let now = router.explain(&CallOptions::new(decision.facts().clone()));
-            if now.candidates().any(|it| it.id() == candidate.id() && it.rejected().is_none()) {
+            // A trial is for whoever asks, and promised to nobody.
+            let is_free = |it: &Candidate<'_>| it.rejected().is_none() && it.note() != Some(Reason::Trial);
+            if now.candidates().any(|it| it.id() == candidate.id() && is_free(&it)) {
                 let what =
                     format!("a request of router {number} waits for server {server}, {taken} of {limit} are taken");
                 self.find("L3", || what);

@@ -94,8 +94,7 @@ impl Plan {
         let rate = self.calm_rate() * (1.0 - self.impatient.map_or(0.0, |(share, _)| share)) * (1.0 - bound);
         // In the second half of the calm: enough requests that nobody is left out by chance.
         let half = CALM.as_secs_f64() / 2.0;
-        let everywhere = rate * half >= self.stack.leaf.looks_everywhere_in(servers);
-        if everywhere && !self.is_tight() {
+        if rate * half >= self.stack.leaf.looks_everywhere_in(servers) && !self.is_tight() {
             let since = audit.end() - CALM / 2;
             let left_out = |(_, (first, sent)): &(usize, (&bool, Instant))| **first && *sent < since;
             if let Some((server, (_, sent))) = tier.iter().zip(audit.last_sent()).enumerate().find(left_out) {
@@ -112,8 +111,8 @@ impl Plan {
                     matches!(reason, Reason::RateLimited { .. } | Reason::ProbeInFlight { .. } | Reason::QuotaProbe);
                 // A server that is slow by nature is out whenever it is compared.
                 let compared = self.stack.ejection.latency.is_some();
-                // Who is too slow is looked after by who would be sent there.
-                let slow = matches!(reason, Reason::MissesDeadline { .. }) && !everywhere;
+                // Too slow for one request is not for all, and that it is sent some is what L1 says.
+                let slow = matches!(reason, Reason::MissesDeadline { .. });
                 !(compared || slow || limited && quota)
             });
             if let Some((router, server, reason)) = kept {
