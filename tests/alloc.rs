@@ -461,7 +461,7 @@ impl Backend<str> for Later {
 }
 
 #[test]
-fn a_call_that_waits_allocates_six_times_more_than_the_bare_call() {
+fn a_call_that_waits_allocates_six_times_more_than_the_bare_one_at_most() {
     // So late that it is prepared for and never sent.
     let hedge = Hedge::default().after(Duration::from_secs(50));
     let policy = predicted_ttft().budgeted(Budgets::default().hedge(hedge)).fail_safe(FailSafe::default());
