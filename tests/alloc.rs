@@ -7,12 +7,13 @@
 
 use fallway::backend::{Attempt, Backend, BackendError, FailureKind, StreamItem};
 use fallway::budget::Hedge;
+use fallway::decision::Hedged;
 use fallway::facts::{Prefix, Price};
 use fallway::policy::{
     Budgets, Capacity, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, power_of_two,
     predicted_ttft, round_robin, sticky, weighted,
 };
-use fallway::router::{Interrupted, Piece, Resume};
+use fallway::router::{Interrupted, Piece, Resume, Step};
 use fallway::shape::{RateLimit, SpendLimit, Split};
 use fallway::signal::{
     HealthSignal, HealthSignalExt, LoadReport, LoadReports, Manual, Probes, Probing, Quorum, Score, SuccessRate,
@@ -423,20 +424,59 @@ fn a_decision_that_resolves_allocates_nothing() {
 
 #[test]
 fn a_call_to_a_boxed_backend_allocates_three_times_at_most() {
-    let fail_safe = FailSafe::default().tiers("chat", ["m", "m@1"]);
-    let hedged = predicted_ttft().budgeted(Budgets::default().hedge(Hedge::default())).fail_safe(fail_safe);
-    let hedged = router(hedged, 8);
-    let stacks = [("power_of_two", router(power_of_two(), 8)), ("full stack", full_stack(8)), ("hedged", hedged)];
+    let hedges = router(hedged(), 8);
+    let stacks = [("power_of_two", router(power_of_two(), 8)), ("full stack", full_stack(8)), ("hedged", hedges)];
     for (name, router) in stacks {
         let options = CallOptions::within(Duration::from_secs(8)).facts(facts().prompt_tokens(1));
         let options = if name != "power_of_two" { options } else { options.facts(Facts::model("m").prompt_tokens(1)) };
-        let mut call = || drop(black_box(block_on(router.call("hi", options.clone()))));
+        teach(&router, &options);
+        let mut call = || {
+            let answer = black_box(block_on(router.call("hi", options.clone()))).unwrap();
+            assert_eq!(matches!(answer.decision().hedged(), Hedged::Due { .. }), name == "hedged");
+        };
         allocations(200, &mut call);
         let made = allocations(1_000, &mut call);
         println!("a call through {name}: {:.3} allocations", made as f64 / 1_000.0);
         assert!(made > 0, "{name}: nothing was counted");
         assert!(made <= 3_000, "{name}: {made} allocations in 1,000 calls");
     }
+}
+
+/// Answers when it is polled for the second time.
+struct Later;
+
+#[async_trait::async_trait]
+impl Backend<str> for Later {
+    type Response = ();
+
+    async fn call(&self, _: &str, _: &Attempt) -> Result<(), BackendError> {
+        let mut polled = false;
+        std::future::poll_fn(|cx| {
+            cx.waker().wake_by_ref();
+            if std::mem::replace(&mut polled, true) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_call_that_waits_allocates_six_times_more_than_the_bare_one_at_most() {
+    // So late that it is prepared for and never sent.
+    let hedge = Hedge::default().after(Duration::from_secs(50));
+    let policy = predicted_ttft().budgeted(Budgets::default().hedge(hedge)).fail_safe(FailSafe::default());
+    let router = Router::<str, ()>::builder(policy).backend(Profile::new("a"), Later).backend(Profile::new("b"), Later);
+    let router = router.build().unwrap();
+    let options = CallOptions::within(Duration::from_secs(55)).facts(Facts::any().replay_safe());
+    let mut call = || {
+        let answer = black_box(block_on(router.call("hi", options.clone()))).unwrap();
+        assert!(matches!(answer.decision().hedged(), Hedged::Due { .. }));
+    };
+    allocations(200, &mut call);
+    let made = allocations(1_000, &mut call);
+    println!("a call that waits: {:.3} allocations", made as f64 / 1_000.0);
+    // The bare call is the box of its future. The others are the tab, the attempts and two timers: its limit, the hedge.
+    assert!((1_001..=7_000).contains(&made), "{made} allocations in 1,000 calls");
 }
 
 /// A boxed backend that answers with this many items, of which every second has to be waited for if it `waits`.
@@ -490,9 +530,27 @@ impl Backend<str> for Streams {
     }
 }
 
+/// Everything that a call can have around it: budgets, hedging, attempts elsewhere.
+fn hedged() -> impl RoutingPolicy + 'static {
+    let fail_safe = FailSafe::default().tiers("chat", ["m", "m@1"]);
+    predicted_ttft().budgeted(Budgets::default().hedge(Hedge::default())).fail_safe(fail_safe)
+}
+
+/// Many calls at a time, after which it is known of every backend when to hedge.
+fn teach<Res: Send + 'static>(router: &Router<str, Res>, options: &CallOptions) {
+    let (now, first) = (Clock.now(), Clock.now() + Duration::from_millis(1));
+    for _ in 0..10 {
+        let mut trips: Vec<_> = (0..256).map(|_| router.trip(options.clone(), now)).collect();
+        trips.iter_mut().for_each(|trip| assert!(matches!(trip.next(now), Ok(Step::Call(_)))));
+        for mut trip in trips {
+            trip.answered(1, first);
+            trip.finish(first);
+        }
+    }
+}
+
 fn streaming(items: u32, waits: bool) -> Router<str, Items> {
-    let policy = predicted_ttft().fail_safe(FailSafe::default().tiers("chat", ["m", "m@1"]));
-    let mut builder = Router::<str, Items>::builder(policy);
+    let mut builder = Router::<str, Items>::builder(hedged());
     for n in 0..8 {
         let backend: Box<dyn Backend<str, Response = Items>> = Box::new(Streams { items, waits });
         builder = builder.backend(Profile::new(format!("b{n}")).model("m@1"), backend);
@@ -533,9 +591,11 @@ fn an_item_of_a_stream_allocates_nothing() {
 fn a_stream_allocates_once_more_than_a_call() {
     let router = streaming(3, false);
     let options = CallOptions::within(Duration::from_secs(8)).facts(facts());
+    teach(&router, &options);
     let mut read = || {
         block_on(async {
             let mut stream = router.stream("hi", options.clone()).await.unwrap();
+            assert!(matches!(stream.decision().hedged(), Hedged::Due { .. }));
             while let Some(item) = stream.next().await {
                 assert!(black_box(item).is_ok());
             }

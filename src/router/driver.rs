@@ -44,13 +44,15 @@ pub(super) struct Answered<T> {
     pub(super) idle_limit: Duration,
 }
 
-/// Sends a request until it is answered, or nothing is left to try.
+/// Sends a request until it is [answered](Trip::into_answered), or nothing is left to try.
+///
+/// The trip stays where it is: a future has twice the room for what it is given to keep.
 pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static, O: Opening<Res>>(
-    mut trip: Trip<'_, Req, Res>,
+    trip: &mut Trip<'_, Req, Res>,
     request: &Req,
     opening: &O,
     mut now: Instant,
-) -> Result<Answered<O::Opened>, RouteError> {
+) -> Result<O::Opened, RouteError> {
     let core = trip.core();
     let timer = &*core.shared.timer;
     loop {
@@ -66,13 +68,16 @@ pub(super) async fn drive<Req: ?Sized + Sync + 'static, Res: Send + 'static, O: 
                     let call = pin!(run(|| backend.call(request, &attempt), opening, attempt.limit, timer));
                     match attempt.hedge_at {
                         None => (None, call.await),
-                        Some(at) => hedged(&mut trip, attempt.number, at, call, request, opening).await,
+                        Some(at) => hedged(trip, attempt.number, at, call, request, opening).await,
                     }
                 };
                 let attempt = hedge.unwrap_or(attempt.number);
                 now = timer.now();
                 match result {
-                    Ok(opened) => return Ok(trip.into_answered(attempt, opened, now)),
+                    Ok(opened) => {
+                        trip.answered(attempt, now);
+                        return Ok(opened);
+                    }
                     Err(Failed { error, gave_up }) => trip.fail(attempt, error, gave_up, now),
                 }
             }
@@ -140,20 +145,18 @@ async fn hedged<Req: ?Sized + Sync + 'static, Res: Send + 'static, O: Opening<Re
 }
 
 async fn last_resort<Req: ?Sized + Sync + 'static, Res: Send + 'static, O: Opening<Res>>(
-    trip: Trip<'_, Req, Res>,
+    trip: &mut Trip<'_, Req, Res>,
     request: &Req,
     opening: &O,
     why: Refusal,
     now: Instant,
-) -> Result<Answered<O::Opened>, RouteError> {
+) -> Result<O::Opened, RouteError> {
     let core = trip.core();
     let backend = core.last_resort.as_ref().expect("the trip found one");
     let attempt = trip.last_attempt(now);
     let timer = &*core.shared.timer;
-    match run(|| backend.call(request, &attempt), opening, attempt.limit, timer).await {
-        Ok(opened) => Ok(trip.into_degraded(opened)),
-        Err(failed) => Err(trip.into_error(why, failed.error, timer.now())),
-    }
+    let answer = run(|| backend.call(request, &attempt), opening, attempt.limit, timer).await;
+    answer.map_err(|failed| trip.last_resort_failed(why, failed.error, timer.now()))
 }
 
 /// A call that did not answer.

@@ -85,8 +85,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Router<Req, Res> {
     /// neither success nor failure.
     pub async fn call(&self, request: &Req, options: CallOptions) -> Result<Routed<Res>, RouteError> {
         let now = self.core.shared.timer.now();
-        let trip = Trip::new(&self.core, options, now);
-        driver::drive(trip, request, &driver::Whole, now).await.map(Routed::new)
+        let mut trip = Trip::new(&self.core, options, now);
+        let response = driver::drive(&mut trip, request, &driver::Whole, now).await?;
+        Ok(Routed::new(trip.into_answered(response)))
     }
 
     /// Begins a request that the host drives itself, without futures and without a look at the clock, except where a

@@ -81,7 +81,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         let idle_limit = options.idle_limit.unwrap_or(core.idle_limit);
         let decision = core.open(options, now);
         let refused = core.rates.take(decision.facts(), now).err();
-        let mut trip = Self { over: refused, ..Self::of(core, decision, idle_limit) };
+        let mut trip = Self::of(core, decision, idle_limit);
+        trip.over = refused;
         if refused.is_none() {
             // Requests that reach nobody must not pay for the retries of others.
             core.retry_budget.deposit_of(trip.payer, now);
@@ -287,20 +288,13 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         self.core
     }
 
-    /// The call answered: here is how its answer begins.
-    pub(super) fn into_answered<T>(mut self, attempt: u32, opened: T, now: Instant) -> Answered<T> {
-        self.answered(attempt, now);
-        let (lease, idle_limit) = (self.lease.take(), self.idle_limit);
-        Answered { opened, lease, decision: self.decision, idle_limit }
-    }
-
-    /// The last resort answered.
-    pub(super) fn into_degraded<T>(self, opened: T) -> Answered<T> {
-        Answered { opened, lease: None, decision: self.decision, idle_limit: self.idle_limit }
+    /// A backend answered, or the last resort: here is how the answer begins.
+    pub(super) fn into_answered<T>(self, opened: T) -> Answered<T> {
+        Answered { opened, lease: self.lease, decision: self.decision, idle_limit: self.idle_limit }
     }
 
     /// The last resort failed.
-    pub(super) fn into_error(mut self, why: Refusal, error: BackendError, now: Instant) -> RouteError {
+    pub(super) fn last_resort_failed(&mut self, why: Refusal, error: BackendError, now: Instant) -> RouteError {
         self.last_error.get_or_insert(error);
         self.refuse(why, now)
     }

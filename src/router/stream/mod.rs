@@ -99,9 +99,9 @@ where
     pub async fn stream(&self, request: &Req, options: CallOptions) -> Result<Streamed<Req, S>, RouteError> {
         let core = &self.core;
         let now = core.shared.timer.now();
-        let trip = Trip::new(core, options, now);
+        let mut trip = Trip::new(core, options, now);
         let opening = FirstContent { largest: core.largest_item };
-        let answered = driver::drive(trip, request, &opening, now).await?;
-        Ok(Streamed::new(core.clone(), answered))
+        let begun = driver::drive(&mut trip, request, &opening, now).await?;
+        Ok(Streamed::new(core.clone(), trip.into_answered(begun)))
     }
 }

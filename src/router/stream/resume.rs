@@ -158,7 +158,8 @@ where
         let now = core.shared.timer.now();
         let mut trip = Trip::again(&core, decision, idle_limit, kind.into());
         trip.resume(now);
-        drive(trip, &*request, &FirstContent { largest: core.largest_item }, now).await
+        let begun = drive(&mut trip, &*request, &FirstContent { largest: core.largest_item }, now).await?;
+        Ok(trip.into_answered(begun))
     }
 }
 
