@@ -88,8 +88,7 @@ impl Shared {
     /// on, gets it. Where tokens are bounded that may be several, or nobody as yet.
     pub(super) fn hand_over(self: &Arc<Self>, member: Option<&Arc<Member>>, passed: &Passed, freed: Instant) {
         let mut member = member.filter(|member| member.gauge.is_wanted() || member.gauge.is_promised());
-        // Whether anything was handed, and whether a slot.
-        let (mut handed, mut started) = (false, false);
+        let mut started = false;
         while member.is_some() || self.shares.are_wanted() {
             let backend = member.map(|member| (member.id, &member.gauge));
             let called =
@@ -99,19 +98,19 @@ impl Shared {
                 });
             match called {
                 Handed::Nobody => {
-                    if (member.is_some() && !started) || !handed {
-                        // Who passed another on meanwhile had counted this one as taken.
+                    if member.is_some() && !started {
+                        // Who passed another on meanwhile had counted this slot as taken. (A share that is free changes nothing
+                        // for who has one in its hands.)
                         self.freed.fetch_add(1, Ordering::SeqCst);
                     }
                     break;
                 }
                 Handed::Slot => {
-                    (handed, started) = (true, true);
+                    started = true;
                     member = member.filter(|member| member.gauge.is_bounded());
                 }
-                Handed::Gone => (member, handed) = (None, true),
-                Handed::Promised => member = None,
-                Handed::Share => handed = true,
+                Handed::Gone | Handed::Promised => member = None,
+                Handed::Share => {}
             }
         }
     }
