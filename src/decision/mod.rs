@@ -328,7 +328,7 @@ impl<'a> Candidate<'a> {
 
     /// How fast its tokens follow the first, where a policy read it.
     pub fn pace(&self) -> Option<Pace> {
-        (self.entry.known & record::KNOWS_SPREAD != 0).then_some(self.readings.pace)
+        (self.entry.known & record::KNOWS_PACE != 0).then_some(self.readings.pace)
     }
 
     /// The leading tokens of the prompt that it probably has in its cache, so that they are not among its work; where

@@ -170,6 +170,7 @@ pub(crate) const KNOWS_FULL: u8 = 8;
 pub(crate) const KNOWS_THROTTLED: u8 = 16;
 pub(crate) const KNOWS_SPREAD: u8 = 32;
 pub(crate) const KNOWS_TOKENS: u8 = 64;
+pub(crate) const KNOWS_PACE: u8 = 128;
 
 impl Entry {
     pub(crate) const fn new(seat: u32, tier: u8) -> Self {
@@ -373,11 +374,14 @@ impl Sheet {
 
     /// Who comes next after the candidate at this index, should that fail.
     pub(crate) fn next_best(&self, seed: u64, after: usize) -> Option<usize> {
-        let behind = |index: &usize| {
-            let entry = &self.entries[*index];
-            entry.admitted() && order(seed, &self.entries[after], entry) == Ordering::Less
-        };
-        (0..self.entries.len()).filter(behind).min_by(|a, b| order(seed, &self.entries[*a], &self.entries[*b]))
+        let (last, mut next) = (&self.entries[after], None);
+        for (index, entry) in self.entries.iter().enumerate() {
+            let is_nearer = || next.is_none_or(|nearest| before(seed, entry, &self.entries[nearest]));
+            if entry.admitted() && before(seed, last, entry) && is_nearer() {
+                next = Some(index);
+            }
+        }
+        next
     }
 
     /// The best candidate that may be called: lowest level, then lowest cost, then the seed's choice among equals.
@@ -410,6 +414,12 @@ impl Finding {
         entry.rejected = self.rejected;
         entry.note = self.note;
     }
+}
+
+/// Whether `a` is tried before `b`.
+fn before(seed: u64, a: &Entry, b: &Entry) -> bool {
+    let (first, second) = (a.key(), b.key());
+    first < second || (first == second && tie(seed, a) < tie(seed, b))
 }
 
 /// The order in which admitted candidates are tried.

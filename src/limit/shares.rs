@@ -86,6 +86,7 @@ impl Shares {
         self.tenants.is_some() || self.routes.is_some()
     }
 
+    #[inline]
     pub(crate) fn cells(&self, facts: &Facts) -> Cells {
         let cell = |ledger: &Option<Ledger>, name: Option<&str>| {
             ledger.as_ref().map_or(0, |ledger| ledger.cell(name.unwrap_or_default()))
@@ -97,7 +98,11 @@ impl Shares {
     }
 
     /// Why a request may not start now, if it may not.
+    #[inline]
     pub(crate) fn full(&self, cells: Cells) -> Option<Reason> {
+        if !self.exist() {
+            return None;
+        }
         let full = |ledger: &Option<Ledger>, cell| ledger.as_ref().and_then(|ledger| ledger.full(cell));
         let tenant = full(&self.tenants, cells.tenant);
         tenant

@@ -1,13 +1,10 @@
 //! [`Contender`]: one candidate on a slate.
 
-use super::slate::Source;
+use super::ground::Ground;
 use crate::backend::BackendId;
-use crate::decision::names::{Names, Terms};
-use crate::decision::record::{
-    Entry, KNOWS_FULL, KNOWS_LATENCY, KNOWS_LOAD, KNOWS_SPREAD, KNOWS_THROTTLED, KNOWS_TOKENS, LEVEL_NORMAL,
-    LEVEL_PROBE, Readings, Roster,
-};
-use crate::decision::{Class, Latency, Load, Pace, Reason, Spread, TokenLoad};
+use crate::decision::names::Terms;
+use crate::decision::record::{Entry, LEVEL_NORMAL, LEVEL_PROBE, Readings};
+use crate::decision::{Class, Latency, Load, Pace, Reason, Spread};
 use crate::facts::{Facts, Need, Price, Profile};
 use crate::time::Instant;
 use std::sync::Arc;
@@ -18,29 +15,33 @@ pub struct Contender<'s> {
     pub(super) entry: &'s mut Entry,
     pub(super) readings: &'s mut Readings,
     pub(super) regular: &'s mut bool,
-    pub(super) source: &'s Source<'s>,
-    pub(super) roster: &'s Roster,
-    pub(super) facts: &'s Facts,
-    pub(super) now: Instant,
-    /// Soft rejections do not count.
-    pub(super) lenient: bool,
-    /// Where the registry knows its version.
-    pub(super) terms: Option<(&'s Names, u32)>,
+    pub(super) ground: &'s Ground<'s>,
+    /// Where its version stands in the registry, if that knows it.
+    pub(super) version: Option<u32>,
 }
 
 impl Contender<'_> {
     /// The backend.
     pub fn id(&self) -> BackendId {
-        self.roster.seats[self.entry.seat as usize].0
+        self.ground.roster.seats[self.entry.seat as usize].0
     }
 
     /// Its profile.
     pub fn profile(&self) -> &Arc<Profile> {
-        &self.roster.seats[self.entry.seat as usize].1
+        &self.ground.roster.seats[self.entry.seat as usize].1
     }
 
     fn terms(&self) -> Terms<'_> {
-        self.terms.map_or(Terms::UNKNOWN, |(names, version)| names.terms(version))
+        let known = self.ground.cx.names.zip(self.version);
+        known.map_or(Terms::UNKNOWN, |(names, version)| names.terms(version))
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        self.ground.cx.facts
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.ground.cx.now
     }
 
     /// What it charges: what its profile says, or else the [registry](crate::router::Builder::registry) of its version.
@@ -57,23 +58,7 @@ impl Contender<'_> {
     /// Its load on this router's books.
     #[inline]
     pub fn load(&mut self) -> &Load {
-        if self.entry.known & KNOWS_LOAD == 0
-            && let Source::Live { live, .. } = self.source
-        {
-            let berth = &live.fleet.berths[self.entry.seat as usize];
-            let member = &berth.member;
-            self.readings.load = member.load(self.now);
-            self.readings.load.learned_limit = berth.learned();
-            self.readings.load.others_tokens = live.crowd.waiting(member, self.now);
-            // The slot that was freed for this request is counted, and is no call of another.
-            if live.has_in_hand(member.id) {
-                self.readings.load.in_flight = self.readings.load.in_flight.saturating_sub(1);
-            }
-            if live.metered {
-                self.readings.load.over_quota_until = member.quotas.returns_at(Need::of(self.facts), self.now);
-            }
-            self.entry.known |= KNOWS_LOAD;
-        }
+        self.ground.read_load(self.entry, self.readings);
         &self.readings.load
     }
 
@@ -82,7 +67,7 @@ impl Contender<'_> {
     #[inline]
     pub fn limit(&mut self) -> Option<u32> {
         let learned = self.load().learned_limit;
-        let given = self.roster.places[self.entry.seat as usize].limit;
+        let given = self.ground.roster.places[self.entry.seat as usize].limit;
         let limit = given.min(learned.unwrap_or(u32::MAX));
         (limit != u32::MAX).then_some(limit)
     }
@@ -90,122 +75,72 @@ impl Contender<'_> {
     /// How full it says that it is, in thousandths, and when it said so; 0 where it says nothing.
     #[inline]
     pub(super) fn reported_full(&mut self) -> (u32, Instant) {
-        if self.entry.known & KNOWS_FULL == 0
-            && let Source::Live { live, .. } = self.source
-        {
-            self.readings.reported_full = live.fleet.berths[self.entry.seat as usize].member.reported_full(self.now);
-            self.entry.known |= KNOWS_FULL;
-        }
+        self.ground.read_reported_full(self.entry, self.readings);
         self.readings.reported_full
     }
 
     /// How full its bounds of tokens are with this request, in thousandths: 0 where it has none, or nothing is in flight.
     #[inline]
     pub(super) fn token_fill(&mut self) -> u32 {
-        let tokens = self.tokens();
+        let tokens = self.ground.tokens(self.entry, self.readings);
         if tokens.is_bounded() { tokens.fill(self.need()) } else { 0 }
     }
 
     fn full_of_tokens(&mut self) -> Option<Reason> {
-        let tokens = self.tokens();
+        let tokens = self.ground.tokens(self.entry, self.readings);
         if tokens.is_bounded() { tokens.full(self.need()) } else { None }
-    }
-
-    #[inline]
-    fn tokens(&mut self) -> TokenLoad {
-        if self.entry.known & KNOWS_TOKENS == 0 {
-            match self.source {
-                Source::Live { live, .. } if live.metered => {
-                    self.readings.tokens = live.tokens(self.facts, &live.fleet.berths[self.entry.seat as usize]);
-                    self.entry.known |= KNOWS_TOKENS;
-                }
-                _ => return TokenLoad::default(),
-            }
-        }
-        self.readings.tokens
     }
 
     /// What the request takes of it.
     fn need(&mut self) -> Need {
-        Need::of(self.facts).without(self.cached_tokens())
+        Need::of(self.facts()).without(self.cached_tokens())
     }
 
     /// The share of requests to it that is not to be sent, in thousandths.
     pub(super) fn throttled(&mut self) -> u32 {
-        if self.entry.known & KNOWS_THROTTLED == 0
-            && let Source::Live { live, .. } = self.source
-        {
-            self.readings.throttled = live.fleet.berths[self.entry.seat as usize].member.throttle.share(self.now);
-            self.entry.known |= KNOWS_THROTTLED;
-        }
+        self.ground.read_throttled(self.entry, self.readings);
         self.readings.throttled
     }
 
     /// What was learned of its latency. With no samples, nothing is known: never take it for fast.
     #[inline]
     pub fn latency(&mut self) -> &Latency {
-        if self.entry.known & KNOWS_LATENCY == 0
-            && let Source::Live { live, .. } = self.source
-        {
-            self.readings.latency = live.fleet.berths[self.entry.seat as usize].member.latency.read();
-            self.entry.known |= KNOWS_LATENCY;
-        }
+        self.ground.read_latency(self.entry, self.readings);
         &self.readings.latency
     }
 
     /// How far its first tokens are from what [`latency`](Self::latency) predicts. Of few samples it is mostly a guess.
     #[inline]
     pub fn spread(&mut self) -> &Spread {
-        self.read_spread();
+        self.ground.read_spread(self.entry, self.readings);
         &self.readings.spread
     }
 
     /// How fast its tokens follow the first.
     #[inline]
     pub fn pace(&mut self) -> &Pace {
-        self.read_spread();
+        self.ground.read_pace(self.entry, self.readings);
         &self.readings.pace
-    }
-
-    fn read_spread(&mut self) {
-        if self.entry.known & KNOWS_SPREAD == 0
-            && let Source::Live { live, .. } = self.source
-        {
-            let latency = &live.fleet.berths[self.entry.seat as usize].member.latency;
-            (self.readings.spread, self.readings.pace) = latency.read_spread(self.now);
-            self.entry.known |= KNOWS_SPREAD;
-        }
     }
 
     /// The leading tokens of this request's prompt that it probably has in its cache, by what this router sent there; 0
     /// where the request's [prefix](crate::facts::Prefix) is not known.
     #[inline]
     pub fn cached_tokens(&mut self) -> u64 {
-        if self.facts.prompt_prefix().is_none() {
-            return 0;
-        }
-        let seat = self.entry.seat as usize;
-        let read = || match self.source {
-            Source::Live { live, .. } => {
-                let berth = &live.fleet.berths[seat];
-                berth.member.prefixes.cached_of(self.facts, berth.prefix_cache)
-            }
-            Source::Recorded(_) => None,
-        };
-        self.readings.cached(self.entry, read).unwrap_or(0)
+        self.ground.cached(self.entry, self.readings)
     }
 
     /// The prompt tokens of this request that it would have to work through: all but those that it probably has.
     #[inline]
     pub(super) fn work(&mut self) -> u64 {
         let cached = self.cached_tokens();
-        self.facts.input_tokens().saturating_sub(cached).max(1)
+        self.facts().input_tokens().saturating_sub(cached).max(1)
     }
 
     /// The predicted time to first token of this request, in nanoseconds, and no less than the age of the oldest call
     /// that still waits for its own; `None` when nothing is known.
     pub(super) fn predicted(&mut self) -> Option<u64> {
-        let (work, now) = (self.work(), self.now);
+        let (work, now) = (self.work(), self.now());
         let load = self.load();
         let (behind, age) = (load.queued_tokens().saturating_add(work), load.age(now));
         let latency = self.latency();
@@ -268,7 +203,7 @@ impl Contender<'_> {
     /// once more, and a soft rejection does nothing.
     pub fn reject(&mut self, why: Reason) {
         let hard = |reason: Reason| reason.class() == Class::Hard;
-        if self.lenient && why.class() == Class::Soft {
+        if self.ground.lenient && why.class() == Class::Soft {
             return;
         }
         if self.entry.rejected.is_none_or(|stands| hard(why) && !hard(stands)) {
@@ -311,7 +246,7 @@ impl Contender<'_> {
     /// for hard lines.
     pub(super) fn try_anyway(&mut self, note: Reason) -> bool {
         let limit = self.limit().unwrap_or(u32::MAX);
-        let (now, tokens) = (self.now, self.full_of_tokens());
+        let (now, tokens) = (self.now(), self.full_of_tokens());
         let Load { in_flight, over_quota_until: until, .. } = *self.load();
         self.entry.rejected = if in_flight >= limit {
             Some(Reason::AtCapacity { in_flight, limit })

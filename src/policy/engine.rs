@@ -1,7 +1,7 @@
 //! Runs a policy over a slate: the pure heart of a decision.
 
-use super::slate::{Slate, Source};
-use super::survey::Asked;
+use super::ground::{Ground, Source};
+use super::slate::Slate;
 pub(crate) use super::survey::{Live, Purse, calm_ones};
 use super::{PlanContext, RoutingPolicy, Window};
 use crate::decision::names::Terms;
@@ -10,7 +10,7 @@ use crate::decision::{Class, Next, Reason, Refusal};
 use crate::time::Instant;
 
 /// Decides over the live fleet. The inputs stand in `record`; the sheet is written anew.
-pub(crate) fn decide(policy: &dyn RoutingPolicy, window: Window, live: Live<'_>, record: &mut Record) {
+pub(crate) fn decide(policy: &dyn RoutingPolicy, window: Window, live: &Live<'_>, record: &mut Record) {
     // A retry is not the next request's turn, nor is a hedge.
     let again = record.planned_after > 0 || record.beside.is_some();
     let source = Source::Live { live, peek: record.dry_run || again };
@@ -54,9 +54,8 @@ fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &
         beside: beside.as_ref(),
         names: names.as_ref(),
     };
-    let terms = Terms::UNKNOWN;
-    let asked = Asked { facts, now: *now, seed: *seed, beside: beside.as_ref(), names: names.as_ref(), terms };
-    let mut slate = Slate { sheet, source, roster, asked, window, current: None, lenient: false };
+    let ground = Ground { source, roster, cx: &cx, terms: Terms::UNKNOWN, lenient: false };
+    let mut slate = Slate { sheet, ground, window, current: None };
     if !slate.plan_with(policy, &cx) {
         slate.sheet.next = None;
     }

@@ -18,7 +18,7 @@ impl Contender<'_> {
     /// `whole`: until the last token, where the request says how many it expects. `None` while too little is
     /// known.
     pub(super) fn forecast(&mut self, whole: bool) -> Option<Forecast> {
-        let (work, now) = (self.work(), self.now);
+        let (work, now) = (self.work(), self.now());
         let load = self.load();
         let (behind, age) = (load.queued_tokens().saturating_add(work), load.age(now));
         let forecast = self.forecast_behind(behind, whole)?;
@@ -40,7 +40,7 @@ impl Contender<'_> {
         let old = self.load().stale;
         let first = self.latency().predict(work);
         let mut forecast = Forecast { half: spread.half_of(first), late: spread.late_of(first), old };
-        if whole && let Some(tokens) = self.facts.output_tokens {
+        if whole && let Some(tokens) = self.facts().output_tokens {
             let Pace { usual, spread } = *self.pace();
             if is_known(&spread) {
                 let rest = usual.saturating_mul(tokens.saturating_sub(1));

@@ -18,11 +18,11 @@ impl Slate<'_> {
             self.survey(live, pool, tier, pool.seats.iter().copied());
             return (0, total);
         }
-        let (facts, by_region) = (self.asked.facts, self.window == Window::ByRegion);
+        let (facts, by_region) = (self.ground.cx.facts, self.window == Window::ByRegion);
         let point = match (self.window, facts.request_session()) {
             (Window::BySession | Window::ByRegion, Some(session)) => hash_str(session),
             (Window::ByTenant, _) if let Some(tenant) = facts.request_tenant() => hash_str(tenant),
-            _ => mix(self.asked.seed, WINDOW_STREAM),
+            _ => mix(self.ground.cx.seed, WINDOW_STREAM),
         };
         let may_serve = |region| live.fleet.may_serve(facts, region);
         let mut round = match self.window {
@@ -54,7 +54,7 @@ impl Slate<'_> {
     fn look_at_pairs(&mut self, live: &Live<'_>, pool: &Pool, tier: u8) -> (usize, usize) {
         let total = pool.seats.len();
         let first = self.sheet.entries.len();
-        let mut rng = Rng::new(self.asked.seed ^ WINDOW_STREAM);
+        let mut rng = Rng::new(self.ground.cx.seed ^ WINDOW_STREAM);
         for _ in 0..PAIRS {
             let one = rng.below(total);
             // Distinct: the second draw is from the others.
@@ -73,16 +73,16 @@ impl Slate<'_> {
 
     fn survey(&mut self, live: &Live<'_>, pool: &Pool, tier: u8, seats: impl Iterator<Item = u32>) {
         let first = self.sheet.entries.len();
-        let plain = self.asked.is_plain(live, pool);
+        let plain = self.ground.is_plain(live, pool);
         for seat in seats {
             let berth = &live.fleet.berths[seat as usize];
-            match self.asked.survey(live, berth, seat, plain) {
+            match self.ground.survey(live, berth, seat, plain) {
                 None => self.sheet.push(Entry::new(seat, tier)),
                 Some(finding) => self.sheet.push_finding(Entry::new(seat, tier), finding),
             }
         }
         if !live.signals.is_empty() {
-            demote_unproven(self.sheet, first, live, self.asked.now);
+            demote_unproven(self.sheet, first, live, self.ground.cx.now);
         }
     }
 }

@@ -9,6 +9,7 @@ mod context;
 pub(crate) mod engine;
 mod fail_safe;
 mod forecast;
+mod ground;
 mod least_loaded;
 mod look;
 mod ordered;

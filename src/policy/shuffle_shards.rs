@@ -70,7 +70,7 @@ impl<P> ShuffleShards<P> {
     fn confine(&self, tenant: u64, slate: &mut Slate<'_>) {
         let range = slate.range();
         let size = self.size as usize;
-        let seats = &slate.roster.seats;
+        let seats = &slate.ground.roster.seats;
         let place = |entry: &Entry| mix(tenant, hash_str(seats[entry.seat as usize].1.id()));
         // A decision looks at no more than so many of a tier.
         let mut places = [0; Window::SIZE];

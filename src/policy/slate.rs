@@ -1,10 +1,10 @@
 //! [`Slate`]: the candidates of one decision, as policies see and mark them.
 
-use super::survey::{Asked, Live};
+use super::ground::{Ground, Source};
 use super::{Contender, PlanContext, RoutingPolicy, Window};
 use crate::budget::Hedge;
 use crate::decision::names::{Lead, Terms, lead};
-use crate::decision::record::{Entry, LEVEL_NORMAL, Place, Region, RegionIndex, Roster, Sheet, Tier};
+use crate::decision::record::{Entry, LEVEL_NORMAL, Place, Region, RegionIndex, Sheet, Tier};
 use crate::decision::{Next, Reason, RegionRow};
 use crate::facts::Profile;
 use crate::rng::mix;
@@ -23,23 +23,10 @@ use std::sync::atomic::Ordering;
 #[derive(Debug)]
 pub struct Slate<'a> {
     pub(super) sheet: &'a mut Sheet,
-    pub(super) source: Source<'a>,
-    pub(super) roster: &'a Roster,
-    pub(super) asked: Asked<'a>,
+    pub(super) ground: Ground<'a>,
     pub(super) window: Window,
     /// The tier that `candidates` speaks of.
     pub(super) current: Option<usize>,
-    /// Soft rejections do not count.
-    pub(super) lenient: bool,
-}
-
-/// Where candidates and readings come from.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Source<'a> {
-    /// The running fleet. With `peek`, nothing that others can see is touched.
-    Live { live: Live<'a>, peek: bool },
-    /// An earlier decision.
-    Recorded(&'a Sheet),
 }
 
 impl<'a> Slate<'a> {
@@ -53,15 +40,17 @@ impl<'a> Slate<'a> {
 
     /// Where the model stands in the roster that serves this name.
     fn position(&self, name: &str) -> Option<u32> {
-        let Asked { facts, seed, names, .. } = self.asked;
+        let PlanContext { facts, seed, names, .. } = *self.ground.cx;
         let model = match lead(names, name, facts, seed) {
             Lead::Unknown => name,
             Lead::Refused(_) => return None,
             Lead::To(route) => route.version,
         };
-        match self.source {
+        match self.ground.source {
             Source::Live { live, .. } => live.fleet.model(model),
-            Source::Recorded(_) => self.roster.models.iter().position(|name| **name == *model).map(|at| at as u32),
+            Source::Recorded(_) => {
+                self.ground.roster.models.iter().position(|name| **name == *model).map(|at| at as u32)
+            }
         }
     }
 
@@ -112,10 +101,7 @@ impl<'a> Slate<'a> {
         for index in range {
             let (entry, readings) = (&mut entries[index], &mut readings[index]);
             if which(entry) {
-                let (source, roster, lenient) = (&self.source, self.roster, self.lenient);
-                let Asked { facts, now, names, .. } = self.asked;
-                let terms = names.zip(version);
-                visit(&mut Contender { entry, readings, regular, source, roster, facts, now, lenient, terms });
+                visit(&mut Contender { entry, readings, regular, ground: &self.ground, version });
             }
         }
     }
@@ -135,7 +121,7 @@ impl<'a> Slate<'a> {
         if let Some(tick) = tier.tick {
             return tick;
         }
-        let tick = match self.source {
+        let tick = match self.ground.source {
             Source::Live { live, peek: true } => live.fleet.pool(tier.model).turns().load(Ordering::Relaxed),
             Source::Live { live, peek: false } => live.fleet.pool(tier.model).turns().fetch_add(1, Ordering::Relaxed),
             Source::Recorded(sheet) => {
@@ -229,7 +215,7 @@ impl<'a> Slate<'a> {
     pub(super) fn is_of(&self, profile: &Profile) -> bool {
         let tier = self.current.and_then(|tier| self.sheet.tiers[tier].model);
         tier.is_none_or(|model| {
-            let name = Some(&*self.roster.models[model as usize]);
+            let name = Some(&*self.ground.roster.models[model as usize]);
             name == profile.full_model() || name == profile.model_name()
         })
     }
@@ -269,7 +255,7 @@ impl<'a> Slate<'a> {
 
     #[inline(never)]
     fn open_requested(&mut self) {
-        match self.asked.facts.requested_model() {
+        match self.ground.cx.facts.requested_model() {
             Some(model) => self.open(model),
             None => self.enter(None),
         };
@@ -280,13 +266,9 @@ impl<'a> Slate<'a> {
         Contender {
             entry: &mut self.sheet.entries[index],
             readings: &mut self.sheet.readings[index],
-            terms: self.asked.names.zip(self.sheet.tiers[tier].version),
+            version: self.sheet.tiers[tier].version,
             regular: &mut self.sheet.tiers[tier].regular,
-            source: &self.source,
-            roster: self.roster,
-            facts: self.asked.facts,
-            now: self.asked.now,
-            lenient: self.lenient,
+            ground: &self.ground,
         }
     }
 
@@ -333,10 +315,10 @@ impl<'a> Slate<'a> {
         }
         let first = regions.len();
         let mut add = |region: RegionIndex, state, seats| {
-            let rank = rank(&self.roster.regions[usize::from(region)]);
+            let rank = rank(&self.ground.roster.regions[usize::from(region)]);
             regions.push(RegionRow::new(tier, region, rank, state, seats));
         };
-        match self.source {
+        match self.ground.source {
             Source::Live { live, .. } => {
                 for area in live.fleet.pool(model).areas() {
                     add(area.region, area.gate.read(), area.seats);
@@ -367,13 +349,11 @@ impl<'a> Slate<'a> {
         let Sheet { entries, readings, tiers, regions, .. } = &mut *self.sheet;
         let Tier { regular, version, .. } = &mut tiers[tier];
         let rows = &mut regions[first..];
-        let (source, roster, lenient) = (&self.source, self.roster, self.lenient);
-        let Asked { facts, now, names, .. } = self.asked;
-        let terms = names.zip(*version);
+        let (ground, version) = (&self.ground, *version);
         for (entry, readings) in entries[range.clone()].iter_mut().zip(&mut readings[range]) {
-            let place = roster.places[entry.seat as usize];
+            let place = ground.roster.places[entry.seat as usize];
             let Some(at) = rows.iter().position(|row| row.region == place.region) else { continue };
-            let mut candidate = Contender { entry, readings, regular, source, roster, facts, now, lenient, terms };
+            let mut candidate = Contender { entry, readings, regular, ground, version };
             visit(at, &mut rows[at], place, &mut candidate);
         }
     }
@@ -390,8 +370,8 @@ impl<'a> Slate<'a> {
         let first = self.sheet.entries.len();
         let tier = u8::try_from(self.sheet.tiers.len()).unwrap_or(u8::MAX);
         let version = self.version(model);
-        let (passed, total) = match self.source {
-            Source::Live { live, .. } => self.look(&live, live.fleet.pool(model), tier),
+        let (passed, total) = match self.ground.source {
+            Source::Live { live, .. } => self.look(live, live.fleet.pool(model), tier),
             Source::Recorded(sheet) => {
                 let Some(recorded) = sheet.tiers.iter().find(|tier| tier.model == model) else { return false };
                 for index in recorded.first..recorded.first + recorded.len {
@@ -419,11 +399,11 @@ impl<'a> Slate<'a> {
 
     /// Which version of the registry a model is; what is known of that holds for those who do not say.
     fn version(&mut self, model: Option<u32>) -> Option<u32> {
-        let found = self.asked.names.zip(model).and_then(|(names, model)| {
-            let version = names.version(&self.roster.models[model as usize])?;
+        let found = self.ground.cx.names.zip(model).and_then(|(names, model)| {
+            let version = names.version(&self.ground.roster.models[model as usize])?;
             Some((version, names.terms(version)))
         });
-        self.asked.terms = found.map_or(Terms::UNKNOWN, |(_, terms)| terms);
+        self.ground.terms = found.map_or(Terms::UNKNOWN, |(_, terms)| terms);
         found.map(|(version, _)| version)
     }
 }

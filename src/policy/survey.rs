@@ -1,9 +1,10 @@
 //! The first look at a backend: hard lines, limits, recovery and signals, before any policy speaks.
 
+use super::PlanContext;
+use super::ground::Ground;
 use crate::backend::BackendId;
-use crate::decision::names::{Names, Terms};
 use crate::decision::record::{Entry, Finding, LEVEL_NORMAL, LEVEL_PROBE, Sheet};
-use crate::decision::{Beside, Reason, TokenLoad};
+use crate::decision::{Reason, TokenLoad};
 use crate::facts::{Facts, Need, Price};
 use crate::fleet::{Berth, Crowd, Fleet, Pool};
 use crate::limit::Hold;
@@ -60,6 +61,7 @@ impl Purse<'_> {
 }
 
 /// The signals that have nothing to say of any backend, by bit. Those that have no bit have something to say.
+#[inline]
 pub(crate) fn calm_ones(signals: &[Arc<dyn HealthSignal>], now: Instant) -> u64 {
     let calm = |signal: &dyn HealthSignal| catch_unwind(AssertUnwindSafe(|| signal.is_calm(now))).unwrap_or(false);
     signals.iter().take(64).enumerate().fold(0, |bits, (index, signal)| bits | u64::from(calm(&**signal)) << index)
@@ -80,13 +82,22 @@ impl Live<'_> {
 
     /// Why the backend has no room for the request: as many calls as may be are in flight, or its quotas have too little.
     #[inline]
-    fn full(&self, asked: &Asked<'_>, berth: &Berth) -> Option<Reason> {
+    fn full(&self, cx: &PlanContext<'_>, berth: &Berth) -> Option<Reason> {
         let (in_flight, limit) = (berth.member.gauge.in_flight(), berth.limit());
+        // Most have room, and no other bound.
+        if in_flight < limit && !self.metered {
+            return None;
+        }
+        self.full_closely(cx, berth, in_flight, limit)
+    }
+
+    #[inline(never)]
+    fn full_closely(&self, cx: &PlanContext<'_>, berth: &Berth, in_flight: u32, limit: u32) -> Option<Reason> {
         let own = self.has_in_hand(berth.member.id) && in_flight <= limit;
         if in_flight >= limit && !own {
             return Some(Reason::AtCapacity { in_flight, limit });
         }
-        if self.metered { self.short(asked, berth) } else { None }
+        if self.metered { self.short(cx, berth) } else { None }
     }
 
     pub(crate) fn has_in_hand(&self, backend: BackendId) -> bool {
@@ -94,17 +105,17 @@ impl Live<'_> {
     }
 
     /// What there is too little of.
-    fn short(&self, asked: &Asked<'_>, berth: &Berth) -> Option<Reason> {
-        self.too_small(asked, berth).or_else(|| self.by_tokens(asked.facts, berth, TokenLoad::full)).or_else(|| {
-            let until = berth.member.quotas.returns_at(Need::of(asked.facts), asked.now);
-            (until > asked.now).then_some(Reason::OverQuota { until })
+    fn short(&self, cx: &PlanContext<'_>, berth: &Berth) -> Option<Reason> {
+        self.too_small(cx, berth).or_else(|| self.by_tokens(cx.facts, berth, TokenLoad::full)).or_else(|| {
+            let until = berth.member.quotas.returns_at(Need::of(cx.facts), cx.now);
+            (until > cx.now).then_some(Reason::OverQuota { until })
         })
     }
 
     /// The limit that the request exceeds, whatever is free.
-    fn too_small(&self, asked: &Asked<'_>, berth: &Berth) -> Option<Reason> {
-        let quota = berth.member.quotas.too_small(Need::of(asked.facts));
-        quota.or_else(|| self.by_tokens(asked.facts, berth, TokenLoad::too_small))
+    fn too_small(&self, cx: &PlanContext<'_>, berth: &Berth) -> Option<Reason> {
+        let quota = berth.member.quotas.too_small(Need::of(cx.facts));
+        quota.or_else(|| self.by_tokens(cx.facts, berth, TokenLoad::too_small))
     }
 
     /// What the bounds of tokens say of the request, if there are any, by what is known now of the backend's cache.
@@ -133,31 +144,19 @@ impl Live<'_> {
     }
 }
 
-/// What of a request the survey compares, looked up once per decision.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
-    pub(crate) facts: &'a Facts,
-    pub(crate) now: Instant,
-    pub(crate) seed: u64,
-    /// Where a hedge is decided.
-    pub(crate) beside: Option<&'a Beside>,
-    pub(crate) names: Option<&'a Names>,
-    /// What is known of the version that is looked at.
-    pub(crate) terms: Terms<'a>,
-}
-
-impl Asked<'_> {
-    /// Whether neither the request nor the pool draws a hard line, nor is anything wrong with any backend of the
-    /// router: then the only question to each candidate is whether it is full.
+impl Ground<'_> {
+    /// Whether neither the request nor the pool draws a hard line, the request may start, and nothing is wrong with any
+    /// backend of the router: then the only question to each candidate is whether it is full.
     #[inline]
     pub(crate) fn is_plain(&self, live: &Live<'_>, pool: &Pool) -> bool {
-        let facts = self.facts;
+        let facts = self.cx.facts;
         !facts.has_residency()
             && facts.needs.is_empty()
             && live.purse.is_none()
+            && live.share.is_none()
             && facts.context_tokens() <= pool.least_window.min(self.terms.context_window)
             && !pool.selective
-            && self.beside.is_none()
+            && self.cx.beside.is_none()
             && live.all_calm()
             && live.alarm.is_silent()
     }
@@ -166,7 +165,7 @@ impl Asked<'_> {
     #[inline(always)]
     pub(crate) fn survey(&self, live: &Live<'_>, berth: &Berth, seat: u32, plain: bool) -> Option<Finding> {
         if plain {
-            return live.share.or_else(|| live.full(self, berth)).map(Finding::rejected);
+            return live.full(self.cx, berth).map(Finding::rejected);
         }
         self.look_closely(live, berth, seat)
     }
@@ -186,8 +185,8 @@ impl Asked<'_> {
 
     /// Lines that nothing overrides. The common request meets none of them and pays a few comparisons.
     fn hard_line(&self, live: &Live<'_>, berth: &Berth, seat: u32) -> Option<Reason> {
-        let facts = self.facts;
-        if let Some(beside) = self.beside
+        let facts = self.cx.facts;
+        if let Some(beside) = self.cx.beside
             && let Some(reason) = beside.bars(berth.member.id, live.fleet.profile(seat))
         {
             return Some(reason);
@@ -217,7 +216,7 @@ impl Asked<'_> {
             return Some(Reason::ContextTooLong { tokens: facts.context_tokens() });
         }
         if live.metered
-            && let Some(reason) = live.too_small(self, berth)
+            && let Some(reason) = live.too_small(self.cx, berth)
         {
             return Some(reason);
         }
@@ -228,12 +227,12 @@ impl Asked<'_> {
     fn soft_line(&self, live: &Live<'_>, berth: &Berth, finding: &mut Finding) -> Option<Reason> {
         let standing = match live.alarm.is_silent() {
             true => Standing::In,
-            false => berth.member.recovery.standing(&berth.ties, self.now),
+            false => berth.member.recovery.standing(&berth.ties, self.cx.now),
         };
         match standing {
             Standing::In => {}
             Standing::Out(reason) => return Some(reason),
-            Standing::Due { .. } if self.beside.is_some() => return Some(Reason::NotForHedges),
+            Standing::Due { .. } if self.cx.beside.is_some() => return Some(Reason::NotForHedges),
             Standing::Due { quota } => {
                 finding.level = LEVEL_PROBE;
                 finding.note = Some(if quota { Reason::QuotaProbe } else { Reason::Probe });
@@ -242,12 +241,12 @@ impl Asked<'_> {
                 // Its share of the requests treat it as any other, the rest put it behind. Works under every
                 // leaf, and does nothing to a lone candidate.
                 finding.note = Some(Reason::RampingUp { share });
-                if mix(self.seed, berth.member.id.slot() as u64 ^ RAMP_STREAM) % 1000 >= u64::from(share) {
+                if mix(self.cx.seed, berth.member.id.slot() as u64 ^ RAMP_STREAM) % 1000 >= u64::from(share) {
                     finding.level = LEVEL_NORMAL + 1;
                 }
             }
         }
-        live.full(self, berth)
+        live.full(self.cx, berth)
     }
 
     /// The worst fresh opinion decides. Where all that speak speak well, it is enough that one does; the silence of
@@ -256,7 +255,7 @@ impl Asked<'_> {
         let mut worst = None;
         let (mut praised, mut silent) = (false, None);
         for (signal, source) in live.signals(false) {
-            match Said::by(source, berth.member.id, self.now) {
+            match Said::by(source, berth.member.id, self.cx.now) {
                 Said::Ill { score, at } => {
                     if worst.is_none_or(|(_, least, _)| score < least) {
                         worst = Some((signal, score, at));
@@ -268,7 +267,7 @@ impl Asked<'_> {
             }
         }
         if let Some((signal, at)) = silent {
-            let praises = |(_, source)| matches!(Said::by(source, berth.member.id, self.now), Said::Well);
+            let praises = |(_, source)| matches!(Said::by(source, berth.member.id, self.cx.now), Said::Well);
             praised = praised || live.signals(true).any(praises);
             finding.unproven = !praised;
             // What the backend's own gate has to say goes before.

@@ -289,7 +289,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         let signals = &self.shared.signals;
         let share = self.shared.shares.full(cells).filter(|_| !in_hand.is_some_and(Slot::has_stake));
         let limited = is_limited(record.attempts.len() as u32 + 1);
-        let means = self.shared.spends.means(record.facts(), now).filter(|_| limited);
+        let means = if limited { self.shared.spends.means(record.facts(), now) } else { None };
         let live = engine::Live {
             fleet: &generation.fleet,
             signals,
@@ -301,7 +301,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
             share,
             purse: purse(record, means.as_ref()),
         };
-        engine::decide(&*self.policy, self.window, live, record);
+        engine::decide(&*self.policy, self.window, &live, record);
         // Who may not start anywhere has not looked at how backends are.
         if !record.sheet.regions.is_empty() && !record.dry_run && share.is_none() {
             self.remember_regions(generation, record, now);

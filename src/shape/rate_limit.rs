@@ -213,7 +213,12 @@ impl Rates {
     }
 
     /// What [`take`](Self::take) would say.
+    #[inline]
     pub(crate) fn peek(&self, facts: &Facts, now: Instant) -> Result<(), Refusal> {
+        if self.limits.is_empty() { Ok(()) } else { self.peek_all(facts, now) }
+    }
+
+    fn peek_all(&self, facts: &Facts, now: Instant) -> Result<(), Refusal> {
         self.limits.iter().try_for_each(|meter| {
             let (key, class) = meter.find(facts);
             class.buckets.peek(class.ask(key, now)).map_err(|at| meter.refusal(class, at))

@@ -206,10 +206,12 @@ impl Spends {
     }
 
     /// What a request with these facts may spend; `None` where nothing limits it.
+    #[inline]
     pub(crate) fn means(&self, facts: &Facts, now: Instant) -> Option<Means> {
-        if self.limits.is_empty() {
-            return None;
-        }
+        if self.limits.is_empty() { None } else { Some(self.means_of(facts, now)) }
+    }
+
+    fn means_of(&self, facts: &Facts, now: Instant) -> Means {
         let mut funds = [None; SpendLimit::MOST];
         for (fund, meter) in funds.iter_mut().zip(&self.limits) {
             let (key, class) = meter.find(facts);
@@ -218,7 +220,7 @@ impl Spends {
             let left = accounts.peek(key, *terms, now).unwrap_or(terms.most);
             *fund = Some(Fund { limit: meter.name, left, terms: *terms });
         }
-        Some(Means { funds, now })
+        Means { funds, now }
     }
 
     /// Holds so much money of each limit, or of none. What nobody knows there is not.

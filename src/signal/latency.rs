@@ -185,23 +185,29 @@ impl LatencyModel {
     /// What so many thousandths of the times to first token behind `work` tokens stay below, in nanoseconds, and how many
     /// samples say so.
     pub(crate) fn quantile(&self, work: u64, permille: u32, now: Instant) -> (u64, u32) {
-        let spread = self.known(&self.spread, |peers| &peers.spread, now);
-        (scale(self.read().predict(work), spread.quantile(permille)), spread.read(now).samples)
+        let (sketch, spread) = self.known(&self.spread, |peers| &peers.spread, now);
+        (scale(self.read().predict(work), sketch.quantile(permille)), spread.samples)
     }
 
-    /// How far first tokens are from their prediction, and how fast tokens follow: as its peers have seen it, where it has
-    /// few samples itself.
-    pub(crate) fn read_spread(&self, now: Instant) -> (Spread, Pace) {
-        let spread = self.known(&self.pace_spread, |peers| &peers.pace_spread, now).read(now);
-        let pace = Pace { usual: self.pace.load(Ordering::Relaxed), spread };
-        (self.known(&self.spread, |peers| &peers.spread, now).read(now), pace)
+    /// How far first tokens are from their prediction: as its peers have seen it, where it has few samples itself.
+    pub(crate) fn read_spread(&self, now: Instant) -> Spread {
+        self.known(&self.spread, |peers| &peers.spread, now).1
     }
 
-    /// Its own sketch, or where that has few samples its peers'.
-    fn known<'s>(&'s self, own: &'s Sketch, theirs: fn(&Peers) -> &Sketch, now: Instant) -> &'s Sketch {
-        let few = (1..ENOUGH).contains(&own.read(now).samples);
-        let theirs = self.peers.get().filter(|_| few).map(|peers| theirs(peers));
-        theirs.filter(|theirs| theirs.read(now).samples >= ENOUGH).unwrap_or(own)
+    /// How fast tokens follow; how far they are from that as [its spread](Self::read_spread).
+    pub(crate) fn read_pace(&self, now: Instant) -> Pace {
+        let (_, spread) = self.known(&self.pace_spread, |peers| &peers.pace_spread, now);
+        Pace { usual: self.pace.load(Ordering::Relaxed), spread }
+    }
+
+    /// Its own sketch, or where that has few samples its peers', and what it says.
+    #[inline]
+    fn known<'s>(&'s self, own: &'s Sketch, theirs: fn(&Peers) -> &Sketch, now: Instant) -> (&'s Sketch, Spread) {
+        let read = |sketch: &'s Sketch| (sketch, sketch.read(now));
+        let (_, spread) = read(own);
+        let few = (1..ENOUGH).contains(&spread.samples);
+        let theirs = self.peers.get().filter(|_| few).map(|peers| read(theirs(peers)));
+        theirs.filter(|(_, theirs)| theirs.samples >= ENOUGH).unwrap_or((own, spread))
     }
 }
 
@@ -332,20 +338,20 @@ mod tests {
         };
         // The first is what the others are compared with.
         ask(1);
-        assert_eq!(members[0].read_spread(NOW).0.samples, 0);
+        assert_eq!(members[0].read_spread(NOW).samples, 0);
         ask(3);
-        let (spread, pace) = members[0].read_spread(NOW);
+        let (spread, pace) = (members[0].read_spread(NOW), members[0].read_pace(NOW));
         assert!(
             spread.samples >= ENOUGH && pace.spread.samples >= ENOUGH && pace.usual == 30 * MS,
             "{spread:?} {pace:?}"
         );
         // Those that know enough say what they know.
         (0..40).for_each(|_| members[0].record(1_000, 200 * MS, NOW));
-        assert_eq!(members[0].read_spread(NOW).0.samples, 43);
+        assert_eq!(members[0].read_spread(NOW).samples, 43);
         // Who is new forbids nothing.
         let new = LatencyModel::default();
         new.join(&peers);
-        assert_eq!(new.read_spread(NOW).0.samples, 0);
+        assert_eq!(new.read_spread(NOW).samples, 0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 /// was long ago counts less and in the end nothing. It begins with a few samples that were never taken, the prior, and they
 /// fade like all others.
 ///
-/// Recording is some additions and one pass over the buckets, without a lock; it leaves the usual quantiles in one word,
+/// Recording is some additions and at times a pass over the buckets, without a lock; it leaves the usual quantiles in one word,
 /// so that a decision reads a word and computes nothing. Less than two hundred bytes, whatever is recorded.
 #[derive(Debug)]
 pub(super) struct Sketch {
@@ -29,6 +29,9 @@ const BUCKETS: usize = 64;
 const UNIT: u16 = 64;
 /// So many samples are remembered at most; half of them after the next.
 const MOST: u32 = 256;
+/// From so many samples on, the usual quantiles are found anew with every [`OFTEN`]th: one more moves them by little.
+const MANY: u32 = 64;
+const OFTEN: u32 = 8;
 /// In nanoseconds.
 const HALF_LIFE: u64 = 300_000_000_000;
 /// The prior, as ratios in 1/1024 with how often: usually as predicted, twice as long once in eight times.
@@ -56,8 +59,10 @@ impl Sketch {
         let ratio = (u128::from(actual) << 10) / u128::from(predicted.max(1));
         let bucket = bucket(u64::try_from(ratio).unwrap_or(u64::MAX));
         self.buckets[bucket].fetch_add(UNIT, Ordering::Relaxed);
-        self.samples.fetch_add(UNIT.into(), Ordering::Relaxed);
-        self.refresh();
+        let samples = self.samples.fetch_add(UNIT.into(), Ordering::Relaxed) / u32::from(UNIT);
+        if samples < MANY || samples.is_multiple_of(OFTEN) {
+            self.refresh();
+        }
     }
 
     /// Nothing is known any more but the prior.
@@ -80,6 +85,14 @@ impl Sketch {
 
     /// The ratio, in 1/1024, that so many thousandths of the samples stay below.
     pub(super) fn quantile(&self, permille: u32) -> u32 {
+        match self.usual.load(Ordering::Relaxed) {
+            usual if permille == USUAL.0 => usual >> 16,
+            usual if permille == USUAL.1 => usual & 0xffff,
+            _ => self.find(permille),
+        }
+    }
+
+    fn find(&self, permille: u32) -> u32 {
         let total: u64 = self.buckets.iter().map(|count| u64::from(count.load(Ordering::Relaxed))).sum();
         let mut rank = total * u64::from(permille.min(1000)) / 1000;
         for (at, count) in self.buckets.iter().enumerate() {
@@ -95,16 +108,15 @@ impl Sketch {
     }
 
     fn refresh(&self) {
-        let usual = |permille| self.quantile(permille).min(u16::MAX.into());
+        let usual = |permille| self.find(permille).min(u16::MAX.into());
         self.usual.store(usual(USUAL.0) << 16 | usual(USUAL.1), Ordering::Relaxed);
     }
 
     /// How often everything is to be halved since `faded`, for the time that has passed.
     fn due(&self, faded: u64, now: Instant) -> u32 {
-        if faded == 0 {
-            return 0;
-        }
-        u32::try_from(now.nanos_since(Instant::from_nanos(faded)) / HALF_LIFE).unwrap_or(u32::MAX)
+        let past = now.nanos_since(Instant::from_nanos(faded));
+        // Divisions are slow, and this is on every decision's way.
+        if faded == 0 || past < HALF_LIFE { 0 } else { u32::try_from(past / HALF_LIFE).unwrap_or(u32::MAX) }
     }
 
     fn fade(&self, now: Instant) {

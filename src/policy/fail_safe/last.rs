@@ -173,7 +173,7 @@ fn wait_for_another(cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Option<Next>
     let until = failed + (cx.deadline() - failed) / 2;
     let is_busy = |reason: Option<Reason>| reason.is_some_and(|reason| reason.is_busy());
     let busy = slate.sheet.entries.iter().any(|entry| {
-        let id = slate.roster.seats[entry.seat as usize].0;
+        let id = slate.ground.roster.seats[entry.seat as usize].0;
         is_busy(entry.rejected) && failed_here(cx, id).is_none()
     });
     if !busy || cx.now() >= until {

@@ -136,9 +136,9 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         // The inner policies may have rejected, softly, all that was left. Let back in, these are shown to all of them
         // once more, and soft doubts do not count: who saw nobody then may draw a hard line now, and the leaf ranks.
         if cx.beside().is_none() && self.readmit(slate) {
-            slate.lenient = true;
+            slate.ground.lenient = true;
             slate.plan_with(&self.inner, cx);
-            slate.lenient = false;
+            slate.ground.lenient = false;
         }
     }
 

@@ -202,7 +202,7 @@ fn note_failures(cx: &PlanContext<'_>, slate: &mut Slate<'_>, first: usize) {
     let blamed = |kind: FailureKind| matches!(kind.conduct().fault, Fault::Backend | Fault::Transport);
     for attempt in cx.attempts().iter().filter(|attempt| attempt.failure().is_some_and(blamed)) {
         let name = attempt.profile.region.as_deref().unwrap_or_default();
-        let same = |row: &&mut RegionRow| *slate.roster.regions[usize::from(row.region)].name == *name;
+        let same = |row: &&mut RegionRow| *slate.ground.roster.regions[usize::from(row.region)].name == *name;
         if let Some(row) = slate.sheet.regions[first..].iter_mut().find(same) {
             row.failed_here = true;
         }

@@ -89,7 +89,8 @@ pub(super) fn lease_best<Req: ?Sized, Res>(
     let (carried, hedge) = (record.carried(), record.beside.is_some());
     let number = record.beside.as_ref().map_or(record.attempts.len() as u32, Beside::attempt) + 1;
     let facts = record.facts.as_deref().expect("a record in use has the facts of its request");
-    while let Some(best) = record.sheet.best(record.seed) {
+    let mut next = record.sheet.best;
+    while let Some(best) = next {
         let entry = &mut record.sheet.entries[best];
         let seat = entry.seat as usize;
         let berth = &generation.fleet.berths[seat];
@@ -116,6 +117,7 @@ pub(super) fn lease_best<Req: ?Sized, Res>(
             return Some((lease, seat));
         }
         entry.rejected = Some(Reason::LostRace);
+        next = record.sheet.best(record.seed);
     }
     None
 }
