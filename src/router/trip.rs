@@ -65,6 +65,7 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     payer: Payer,
     /// What the budget paid for and is not used yet.
     grant: Option<Grant>,
+    /// How many plans of its next attempt were lost to other requests.
     lost: u32,
     last_error: Option<BackendError>,
     /// Why there is no other attempt.
@@ -73,7 +74,7 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     told: bool,
 }
 
-/// How often all candidates of a plan may be lost to other requests before the request gives up.
+/// How many plans of an attempt may be lost, with all their candidates, to other requests before the request gives up.
 const MAX_LOST: u32 = 16;
 
 impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {

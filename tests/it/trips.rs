@@ -1,13 +1,16 @@
 //! A request driven by hand.
 
-use crate::support::{ANSWER, TestRouter, World, always, fail};
+use crate::support::{ANSWER, TestRouter, World, always, fail, ms};
 use fallway::backend::{BackendId, FailureKind};
 use fallway::budget::RetryBudget;
+use fallway::decision::Next;
 use fallway::policy::{FailSafe, PolicyExt, ordered, policy_fn};
 use fallway::recover::Ejection;
 use fallway::router::{RouteErrorKind, Step};
 use fallway::time::Instant;
 use fallway::{CallOptions, Facts, Profile};
+use futures::task::noop_waker_ref;
+use std::task::Context;
 
 fn called(step: Step) -> BackendId {
     match step {
@@ -78,6 +81,42 @@ fn a_retry_that_was_made_is_not_given_back_by_a_broken_answer() {
         true
     });
     assert_eq!(retried.count(), 10);
+}
+
+/// The router's own loop asks for the rest of a stream with a new trip, and a host's goes on with the one it has.
+#[test]
+fn the_plans_that_an_attempt_lost_do_not_count_for_the_next() {
+    let world = World::new();
+    // Between a plan and its call others come.
+    let soon = policy_fn("soon", |cx, slate| {
+        slate.allow_attempts(2);
+        let (mut free, at) = (false, cx.now() + ms(1));
+        slate.each(|candidate| free |= candidate.rejected().is_none());
+        slate.conclude(if free { Next::Call { at } } else { Next::Wait { until: cx.deadline() } });
+    });
+    let builder = world.router(soon).ejection(Ejection::off());
+    let (router, _) = world.fleet(builder, [(Profile::new("a").concurrency(1), always(ANSWER))]);
+    let options = || CallOptions::from(Facts::any().replay_safe());
+    let (mut trip, mut now) = (router.trip(options(), at(0)), 0);
+    for attempt in 1..=2 {
+        for _ in 0..10 {
+            assert!(matches!(trip.next(at(now)), Ok(Step::Sleep { .. })));
+            let mut rival = router.trip(options(), at(now));
+            assert!(matches!(rival.next(at(now)), Ok(Step::Sleep { .. })));
+            now += 1;
+            called(rival.next(at(now)).unwrap());
+            let step = trip.next(at(now));
+            assert!(matches!(step, Ok(Step::Wait { .. })), "{attempt}: {step:?}");
+            drop(rival);
+            assert!(trip.poll_called(&mut Context::from_waker(noop_waker_ref())).is_ready());
+        }
+        assert!(matches!(trip.next(at(now)), Ok(Step::Sleep { .. })));
+        now += 1;
+        called(trip.next(at(now)).unwrap());
+        trip.answered(attempt, at(now));
+        trip.fail(attempt, FailureKind::Truncated.into(), false, at(now));
+        trip.resume(at(now));
+    }
 }
 
 #[test]

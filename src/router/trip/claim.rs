@@ -22,6 +22,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         self.core.shared.call_next(lease.member(), now);
         // Spent: what is made is not given back, also where a broken answer is asked what is next.
         (self.extra, self.grant) = (Extra::NotAsked, None);
+        // An attempt after it begins anew, whoever drives the trip: the rest of a stream is asked for with a new one.
+        self.lost = 0;
         self.number = self.decision.attempts().len() as u32 + 1;
         let hedge_at = self.hedge_time(&lease);
         let attempt = Attempt { hedge_at, ..self.describe(self.decision.record(), &lease, self.number) };

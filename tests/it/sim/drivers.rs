@@ -40,19 +40,23 @@ const STACKS: usize = 8;
 
 /// Runs the world on both drivers.
 fn both(world: &World, number: usize) -> Run {
-    let pure = world.run(|desk| stack(number, desk)).unwrap();
-    let real = world.run_with_futures(|desk| stack(number, desk)).unwrap();
+    alike(world, |desk| stack(number, desk))
+}
+
+fn alike(world: &World, stack: impl Fn(&Desk) -> Stack) -> Run {
+    let pure = world.run(&stack).unwrap();
+    let real = world.run_with_futures(&stack).unwrap();
     check(&pure);
     check(&real);
     assert_eq!(pure.records().len(), real.records().len());
     if let Some((one, other)) = pure.records().iter().zip(real.records()).find(|(one, other)| one != other) {
-        panic!("stack {number}, the first request that differs:\n{one:?}\n{other:?}");
+        panic!("the first request that differs:\n{one:?}\n{other:?}");
     }
     assert_eq!(pure.decisions_hash(), real.decisions_hash());
     let figures = |run: &Run| {
         (run.wasted_token_share(), run.cost(), run.rate_limited_per_1k(), run.harmed(), run.peak(), run.to_string())
     };
-    assert_eq!(figures(&pure), figures(&real), "stack {number}");
+    assert_eq!(figures(&pure), figures(&real));
     pure
 }
 
@@ -143,6 +147,20 @@ fn both_drivers_decide_alike_where_requests_wait_for_room() {
         let run = both(&world.clone().routers(2), number);
         assert!(run.attempts_per_request() > 0.2);
     }
+}
+
+/// Every answer breaks, and whoever backs off before the rest loses what was planned to those who wait.
+#[test]
+fn both_drivers_decide_alike_where_the_rest_of_an_answer_waits_for_room() {
+    let servers = ["a", "b"].map(|id| Server::new(id).known_limit(2));
+    let world = World::new().servers(servers).load(0.2).lasting(secs(60)).deadline(secs(20)).seed(5);
+    let world = world.resuming().fault(at(secs(0)).lasting(secs(100)).cuts_streams(4));
+    let stack = |_: &Desk| {
+        let policy = ordered().fail_safe(FailSafe::default().attempts(4));
+        Stack::new(policy).ejection(Ejection::off()).retry_budget(RetryBudget::new(3.0, 100).unwrap())
+    };
+    let run = alike(&world, stack);
+    assert!(run.records().iter().filter(|record| record.breaks > 2).count() > 100);
 }
 
 /// Callers who leave in the very moment in which the deadline passes, an attempt ends, a fault begins.
