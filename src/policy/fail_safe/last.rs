@@ -88,7 +88,11 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             return Some(Next::Call { at: cx.now() });
         }
         let backoff = if kind == FailureKind::RateLimited { Backoff::THROTTLED } else { self.config.backoff };
-        let at = cx.now() + backoff.wait(cx.attempts().len() as u32 - 1, &mut cx.rng(BACKOFF_STREAM));
+        let wait = backoff.wait(cx.attempts().len() as u32 - 1, &mut cx.rng(BACKOFF_STREAM));
+        // Since the failure, or since it gave up waiting for others. Who backed off and waits in the queue is not sent back.
+        let (failed, until) = hope_for_another(cx)?;
+        let since = if cx.now() < until { failed } else { until };
+        let at = cx.now().max(since + wait);
         if at >= cx.deadline() {
             return None;
         }
@@ -166,11 +170,16 @@ fn infeasible(slate: &Slate<'_>) -> Option<Refusal> {
     least.map(|(half, left)| Refusal::Infeasible { half, left })
 }
 
+/// When the last attempt failed, and until when another backend is better than that one: half of the time that was left.
+fn hope_for_another(cx: &PlanContext<'_>) -> Option<(Instant, Instant)> {
+    let failed = cx.attempts().last()?.ended;
+    Some((failed, failed + (cx.deadline() - failed) / 2))
+}
+
 /// Others are only busy: better wait for one of them than go back to where the request failed. Half of the time that
 /// was left is given to that; slots that do not free by then may never. Until then a slot where it failed is not for it.
 fn wait_for_another(cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Option<Next> {
-    let failed = cx.attempts().last()?.ended;
-    let until = failed + (cx.deadline() - failed) / 2;
+    let (_, until) = hope_for_another(cx)?;
     let is_busy = |reason: Option<Reason>| reason.is_some_and(|reason| reason.is_busy());
     let busy = slate.sheet.entries.iter().any(|entry| {
         let id = slate.ground.roster.seats[entry.seat as usize].0;

@@ -112,6 +112,27 @@ fn a_request_that_backs_off_keeps_no_slot_from_others() {
     assert_eq!(backs_off.take().unwrap().backend(), Some("a"));
 }
 
+/// A back-off counts from the failure: with each slot that is freed for it served once more, it would never get one.
+#[test]
+fn a_request_that_backed_off_and_waits_takes_its_slot_at_once() {
+    let world = World::new();
+    let script = in_turn([fail(ServerError), Act::Answer(secs(1)), Act::Answer(secs(1)), Act::Answer(ms(500))]);
+    let builder = world.router(ordered().fail_safe(FailSafe::default()));
+    let (router, [a]) = world.fleet(builder, [(Profile::new("a").concurrency(1), script)]);
+    let start = world.now();
+    let fails = world.ask(&router, within(secs(10)));
+    world.settle();
+    let busy = world.ask(&router, within(secs(10)));
+    // By now it waits as well.
+    world.run_for(ms(500));
+    let behind = world.ask(&router, within(secs(10)));
+    world.run();
+    let took = [fails, busy, behind].map(|call| call.take().took);
+    assert_eq!(took, [secs(2), secs(1), secs(2)]);
+    let starts: Vec<_> = a.seen().iter().map(|seen| seen.at - start).collect();
+    assert_eq!(starts, [secs(0), secs(0), secs(1), secs(2)]);
+}
+
 #[test]
 fn a_back_off_that_ends_before_a_hint_waits_for_it() {
     let world = World::new();
