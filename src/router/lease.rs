@@ -10,8 +10,8 @@ use super::receipt::Quote;
 use super::tab::Tab;
 use crate::backend::{BackendError, FailureKind};
 use crate::bug;
-use crate::decision::Ending;
 use crate::decision::names::Names;
+use crate::decision::{Ending, Reason};
 use crate::event::{Doubt, Event, Outcome};
 use crate::facts::{Facts, Profile};
 use crate::fleet::Member;
@@ -61,9 +61,10 @@ pub(crate) struct Lease {
     throttles: bool,
 }
 
-/// What an attempt is to take, as its decision said.
-#[derive(Clone, Copy, Debug)]
+/// What an attempt is to take, as its decision said, and when.
+#[derive(Debug)]
 pub(super) struct Needs<'a> {
+    pub(super) now: Instant,
     pub(super) facts: &'a Facts,
     pub(super) deadline: Instant,
     pub(super) cells: Cells,
@@ -80,6 +81,8 @@ pub(super) struct Needs<'a> {
     pub(super) carried: u64,
     /// Where the registry knows the backend's version.
     pub(super) terms: Option<(&'a Names, u32)>,
+    /// What was noted of the backend: whether this is its trial, or its canary.
+    pub(super) note: Option<Reason>,
 }
 
 /// A caller with little time must not bench a backend for all: where the deadline cut an attempt short, giving it up

@@ -18,16 +18,14 @@ impl Lease {
     pub(in crate::router) fn take(
         shared: &Arc<Shared>,
         berth: &Berth,
-        note: Option<Reason>,
         in_hand: &mut Option<Slot>,
-        needs: Needs<'_>,
-        now: Instant,
+        needs: &Needs<'_>,
     ) -> Option<Self> {
-        let profile = &berth.ties.profile;
+        let (profile, now) = (&berth.ties.profile, needs.now);
         let quote = needs.quote(profile);
         let most = quote.most.map(|most| if is_limited(needs.number) { most } else { 0 });
         let money = shared.spends.hold(needs.facts, most, now)?;
-        let Some((entered, stake)) = join(shared, berth, note, in_hand, needs, now) else {
+        let Some((entered, stake)) = join(shared, berth, in_hand, needs) else {
             shared.spends.settle(&money, 0, now);
             return None;
         };
@@ -72,10 +70,8 @@ struct Entered {
 fn join(
     shared: &Arc<Shared>,
     berth: &Berth,
-    note: Option<Reason>,
     in_hand: &mut Option<Slot>,
-    needs: Needs<'_>,
-    now: Instant,
+    needs: &Needs<'_>,
 ) -> Option<(Entered, Stake)> {
     // What it brings of the shares, or takes now.
     let brought = in_hand.as_mut().and_then(|slot| slot.stake.take());
@@ -83,11 +79,11 @@ fn join(
     let stake = brought.or_else(|| {
         let taken = shared.shares.take(needs.cells);
         if taken.disturbed {
-            shared.hand_over(None, &Passed::default(), now);
+            shared.hand_over(None, &Passed::default(), needs.now);
         }
         taken.stake
     })?;
-    match (enter(shared, berth, note, in_hand, needs, now), in_hand) {
+    match (enter(shared, berth, in_hand, needs), in_hand) {
         (Some(entered), _) => Some((entered, stake)),
         (None, Some(slot)) if is_brought => {
             slot.stake = Some(stake);
@@ -95,29 +91,22 @@ fn join(
         }
         (None, _) => {
             shared.shares.give_back(stake);
-            shared.hand_over(None, &Passed::default(), now);
+            shared.hand_over(None, &Passed::default(), needs.now);
             None
         }
     }
 }
 
 /// Takes what the backend gives.
-fn enter(
-    shared: &Arc<Shared>,
-    berth: &Berth,
-    note: Option<Reason>,
-    in_hand: &mut Option<Slot>,
-    needs: Needs<'_>,
-    now: Instant,
-) -> Option<Entered> {
-    let member = &berth.member;
+fn enter(shared: &Arc<Shared>, berth: &Berth, in_hand: &mut Option<Slot>, needs: &Needs<'_>) -> Option<Entered> {
+    let (member, now) = (&berth.member, needs.now);
     // One number for the books, their release and the latency model: what the decision counted.
     let need = Need::of(needs.facts).without(needs.cached);
-    let canary = matches!(note, Some(Reason::Canary));
+    let canary = matches!(needs.note, Some(Reason::Canary));
     if canary && !member.claim_canary(now) {
         return None;
     }
-    let trial = matches!(note, Some(Reason::Trial));
+    let trial = matches!(needs.note, Some(Reason::Trial));
     let called = member.gauge.last_called();
     let others = shared.crowd.waiting(member, now);
     let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {

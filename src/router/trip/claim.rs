@@ -103,6 +103,7 @@ pub(super) fn lease_best<Req: ?Sized, Res>(
         let (request, cached) = (record.seed, cached.unwrap_or(0));
         let terms = record.names.as_ref().zip(record.sheet.tiers[tier].version);
         let needs = Needs {
+            now,
             facts,
             deadline: record.deadline,
             cells,
@@ -114,8 +115,9 @@ pub(super) fn lease_best<Req: ?Sized, Res>(
             hedge,
             carried,
             terms,
+            note,
         };
-        if let Some(lease) = Lease::take(&core.shared, berth, note, in_hand, needs, now) {
+        if let Some(lease) = Lease::take(&core.shared, berth, in_hand, &needs) {
             return Some((lease, seat));
         }
         entry.rejected = Some(Reason::LostRace);
