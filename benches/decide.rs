@@ -5,8 +5,7 @@
 //! what a noisy machine can tell), the ratios that are promised, and allocations per decision. It exits with 1 when
 //! a ratio is missed.
 
-// A counting allocator cannot be written without it; the crate itself forbids it.
-#![allow(unsafe_code)]
+mod counting;
 
 use fallway::backend::{BackendError, backend_fn};
 use fallway::facts::Adaptive;
@@ -18,36 +17,10 @@ use fallway::signal::{LoadReport, LoadReports, Manual, Probes, Probing, SuccessR
 use fallway::time::Clock;
 use fallway::{CallOptions, Decision, Facts, Profile, Router};
 use rand::RngExt;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::hint::{black_box, select_unpredictable};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
-
-/// Counts the allocations of the current thread.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on to the system allocator unchanged; counting touches a const thread-local only.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's obligations are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's obligations are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const SIZES: [usize; 4] = [8, 64, 1_000, 10_000];
 
@@ -135,11 +108,11 @@ fn nanos(mut decide: impl FnMut()) -> f64 {
 
 fn allocations(mut decide: impl FnMut()) -> f64 {
     decide();
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = counting::allocations();
     for _ in 0..1_000 {
         decide();
     }
-    (ALLOCATIONS.with(Cell::get) - before) as f64 / 1_000.0
+    (counting::allocations() - before) as f64 / 1_000.0
 }
 
 /// Decisions per second of `threads` threads together, the best of several rounds.

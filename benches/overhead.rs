@@ -4,8 +4,7 @@
 //! `cargo bench --bench overhead` prints nanoseconds, the fastest of several rounds, and allocations, and whether what is
 //! promised holds; it exits with 1 when it does not. The floor is the same backend as a boxed future, and a boxed stream.
 
-// A counting allocator cannot be written without it; the crate itself forbids it.
-#![allow(unsafe_code)]
+mod counting;
 
 use fallway::backend::{Attempt, Backend, BackendError, StreamItem};
 use fallway::budget::Hedge;
@@ -18,8 +17,6 @@ use fallway::{CallOptions, Facts, Profile, Router};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::hint::black_box;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -35,36 +32,6 @@ const ITEM: f64 = 60.0;
 const ITEMS: u32 = 1_000;
 const ROUNDS: u32 = 24;
 const WARM_UP: u32 = 10_000;
-
-/// Counts the allocations of the current thread, growth included.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on to the system allocator unchanged; counting touches a const thread-local only.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's obligations are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's obligations are passed on.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's obligations are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// A backend that does nothing: the answer is there at the first poll or, if it `waits`, at the second; so is each item.
 #[derive(Clone, Copy)]
@@ -224,10 +191,10 @@ fn costs<const N: usize>(calls: u32, mut work: [&mut dyn FnMut(); N]) -> [Cost; 
     let mut costs = [Cost { nanos: f64::INFINITY, allocations: f64::INFINITY }; N];
     for _ in 0..ROUNDS {
         for (cost, work) in costs.iter_mut().zip(&mut work) {
-            let (before, started) = (ALLOCATIONS.with(Cell::get), Instant::now());
+            let (before, started) = (counting::allocations(), Instant::now());
             (0..calls).for_each(|_| work());
             let nanos = started.elapsed().as_nanos() as f64 / f64::from(calls);
-            let allocations = (ALLOCATIONS.with(Cell::get) - before) as f64 / f64::from(calls);
+            let allocations = (counting::allocations() - before) as f64 / f64::from(calls);
             *cost = Cost { nanos: cost.nanos.min(nanos), allocations: cost.allocations.min(allocations) };
         }
     }

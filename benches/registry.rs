@@ -4,8 +4,7 @@
 //! `cargo bench --bench registry` prints nanoseconds (the fastest of several rounds) and allocations of each. It
 //! exits with 1 when a promise is missed: 150 ns and six times the floor for a resolution, no allocation anywhere.
 
-// A counting allocator cannot be written without it; the crate itself forbids it.
-#![allow(unsafe_code)]
+mod counting;
 
 use arc_swap::ArcSwap;
 use fallway::backend::{Attempt, BackendError, backend_fn};
@@ -16,36 +15,10 @@ use fallway::router::Builder;
 use fallway::time::Clock;
 use fallway::{CallOptions, Facts, Profile, Router};
 use rustc_hash::FxHashMap;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
-
-/// Counts the allocations of the current thread.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on to the system allocator unchanged; counting touches a const thread-local only.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's obligations are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's obligations are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const MODELS: usize = 600;
 const ROUNDS: usize = 20;
@@ -74,14 +47,14 @@ fn catalog(price: u64) -> Catalog {
 /// Nanoseconds of a call, the fastest of several rounds, and allocations of all of them.
 fn measure(mut call: impl FnMut(usize)) -> (f64, u64) {
     (0..CALLS).for_each(&mut call);
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = counting::allocations();
     let mut best = f64::MAX;
     for _ in 0..ROUNDS {
         let start = Instant::now();
         (0..CALLS).for_each(&mut call);
         best = best.min(start.elapsed().as_nanos() as f64 / CALLS as f64);
     }
-    (best, ALLOCATIONS.with(Cell::get) - before)
+    (best, counting::allocations() - before)
 }
 
 /// A decision of the usual stack over eight backends of each version of a model.

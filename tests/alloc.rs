@@ -1,9 +1,10 @@
 //! What a decision and a call allocate, counted.
 
-// A counting allocator cannot be written without it; the crate itself forbids it.
-#![allow(unsafe_code)]
 // A test may unwrap: that is how it fails.
 #![allow(clippy::unwrap_used)]
+
+#[path = "../benches/counting/mod.rs"]
+mod counting;
 
 use fallway::backend::{Attempt, Backend, BackendError, FailureKind, StreamItem};
 use fallway::budget::Hedge;
@@ -22,54 +23,17 @@ use fallway::time::{Clock, Instant};
 use fallway::{CallOptions, Decision, Facts, Profile, Router};
 use futures::executor::block_on;
 use futures::{Stream, StreamExt};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::hint::black_box;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// Counts the allocations of the current thread, growth included.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // While the thread ends there is nothing left to count.
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: every call is passed on to the system allocator unchanged; counting touches a const thread-local only.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's obligations are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's obligations are passed on.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's obligations are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Allocations of each of `rounds` rounds of work, together.
 fn allocations(rounds: u32, mut work: impl FnMut()) -> u64 {
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = counting::allocations();
     (0..rounds).for_each(|_| work());
-    ALLOCATIONS.with(Cell::get) - before
+    counting::allocations() - before
 }
 
 /// A boxed backend that answers at once, or fails at once.
