@@ -13,7 +13,7 @@ use indicatif::ProgressBar;
 use tokio::time::{Instant, sleep_until};
 
 use crate::fleet::{Fleet, PER_REGION, REGIONS, SERVERS};
-use crate::seed::Seed;
+use crate::seed;
 use crate::support::upstream::Hang;
 use crate::workload::Workload;
 
@@ -90,14 +90,14 @@ impl Window {
 
 /// The windows of a run of this workload, in order.
 pub(crate) fn schedule(workload: &Workload, seed: u64) -> Vec<Window> {
-    let mut seed = Seed::for_purpose(seed, "faults");
-    let limited = seed.below(REGIONS.len());
-    let lost = (limited + 1 + seed.below(REGIONS.len() - 1)) % REGIONS.len();
+    let mut rng = seed::for_purpose(seed, "faults");
+    let limited = rng.below(REGIONS.len());
+    let lost = (limited + 1 + rng.below(REGIONS.len() - 1)) % REGIONS.len();
     let mut windows = Vec::with_capacity(Fault::ALL.len());
     for (place, fault) in Fault::ALL.into_iter().enumerate() {
-        let start = LEAD_IN + PITCH * place as f64 + JITTER * seed.unit();
-        let one = seed.below(SERVERS);
-        let other = (one + 1 + seed.below(SERVERS - 1)) % SERVERS;
+        let start = LEAD_IN + PITCH * place as f64 + JITTER * rng.unit();
+        let one = rng.below(SERVERS);
+        let other = (one + 1 + rng.below(SERVERS - 1)) % SERVERS;
         let (victims, target) = match fault {
             Fault::RateLimits => region(limited),
             Fault::RegionLost => region(lost),

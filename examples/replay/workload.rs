@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::seed::Seed;
+use crate::seed;
 use crate::support::trace::Row;
 
 /// Below this rate the machine that runs servers, clients and bookkeeping on two cores is mostly idle, so that what is
@@ -59,7 +59,7 @@ impl Workload {
             length.unwrap_or_else(|| Duration::from_secs_f64((rows.len() as f64 / DEFAULT_RATE).max(DEFAULT_SECONDS)));
         let recorded = rows.last().map_or(Duration::ZERO, |row| row.at);
         let compression = recorded.as_secs_f64() / length.as_secs_f64();
-        let mut kind = Seed::for_purpose(seed, "stream or unary");
+        let mut kind = seed::for_purpose(seed, "stream or unary");
         let jobs = rows
             .iter()
             .map(|row| Job {

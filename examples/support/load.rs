@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fallway::rng::Rng;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -35,11 +36,10 @@ pub struct Arrivals {
 impl Arrivals {
     /// All arrivals, as distances from the start of the run.
     pub fn times(&self) -> Vec<Duration> {
-        let mut random = SplitMix64(self.seed);
+        let mut rng = Rng::new(self.seed);
         let count = (self.length.as_secs_f64() * self.rps).round() as usize;
-        let place =
-            |n: usize, random: &mut SplitMix64| (n as f64 + 0.5 + JITTER * (2.0 * random.next_f64() - 1.0)) / self.rps;
-        (0..count).map(|n| Duration::from_secs_f64(place(n, &mut random))).collect()
+        let mut place = |n: usize| (n as f64 + 0.5 + JITTER * (2.0 * rng.unit() - 1.0)) / self.rps;
+        (0..count).map(|n| Duration::from_secs_f64(place(n))).collect()
     }
 }
 
@@ -104,26 +104,6 @@ pub async fn closed_loop(
     }
     let (ok, failed) = loops.join_all().await.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     Throughput { ok, failed, rps: ok as f64 / length.as_secs_f64() }
-}
-
-/// A small seeded generator (SplitMix64); the same seed gives the same arrivals on every machine.
-#[derive(Clone, Copy, Debug)]
-pub struct SplitMix64(pub u64);
-
-impl SplitMix64 {
-    /// The next 64 bits.
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in 0..1.
-    pub fn next_f64(&mut self) -> f64 {
-        (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
-    }
 }
 
 #[cfg(test)]

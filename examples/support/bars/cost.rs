@@ -4,12 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fallway::rng::Rng;
 use tokio::time::{Instant, sleep};
 
 use super::gateway::Gateway;
 use super::report::Row;
 use super::{Bench, Context, Rows, attempts, backend, deployments, latency, misattributed, ok_percent};
-use crate::support::load::{Call, Client, SplitMix64, closed_loop, median, ms};
+use crate::support::load::{Call, Client, closed_loop, median, ms};
 use crate::support::upstream::UpstreamConfig;
 
 /// Pairs of one direct request and one through the gateway, against deployments that answer at once.
@@ -155,13 +156,13 @@ fn direct_client(bench: &Bench) -> Arc<Client> {
 struct Turns {
     clients: Vec<Arc<Client>>,
     times: Vec<Vec<Duration>>,
-    random: SplitMix64,
+    rng: Rng,
 }
 
 impl Turns {
     /// The first client is the direct one that the others are compared with.
     fn new(clients: Vec<Arc<Client>>, seed: u64) -> Self {
-        Self { times: vec![Vec::new(); clients.len()], clients, random: SplitMix64(seed) }
+        Self { times: vec![Vec::new(); clients.len()], clients, rng: Rng::new(seed) }
     }
 
     /// Runs this many turns; before each request, a random pause of up to `pause` breaks the lock-step with timers.
@@ -170,7 +171,7 @@ impl Turns {
         for _ in 0..turns {
             for (client, times) in self.clients.iter().zip(&mut self.times) {
                 if !pause.is_zero() {
-                    sleep(pause.mul_f64(self.random.next_f64())).await;
+                    sleep(pause.mul_f64(self.rng.unit())).await;
                 }
                 let start = Instant::now();
                 let status = client.exchange(&call).await?;

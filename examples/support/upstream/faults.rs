@@ -1,8 +1,9 @@
 //! Faults that a schedule or a test switches on and off while the deployment runs.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
+
+use fallway::rng::Rng;
 
 /// A status answered at once instead of the completion.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,10 +53,17 @@ pub struct FaultSet {
 }
 
 /// The faults in force. Every setter changes one fault and leaves the others.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Faults {
     set: RwLock<FaultSet>,
-    draws: AtomicU64,
+    /// From a fixed seed: the n-th request of two runs meets the same luck.
+    luck: Mutex<Rng>,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self { set: RwLock::default(), luck: Mutex::new(Rng::new(0)) }
+    }
 }
 
 impl Faults {
@@ -128,11 +136,7 @@ impl Faults {
         change(&mut self.set.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The next number of a fixed sequence (SplitMix64), uniform in 0..1: the n-th request of two runs meets the same luck.
     fn draw(&self) -> f64 {
-        let mut z = self.draws.fetch_add(1, Relaxed).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        self.luck.lock().unwrap_or_else(PoisonError::into_inner).unit()
     }
 }
