@@ -14,10 +14,6 @@ use fallway::{CallOptions, Decision, Facts, Profile};
 /// Tokens in a block.
 const BLOCK: u32 = 256;
 
-pub(super) fn at(ms: u64) -> Instant {
-    Instant::from_nanos(ms * 1_000_000)
-}
-
 /// A prompt of a conversation, so many blocks long.
 pub(super) fn prompt(conversation: u64, blocks: u64) -> Facts {
     let hashes = (0..blocks).map(|block| conversation << 32 | block);

@@ -10,7 +10,7 @@ use fallway::backend::{Attempt, Backend, BackendError, FailureKind, Usage, backe
 use fallway::router::Builder;
 use fallway::signal::QuotaReport;
 use fallway::time::Timer;
-use fallway::{CallOptions, Facts, Profile, RouteError, Routed, Router, RoutingPolicy};
+use fallway::{CallOptions, Profile, RouteError, Routed, Router, RoutingPolicy};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,11 +75,6 @@ fn builder(world: &World, policy: impl RoutingPolicy + 'static) -> Builder<str, 
 fn ask(world: &World, router: &Quoted, options: CallOptions) -> Result<Routed<&'static str>, RouteError> {
     let router = router.clone();
     world.block_on(async move { router.call("ask", options).await })
-}
-
-/// A request of so many tokens, the answer included.
-fn tokens(prompt: u64, output: u64) -> Facts {
-    Facts::any().prompt_tokens(prompt).output_tokens(output).replay_safe()
 }
 
 /// Requests and tokens that the router takes for left at `a`.

@@ -4,23 +4,18 @@ mod notes;
 mod refusals;
 mod rejections;
 
-use crate::support::{ANSWER, Act, Script, TestRouter, World, always};
+use crate::support::{ANSWER, Script, TestRouter, World, always};
 use fallway::decision::Reason;
 use fallway::policy::{FailSafe, PolicyExt, ordered};
 use fallway::{CallOptions, Facts, Profile};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 /// A router with `fail_safe` over `ordered`, in front of a backend `a` with this script and one that answers.
 fn pair(world: &World, profile: Profile, script: Script) -> TestRouter {
     let members = [(profile, script), (Profile::new("b"), always(ANSWER))];
     world.fleet(world.router(ordered().fail_safe(FailSafe::default())), members).0
-}
-
-fn hint(kind: fallway::FailureKind, after: Duration) -> Act {
-    Act::Hint(kind, Duration::ZERO, after)
 }
 
 /// Why `a` is out for a request with these facts.

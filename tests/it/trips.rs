@@ -1,13 +1,12 @@
 //! A request driven by hand.
 
-use crate::support::{ANSWER, TestRouter, World, always, fail, ms};
+use crate::support::{ANSWER, TestRouter, World, always, at, fail, ms};
 use fallway::backend::{BackendId, FailureKind};
 use fallway::budget::RetryBudget;
 use fallway::decision::Next;
 use fallway::policy::{FailSafe, PolicyExt, ordered, policy_fn};
 use fallway::recover::Ejection;
 use fallway::router::{RouteErrorKind, Step};
-use fallway::time::Instant;
 use fallway::{CallOptions, Facts, Profile};
 use futures::task::noop_waker_ref;
 use std::task::Context;
@@ -24,10 +23,6 @@ fn router<const N: usize>(names: [&str; N]) -> TestRouter {
     let world = World::new();
     let builder = world.router(ordered().fail_safe(FailSafe::default()));
     world.fleet(builder, names.map(|name| (Profile::new(name), always(ANSWER)))).0
-}
-
-fn at(ms: u64) -> Instant {
-    Instant::from_nanos(ms * 1_000_000)
 }
 
 #[test]

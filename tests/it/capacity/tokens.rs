@@ -1,7 +1,7 @@
 //! Bounds of tokens in flight: never over, exact to the token, and who is next where sizes differ.
 
 use super::PRIORITIES;
-use crate::support::{Act, Task, TestRouter, World, always, ms, secs};
+use crate::support::{Act, Task, TestRouter, World, always, ms, secs, tokens};
 use fallway::backend::FailureKind;
 use fallway::decision::Reason;
 use fallway::facts::{Prefix, Priority};
@@ -11,11 +11,6 @@ use fallway::router::{RouteErrorKind, Step};
 use fallway::time::{Instant, Timer};
 use fallway::{CallOptions, Decision, Facts, Profile, RoutingPolicy};
 use std::time::Duration;
-
-/// Prompt and expected answer.
-fn tokens(prompt: u64, output: u64) -> Facts {
-    Facts::any().prompt_tokens(prompt).output_tokens(output).replay_safe()
-}
 
 fn a() -> Profile {
     Profile::new("a")

@@ -1,6 +1,6 @@
 //! Attempts: how many, where, after what wait, and with how much time.
 
-use crate::support::{ANSWER, Act, LEAVES, Load, World, always, fail, in_turn, leaf, ms, plain, secs, within};
+use crate::support::{ANSWER, Act, LEAVES, Load, World, always, fail, hint, in_turn, leaf, ms, plain, secs, within};
 use fallway::FailureKind::{ContextTooLong, Overloaded, RateLimited, ServerError, Timeout, Unreachable};
 use fallway::budget::{Backoff, RetryBudget};
 use fallway::decision::{Next, Reason, Refusal};
@@ -89,7 +89,7 @@ fn a_back_off_that_does_not_fit_the_deadline_is_not_begun() {
 fn a_retry_after_that_fits_is_waited_for_exactly() {
     for kind in [RateLimited, Overloaded] {
         let world = World::new();
-        let script = in_turn([Act::Hint(kind, Duration::ZERO, secs(2)), ANSWER]);
+        let script = in_turn([hint(kind, secs(2)), ANSWER]);
         let (router, [a]) =
             world.fleet(world.router(ordered().fail_safe(FailSafe::default())), [(Profile::new("a"), script)]);
         let (answered, took) = world.timed(|| world.call(&router, within(secs(5))));
@@ -102,7 +102,7 @@ fn a_retry_after_that_fits_is_waited_for_exactly() {
 fn a_retry_after_that_does_not_fit_is_passed_on_at_once() {
     for kind in [RateLimited, Overloaded] {
         let world = World::new();
-        let script = always(Act::Hint(kind, Duration::ZERO, secs(2)));
+        let script = always(hint(kind, secs(2)));
         let (router, [a]) =
             world.fleet(world.router(ordered().fail_safe(FailSafe::default())), [(Profile::new("a"), script)]);
         let (answered, took) = world.timed(|| world.call(&router, within(ms(1999))));

@@ -1,17 +1,12 @@
 //! Waiting for a slot or a return, and the last resort.
 
-use crate::support::{ANSWER, Act, Task, World, always, fail, in_turn, ms, plain, secs, within};
+use crate::support::{ANSWER, Act, Task, World, always, fail, hint, in_turn, ms, plain, secs, within};
 use fallway::FailureKind::{Overloaded, RateLimited, ServerError};
 use fallway::budget::Backoff;
 use fallway::policy::{FailSafe, PolicyExt, ordered};
 use fallway::recover::Ejection;
 use fallway::router::RouteErrorKind;
 use fallway::{CallOptions, FailureKind, Profile};
-use std::time::Duration;
-
-const fn hint(kind: FailureKind, after: Duration) -> Act {
-    Act::Hint(kind, Duration::ZERO, after)
-}
 
 #[test]
 fn a_request_waits_for_a_slot_and_gets_it_in_turn() {

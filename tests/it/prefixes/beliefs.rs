@@ -1,7 +1,7 @@
 //! What is believed, and how a wrong belief ends.
 
-use super::{BLOCK, at, believed, pair, prompt, router, send};
-use crate::support::TestRouter;
+use super::{BLOCK, believed, pair, prompt, router, send};
+use crate::support::{TestRouter, at};
 use fallway::{BackendError, Facts, FailureKind, Profile};
 
 /// A server that takes so many milliseconds for each block that it does not have, and one more.

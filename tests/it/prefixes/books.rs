@@ -1,7 +1,7 @@
 //! The numbers on the books, in decisions and in their replays.
 
-use super::{at, believed, cached, pair, prompt, router, send};
-use crate::support::drawn;
+use super::{believed, cached, pair, prompt, router, send};
+use crate::support::{at, drawn};
 use fallway::facts::Prefix;
 use fallway::{Facts, FailureKind, Profile};
 use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! What a provider says of its quota is believed.
 
-use super::{PLAIN, Play, a, ask, builder, left, scripted, tokens};
-use crate::support::{World, ms, plain, secs, within};
+use super::{PLAIN, Play, a, ask, builder, left, scripted};
+use crate::support::{World, ms, plain, secs, tokens, within};
 use fallway::decision::Reason;
 use fallway::policy::{FailSafe, PolicyExt, ordered};
 use fallway::{BackendError, CallOptions, FailureKind, Profile};

@@ -1,7 +1,7 @@
 //! What is taken, who is skipped, who waits, who is refused.
 
-use super::{PLAIN, a, ask, builder, left, scripted, tokens};
-use crate::support::{Task, World, ms, plain, secs, within};
+use super::{PLAIN, a, ask, builder, left, scripted};
+use crate::support::{Task, World, ms, plain, secs, tokens, within};
 use fallway::decision::{Next, Reason};
 use fallway::facts::Priority;
 use fallway::policy::{FailSafe, PolicyExt, cheapest, ordered};

@@ -1,7 +1,7 @@
 //! Reserve, reconcile, refund.
 
-use super::{PLAIN, Play, a, ask, builder, left, scripted, tokens, used};
-use crate::support::{World, dropped_after, ms, secs};
+use super::{PLAIN, Play, a, ask, builder, left, scripted, used};
+use crate::support::{World, dropped_after, ms, secs, tokens};
 use fallway::backend::Usage;
 use fallway::event::{Doubt, Event, Observer};
 use fallway::policy::ordered;

@@ -1,7 +1,9 @@
 //! What is noted of a candidate that is in.
 
-use super::{first, hint, pair};
-use crate::support::{ANSWER, Act, Log, Opinion, World, always, count_of, fail, in_turn, ms, plain, secs, within};
+use super::{first, pair};
+use crate::support::{
+    ANSWER, Act, Log, Opinion, World, always, count_of, fail, hint, in_turn, ms, plain, secs, within,
+};
 use fallway::FailureKind::{Overloaded, RateLimited, ServerError};
 use fallway::decision::Reason;
 use fallway::policy::{Budgets, Capacity, FailSafe, PolicyExt, Regions, ordered, predicted_ttft, sticky};

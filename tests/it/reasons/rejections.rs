@@ -1,8 +1,8 @@
 //! Why a candidate is out.
 
-use super::{hint, pair, rejected};
+use super::{pair, rejected};
 use crate::support::{
-    ANSWER, Act, Log, Opinion, Rival, Script, TestRouter, World, always, fail, in_turn, ms, plain, secs, within,
+    ANSWER, Act, Log, Opinion, Rival, Script, TestRouter, World, always, fail, hint, in_turn, ms, plain, secs, within,
 };
 use fallway::Decision;
 use fallway::FailureKind::{self, ContextTooLong, Overloaded, RateLimited, ServerError};

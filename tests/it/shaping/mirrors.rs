@@ -1,7 +1,7 @@
 //! Copies of requests, and callers that never notice.
 
 use crate::support::{ANSWER, Act, Log, Reply, Script, Scripted, Step, TestRouter, World, always, fail, ms, secs};
-use crate::support::{dropped_after, in_turn, scripted_panic};
+use crate::support::{dropped_after, in_turn, plain, scripted_panic, within};
 use fallway::FailureKind::{self, Overloaded};
 use fallway::backend::{BackendError, BackendExt, backend_fn};
 use fallway::event::{Event, Observer, Outcome};
@@ -10,7 +10,7 @@ use fallway::policy::{FailSafe, PolicyExt, Regions, RoutingPolicy, ordered};
 use fallway::router::BuildError;
 use fallway::shape::{Mirror, MirrorCounts};
 use fallway::time::Instant;
-use fallway::{CallOptions, Facts, Profile, Router};
+use fallway::{CallOptions, Profile, Router};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -40,12 +40,8 @@ fn candidate() -> Profile {
     Profile::new("candidate").concurrency(2).attempt_limit(secs(1))
 }
 
-fn facts() -> Facts {
-    Facts::any().prompt_tokens(20).replay_safe()
-}
-
 fn options() -> CallOptions {
-    CallOptions::within(secs(5)).facts(facts())
+    within(secs(5))
 }
 
 /// A router over one backend that answers in 20 ms, its mirror, and the shadow's backend.
@@ -280,7 +276,7 @@ fn a_hard_line_is_drawn_for_copies_too() {
         let profile = candidate().region("eu").only_tenants(["t"]).capabilities(Capabilities::TOOLS);
         profile.context_window(1_000)
     };
-    let may = || facts().tenant("t");
+    let may = || plain().tenant("t");
     let bed = bed(Mirror::new(profile(), 10_000).only(|facts| facts.label_value("skip").is_none()), always(ANSWER));
     bed.drive();
     for (facts, sampled) in [
@@ -290,8 +286,8 @@ fn a_hard_line_is_drawn_for_copies_too() {
         (may().residency(["eu", "us"]).needs(Capabilities::TOOLS), 1),
         (may().needs(Capabilities::VISION), 0),
         (may().prompt_tokens(1_001), 0),
-        (facts(), 0),
-        (facts().tenant("other"), 0),
+        (plain(), 0),
+        (plain().tenant("other"), 0),
         (may().label("skip", "yes"), 0),
     ] {
         let before = bed.mirror.counts().sampled;
@@ -303,7 +299,7 @@ fn a_hard_line_is_drawn_for_copies_too() {
     // A backend of no region is in no residency set.
     let nowhere = self::bed(Mirror::new(candidate(), 10_000), always(ANSWER));
     nowhere.drive();
-    nowhere.world.ask(&nowhere.router, options().facts(facts().residency(["eu"])));
+    nowhere.world.ask(&nowhere.router, options().facts(plain().residency(["eu"])));
     nowhere.world.run_for(secs(1));
     assert_eq!(nowhere.mirror.counts().sampled, 0);
 }
@@ -325,7 +321,7 @@ fn a_retry_is_not_copied_again_and_neither_is_who_finds_nobody() {
     let (router, _) = world.fleet(builder, members.map(|(id, act)| (Profile::new(id), always(act))));
     assert_eq!(world.call(&router, options()).unwrap().attempts().len(), 3);
     assert_eq!(mirror.counts().sampled, 1);
-    assert!(world.call(&router, options().facts(facts().residency(["mars"]))).is_err());
+    assert!(world.call(&router, options().facts(plain().residency(["mars"]))).is_err());
     assert_eq!(mirror.counts().sampled, 1);
     assert!(router.explain(&options()).chosen().is_some());
     assert_eq!(mirror.counts().sampled, 1);

@@ -14,6 +14,7 @@ pub(crate) use watch::{Log, Opinion, Rival, Told};
 pub(crate) use world::{Task, World, dropped_after};
 
 use fallway::router::Streamed;
+use fallway::time::Instant;
 use fallway::{CallOptions, Decision, Facts, FailureKind, RouteError, Routed, Router};
 use std::time::Duration;
 
@@ -24,6 +25,11 @@ pub(crate) type Begun = Result<Streamed<str, Reply>, RouteError>;
 /// Fails at once.
 pub(crate) const fn fail(kind: FailureKind) -> Act {
     Act::Fail(kind, Duration::ZERO)
+}
+
+/// Fails at once and hints when to come back.
+pub(crate) const fn hint(kind: FailureKind, after: Duration) -> Act {
+    Act::Hint(kind, Duration::ZERO, after)
 }
 
 /// Answers after 20 ms.
@@ -37,9 +43,19 @@ pub(crate) const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// The moment so many milliseconds after the beginning.
+pub(crate) const fn at(millis: u64) -> Instant {
+    Instant::from_nanos(millis * 1_000_000)
+}
+
 /// The usual request: a small prompt that may be sent twice.
 pub(crate) fn plain() -> Facts {
     Facts::any().prompt_tokens(20).replay_safe()
+}
+
+/// A request of so many tokens, prompt and expected answer, that may be sent twice.
+pub(crate) fn tokens(prompt: u64, output: u64) -> Facts {
+    Facts::any().prompt_tokens(prompt).output_tokens(output).replay_safe()
 }
 
 pub(crate) fn within(total: Duration) -> CallOptions {

@@ -6,14 +6,13 @@
 //! truncated, and a throttled extra attempt that hangs, in
 //! `fail_safe::retries::a_total_outage_is_amplified_by_the_budget_and_no_more`.
 
-use crate::support::{ANSWER, Act, World, always, fail, ms, plain, secs, within};
+use crate::support::{ANSWER, Act, World, always, fail, hint, ms, plain, secs, within};
 use fallway::FailureKind::{ContextTooLong, Overloaded, RateLimited};
 use fallway::decision::Reason;
 use fallway::facts::{Capabilities, Price};
 use fallway::policy::{FailSafe, PolicyExt, ordered};
 use fallway::router::RouteErrorKind;
 use fallway::{CallOptions, Facts, Profile};
-use std::time::Duration;
 
 #[test]
 fn a_fallback_does_not_reset_the_attempts() {
@@ -43,8 +42,8 @@ fn a_fallback_does_not_reset_the_attempts() {
 fn nobody_sleeps_on_a_hint_while_another_is_ready() {
     let world = World::new();
     let members = [
-        (Profile::new("a"), always(Act::Hint(RateLimited, Duration::ZERO, secs(47)))),
-        (Profile::new("b"), always(Act::Hint(Overloaded, Duration::ZERO, secs(47)))),
+        (Profile::new("a"), always(hint(RateLimited, secs(47)))),
+        (Profile::new("b"), always(hint(Overloaded, secs(47)))),
         (Profile::new("c"), always(ANSWER)),
     ];
     let (router, _) = world.fleet(world.router(ordered().fail_safe(FailSafe::default())), members);
