@@ -152,6 +152,10 @@ pub(crate) struct Fleet {
 }
 
 impl Member {
+    /// Whoever was called before, and is left alone for so long, is looked after.
+    #[cfg(feature = "sim")]
+    pub(crate) const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_nanos(PAUSES * CANARY_INTERVAL.1);
+
     pub(crate) fn new(id: BackendId, alarm: &Arc<Alarm>, ejection: &Ejection) -> Self {
         Self::with(id, Recovery::new(id.slot(), alarm, ejection))
     }

@@ -5,6 +5,7 @@ use super::super::fault::{Effect, Target};
 use super::super::{Arrivals, Fault, Lengths, Server, Stack, World, secs};
 use super::money::Money;
 use crate::budget::{Hedge, RetryBudget};
+use crate::fleet::Member;
 use crate::limit::{Bulkheads, Share};
 use crate::policy::{
     Budgets, Capacity, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, policy_fn, power_of_two,
@@ -149,14 +150,16 @@ impl Leaf {
         matches!(self, Self::Ordered | Self::Cheapest)
     }
 
-    /// After how many requests every one of so many servers should have been sent one, whatever chance does.
-    pub(super) const fn looks_everywhere_in(self, servers: f64) -> f64 {
+    /// After how many seconds, and how many requests then, every one of so many servers should have been sent one,
+    /// whatever chance does.
+    pub(super) const fn looks_everywhere_in(self, servers: f64) -> (f64, f64) {
         match self {
             // All at one place while that has room.
-            Self::Ordered | Self::Cheapest | Self::Sticky => f64::INFINITY,
-            // Only canaries look after who is slower or farther away, one request in 128 where nothing can be won.
-            Self::PredictedTtft => 128.0 * 30.0,
-            Self::RoundRobin | Self::Weighted | Self::LeastLoaded | Self::PowerOfTwo => 30.0 * servers,
+            Self::Ordered | Self::Cheapest | Self::Sticky => (0.0, f64::INFINITY),
+            // Only canaries look after who is slower or farther away, one request in 128 where nothing can be won; and not
+            // before it was left alone for longer than usual.
+            Self::PredictedTtft => (Member::LONGEST_PAUSE.as_secs_f64(), 128.0 * 30.0),
+            Self::RoundRobin | Self::Weighted | Self::LeastLoaded | Self::PowerOfTwo => (0.0, 30.0 * servers),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::plan::{CALM, Plan};
 use crate::decision::Reason;
 use crate::time::Instant;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 /// What came of a plan.
 #[derive(Debug)]
@@ -92,10 +93,13 @@ impl Plan {
         // Callers who leave find nothing out, nor those who may not go everywhere.
         let bound = self.residency.as_ref().map_or(0.0, |(share, _)| *share);
         let rate = self.calm_rate() * (1.0 - self.impatient.map_or(0.0, |(share, _)| share)) * (1.0 - bound);
-        // In the second half of the calm: enough requests that nobody is left out by chance.
+        // In the second half of the calm, and for as long before as some policies leave a server alone: enough requests that
+        // nobody is left out by chance.
         let half = CALM.as_secs_f64() / 2.0;
-        if rate * half >= self.stack.leaf.looks_everywhere_in(servers) && !self.is_tight() {
-            let since = audit.end() - CALM / 2;
+        let (pause, requests) = self.stack.leaf.looks_everywhere_in(servers);
+        let watched = CALM.min(CALM / 2 + Duration::from_secs_f64(pause));
+        if rate * (watched.as_secs_f64() - pause) >= requests && !self.is_tight() {
+            let since = audit.end() - watched;
             let left_out = |(_, (first, sent)): &(usize, (&bool, Instant))| **first && *sent < since;
             if let Some((server, (_, sent))) = tier.iter().zip(audit.last_sent()).enumerate().find(left_out) {
                 let id = &run.servers()[server];
