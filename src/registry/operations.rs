@@ -113,7 +113,7 @@ impl Registry {
         Ok(self.accept(writer, candidate, cause, None, now))
     }
 
-    /// Holds `alias` at `version` until then. A version in quarantine is not held.
+    /// Holds `alias` at `version` until then. A version is not held while it is in quarantine or has no placement.
     ///
     /// # Errors
     ///

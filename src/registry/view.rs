@@ -145,6 +145,11 @@ impl Place {
 }
 
 impl Version {
+    /// It is served, and somewhere.
+    fn runs(&self) -> bool {
+        self.facts.state.is_served() && self.places.iter().any(|place| place.what.weight > 0)
+    }
+
     fn berth<'v>(&self, place: &'v Place) -> Berth<'v> {
         let (facts, at) = (&self.facts, &place.what);
         let mut profile = Profile::new(&place.id).model(&*self.full).provider(&at.provider).region(&at.region);
@@ -192,8 +197,9 @@ impl View {
             salt: hash_str(name),
             sticky: alias.sticky,
             cuts: alive.cuts(alias),
+            // Content that came after the pin may have left the version without a placement.
             pinned: ledger.pin(name).and_then(|version| match names.get(version) {
-                Some(Target::Version(index)) if versions[*index as usize].facts.state.is_served() => Some(*index),
+                Some(Target::Version(index)) if versions[*index as usize].runs() => Some(*index),
                 _ => None,
             }),
             fallback: alias.fallback.iter().map(|name| (**name).into()).collect(),

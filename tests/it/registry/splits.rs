@@ -2,7 +2,7 @@
 
 use super::fixtures::{at, catalog, publish, registry};
 use fallway::Facts;
-use fallway::registry::{Alias, Catalog, Keys, Publication, Registry, ResolveError, State};
+use fallway::registry::{Alias, Catalog, Keys, Patch, Publication, Registry, ResolveError, State};
 use fallway::shape::Sticky;
 
 /// How many of so many sessions get the newer version.
@@ -154,4 +154,16 @@ fn what_is_not_warm_joins_with_nothing_and_all_cold_is_better_than_nobody() {
     assert_eq!(weights("llama-70b@3"), [0, 100], "another publication warms nothing");
     registry.warmed("eu-3");
     assert_eq!(weights("llama-70b@3"), [100, 100]);
+}
+
+#[test]
+fn a_pin_holds_nothing_that_a_later_publication_left_without_a_placement() {
+    let registry = registry();
+    registry.pin("chat", "llama-70b@3", at(100), at(0)).unwrap();
+    let moved = Catalog::new().alias("chat", Alias::to("llama-70b@4"));
+    let moved = Patch::new().put(moved).remove_placement("eu-3").remove_placement("us-3");
+    registry.publish(&Publication::from(moved).force("moved"), at(1)).unwrap();
+    let found = registry.resolve("chat", Keys::seed(1)).unwrap();
+    assert_eq!((found.version(), found.placements().len()), ("llama-70b@4", 1));
+    assert!(!found.provenance(at(1)).pinned);
 }
