@@ -77,10 +77,12 @@ pub(super) fn guards(old: &Catalog, new: &Catalog) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut note = |code, path, message: String| found.push(Violation::new(code, path, message));
 
-    let gone = old.models.keys().filter(|name| !new.models.contains_key(*name)).count();
-    if gone * 5 > old.models.len() {
-        let message = format!("{gone} of {} models would go", old.models.len());
-        note(Code::ModelsRemoved, Path::of(["models"]), message);
+    // A model without versions is none.
+    let has = |catalog: &Catalog, name: &String| catalog.models.get(name).is_some_and(|it| !it.versions.is_empty());
+    let models = || old.models.keys().filter(|name| has(old, name));
+    let (all, gone) = (models().count(), models().filter(|name| !has(new, name)).count());
+    if gone * 5 > all {
+        note(Code::ModelsRemoved, Path::of(["models"]), format!("{gone} of {all} models would go"));
     }
 
     let moved = |(id, before): &(&String, &Placement)| new.placements.get(*id) != Some(*before);

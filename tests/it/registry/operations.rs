@@ -218,3 +218,26 @@ fn an_unknown_price_is_said_and_never_zero() {
     let prices: Vec<_> = found.placements().iter().map(|place| place.known_price().unwrap().input()).collect();
     assert_eq!(prices, [1, 590_000]);
 }
+
+#[test]
+fn a_model_that_keeps_its_name_and_no_version_is_gone() {
+    let registry = Registry::builder().open(at(0));
+    let models = |full: u32| {
+        let numbered = (0..10).map(|n| (format!("m{n}"), n < full));
+        numbered.fold(catalog(), |catalog, (name, full)| match full {
+            true => catalog.version(name, "1", ModelVersion::new(State::Live)),
+            false => catalog,
+        })
+    };
+    publish(&registry, models(10)).unwrap();
+    let hollow = |from: u32| {
+        let text = String::from_utf8(models(from).to_bytes()).unwrap();
+        let names: String = (from..10).map(|n| format!("\"m{n}\":{{\"versions\":{{}}}},")).collect();
+        Publication::parse(text.replace("\"models\":{", &format!("\"models\":{{{names}")).as_bytes()).unwrap()
+    };
+    // Of twelve.
+    registry.validate(&hollow(8), at(1)).unwrap();
+    let refused = registry.validate(&hollow(7), at(1)).unwrap_err();
+    assert_eq!(codes(&refused), [(Code::ModelsRemoved, "/models".to_owned())]);
+    assert!(refused.to_string().contains("3 of 12 models"), "{refused}");
+}
