@@ -122,11 +122,20 @@ pub(super) fn guards(old: &Catalog, new: &Catalog) -> Vec<Violation> {
         }
     }
     for (id, after) in &new.placements {
-        if old.placements.get(id).is_some_and(|before| jumps(before.price.as_ref(), after.price.as_ref())) {
+        let Some(before) = old.placements.get(id) else { continue };
+        let served = old.find(&before.version).is_some_and(|version| version.state.is_served());
+        // Where both take the price of one version, that was looked at.
+        let own = before.price.is_some() || after.price.is_some() || before.version != after.version;
+        if served && own && jumps(charged(old, before), charged(new, after)) {
             note(Code::PriceJump, Path::of(["placements", id, "price"]), "ten times as much or as little".to_owned());
         }
     }
     found
+}
+
+/// What is paid at a placement: its own price, or that of the version.
+fn charged<'c>(catalog: &'c Catalog, placement: &'c Placement) -> Option<&'c Price> {
+    placement.price.as_ref().or_else(|| catalog.find(&placement.version)?.price.as_ref())
 }
 
 /// Whether a price rises or falls tenfold or more for a prompt of any length. From nothing to something is more than

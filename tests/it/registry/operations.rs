@@ -241,3 +241,33 @@ fn a_model_that_keeps_its_name_and_no_version_is_gone() {
     assert_eq!(codes(&refused), [(Code::ModelsRemoved, "/models".to_owned())]);
     assert!(refused.to_string().contains("3 of 12 models"), "{refused}");
 }
+
+/// With `eu-3` at a price of its own, or at that of its version.
+fn priced(own: Option<u64>) -> Catalog {
+    let placement = Placement::new("llama-70b@3", "acme", "eu-west", "eu-a").residency(["eu"]);
+    let price = own.map(|pico| Price::pico(pico, 790_000));
+    catalog().placement("eu-3", price.into_iter().fold(placement, Placement::price))
+}
+
+#[test]
+fn a_placement_may_not_jump_from_the_price_of_its_version_to_its_own_or_back() {
+    for (before, after, refused) in [
+        (None, Some(5_900_000), true),
+        (Some(5_900_000), None, true),
+        (Some(600_000), Some(6_000_000), true),
+        (None, Some(5_899_999), false),
+        (Some(590_000), None, false),
+    ] {
+        let registry = Registry::builder().open(at(0));
+        publish(&registry, priced(before)).unwrap();
+        let answer = publish(&registry, priced(after));
+        let expected = [(Code::PriceJump, "/placements/eu-3/price".to_owned())];
+        assert_eq!(answer.err().map(|nack| codes(&nack)), refused.then(|| expected.to_vec()), "{before:?} {after:?}");
+    }
+    // The same placement with a dearer version is a dearer placement.
+    let registry = registry();
+    let dear = ModelVersion::new(State::Live).price(Price::pico(5_900_000, 790_000));
+    let moved = Placement::new("llama-70b@5", "acme", "eu-west", "eu-a").residency(["eu"]);
+    let refused = publish(&registry, catalog().version("llama-70b", "5", dear).placement("eu-3", moved)).unwrap_err();
+    assert_eq!(codes(&refused), [(Code::PriceJump, "/placements/eu-3/price".to_owned())]);
+}
