@@ -40,6 +40,8 @@ pub struct Store {
     _lock: Box<dyn fmt::Debug + Send>,
     /// Snapshots that are known to be on the medium.
     written: BTreeSet<u64>,
+    /// Snapshots whose files were looked at. What the medium did not show is not swept: it may be there tomorrow.
+    seen: BTreeSet<u64>,
     /// What `CURRENT` and `PREVIOUS` say, and the bytes of `STATE`.
     pointers: (Option<u64>, Option<u64>),
     state: Vec<u8>,
@@ -95,6 +97,11 @@ fn snapshot_name(generation: u64) -> String {
     format!("{SNAPSHOT}{generation:020}")
 }
 
+fn decoded(kind: &str, bytes: &[u8]) -> Result<Json, String> {
+    let payload = frame::decode(kind, bytes).map_err(|broken| broken.to_string())?;
+    json::parse_kept(payload).map_err(|violation| violation.to_string())
+}
+
 fn generation_of(name: &str) -> Option<u64> {
     let generation = name.strip_prefix(SNAPSHOT)?.parse().ok()?;
     (snapshot_name(generation) == name).then_some(generation)
@@ -112,7 +119,8 @@ impl Store {
     pub fn open(fs: impl Fs) -> io::Result<Self> {
         let lock = fs.lock()?;
         let fs = Box::new(fs);
-        Ok(Self { fs, _lock: lock, written: BTreeSet::new(), pointers: (None, None), state: Vec::new() })
+        let (written, seen) = (BTreeSet::new(), BTreeSet::new());
+        Ok(Self { fs, _lock: lock, written, seen, pointers: (None, None), state: Vec::new() })
     }
 
     /// Reads everything, in the order in which it would be served. Never fails: what cannot be read is noted.
@@ -131,14 +139,22 @@ impl Store {
         order.extend(self.pointers.0.map(|generation| (generation, true)));
         order.extend(self.pointers.1.map(|generation| (generation, false)));
         order.extend(generations.iter().rev().map(|generation| (*generation, false)));
-        let mut seen = BTreeSet::new();
+        let mut tried = BTreeSet::new();
         for (generation, current) in order {
-            if !seen.insert(generation) {
+            if !tried.insert(generation) {
                 continue;
             }
             let name = snapshot_name(generation);
+            let bytes = match self.fs.read(&name, LIMIT) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    found.tried.push(Tried::failed(name, error.to_string()));
+                    continue;
+                }
+            };
+            self.seen.insert(generation);
             let record =
-                self.read("snapshot", &name).and_then(|json| Record::from_json(&json).map_err(|e| e.to_string()));
+                decoded("snapshot", &bytes).and_then(|json| Record::from_json(&json).map_err(|e| e.to_string()));
             match record {
                 Ok(record) if record.generation() != generation => {
                     found.tried.push(Tried::failed(name, "it is of another generation than its name"));
@@ -187,9 +203,7 @@ impl Store {
     }
 
     fn read(&self, kind: &str, name: &str) -> Result<Json, String> {
-        let bytes = self.fs.read(name, LIMIT).map_err(|error| error.to_string())?;
-        let payload = frame::decode(kind, &bytes).map_err(|broken| broken.to_string())?;
-        json::parse_kept(payload).map_err(|violation| violation.to_string())
+        decoded(kind, &self.fs.read(name, LIMIT).map_err(|error| error.to_string())?)
     }
 
     /// Makes the medium say what the registry says. What it already says is not written again, so after a failure
@@ -198,6 +212,7 @@ impl Store {
         if let Some(current) = history.last() {
             let generation = current.generation();
             if !self.written.contains(&generation) {
+                self.seen.insert(generation);
                 self.write("snapshot", &snapshot_name(generation), &current.to_json().to_bytes())?;
                 self.written.insert(generation);
             }
@@ -237,16 +252,23 @@ impl Store {
         written
     }
 
-    /// Removes snapshots that are in nobody's history, and what a crash left behind. Returns how many.
-    pub(super) fn sweep(&mut self, history: &[Record]) -> usize {
+    /// Removes snapshots that were looked at and are in nobody's history, and what a crash left behind.
+    pub(super) fn sweep(&mut self, history: &[Record]) {
         let kept: BTreeSet<_> =
             history.iter().map(Record::generation).chain(self.pointers.0).chain(self.pointers.1).collect();
         let superfluous = |name: &&String| {
-            name.starts_with(TEMPORARY) || generation_of(name).is_some_and(|generation| !kept.contains(&generation))
+            let known = |generation| !kept.contains(&generation) && self.seen.contains(&generation);
+            name.starts_with(TEMPORARY) || generation_of(name).is_some_and(known)
         };
         let names = self.fs.list().unwrap_or_default();
-        let removed = names.iter().filter(superfluous).filter(|name| self.fs.remove(name).is_ok()).count();
+        let superfluous: Vec<_> = names.iter().filter(superfluous).collect();
+        for name in superfluous {
+            if self.fs.remove(name).is_ok()
+                && let Some(generation) = generation_of(name)
+            {
+                self.seen.remove(&generation);
+            }
+        }
         self.written.retain(|generation| kept.contains(generation));
-        removed
     }
 }
