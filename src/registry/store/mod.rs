@@ -30,6 +30,8 @@ const PREVIOUS: &str = "PREVIOUS";
 const STATE: &str = "STATE";
 const SNAPSHOT: &str = "snapshot-";
 const TEMPORARY: &str = "tmp-";
+/// The highest generation that is believed: whoever counts up from it will not see the end of 64 bits.
+const LAST: u64 = 1 << 53;
 /// The longest file that is read: the largest payload and its line.
 const LIMIT: usize = json::MAX_KEPT + 256;
 
@@ -132,6 +134,10 @@ impl Store {
         });
         let mut generations: Vec<u64> = names.iter().filter_map(|name| generation_of(name)).collect();
         generations.sort_unstable();
+        while let Some(far) = generations.pop_if(|generation| *generation > LAST) {
+            self.seen.insert(far);
+            found.tried.push(Tried::failed(snapshot_name(far), "its generation leaves no room for others"));
+        }
         found.highest = generations.last().copied().unwrap_or(0);
 
         self.pointers = (self.pointer(CURRENT, &mut found), self.pointer(PREVIOUS, &mut found));
@@ -179,6 +185,9 @@ impl Store {
         match self.fs.read(STATE, LIMIT) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             _ => match self.read("state", STATE).and_then(|json| Ledger::from_json(&json).map_err(|e| e.to_string())) {
+                Ok(ledger) if ledger.generation > LAST => {
+                    found.tried.push(Tried::failed(STATE, "its generation leaves no room for others"));
+                }
                 Ok(ledger) => {
                     self.state = ledger.to_json().to_bytes();
                     found.ledger = ledger;
@@ -195,10 +204,11 @@ impl Store {
         {
             return None;
         }
-        let read = self.read("pointer", name).and_then(|json| match json {
-            Json::Number(number) => number.parse().map_err(|_| "it points nowhere".to_owned()),
-            _ => Err("it points nowhere".to_owned()),
+        let read = self.read("pointer", name).map(|json| match json {
+            Json::Number(number) => number.parse().ok().filter(|generation| *generation <= LAST),
+            _ => None,
         });
+        let read = read.and_then(|generation| generation.ok_or_else(|| "it points nowhere".to_owned()));
         read.map_err(|reason| found.tried.push(Tried::failed(name, reason))).ok()
     }
 
