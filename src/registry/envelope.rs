@@ -137,6 +137,11 @@ impl Registry {
     ///
     /// [`Nack`] with everything that is wrong with it; nothing has changed then.
     pub fn receive(&self, document: &[u8], now: SystemTime) -> Result<Ack, Nack> {
+        self.take(document, now).map(|(ack, _)| ack)
+    }
+
+    /// As [`receive`](Self::receive), with the end of validity of what a verifier has vouched for.
+    pub(super) fn take(&self, document: &[u8], now: SystemTime) -> Result<(Ack, Option<u64>), Nack> {
         let envelope = Envelope::parse(document)?;
         let mut writer = self.writer.lock();
         let key = match &self.rules.verifier {
@@ -146,6 +151,7 @@ impl Registry {
             }
             None => UNSIGNED.to_owned(),
         };
+        let until = envelope.expires_ms.filter(|_| self.rules.verifier.is_some());
         let digest = envelope.catalog.digest();
         let last = writer.ledger.serials.get(&key).copied();
         let serial = match (envelope.serial, last) {
@@ -158,7 +164,7 @@ impl Registry {
         match last {
             Some((last, of)) if serial == last && of == digest => {
                 self.confirmed.confirm(millis(now));
-                return Ok(self.ack(&writer, super::Review::default()));
+                return Ok((self.ack(&writer, super::Review::default()), until));
             }
             Some((last, _)) if serial == last => {
                 return wrong(Code::Equivocation, format!("serial {serial} was published with another content"));
@@ -175,6 +181,11 @@ impl Registry {
         }
         let candidate = self.judge(&writer, envelope.catalog, false, now)?;
         let cause = format!("received serial {serial} of {key}");
-        Ok(self.accept(&mut writer, candidate, &cause, Some((key, serial)), now))
+        Ok((self.accept(&mut writer, candidate, &cause, Some((key, serial)), now), until))
     }
+}
+
+/// What is said of a signature that was good once.
+pub(super) fn beyond_its_time() -> Violation {
+    Violation::new(Code::Expired, Path::of(["expires_ms"]), "the signature is beyond its time")
 }
