@@ -8,7 +8,7 @@ use super::publication::{Ack, Content, Durability, Publication, Review};
 use super::resolved::{Keys, ResolveError, Resolved};
 use super::snapshot::Snapshot;
 use super::start::Builder;
-use super::status::{Change, Subscription};
+use super::status::{Change, Freshness, Subscription};
 use super::store::{Store, Tried};
 use super::view::{Confirmed, Source, View};
 use super::violation::{Code, Nack, Path, Severity, Violation};
@@ -55,6 +55,13 @@ pub(super) struct Rules {
     pub(super) validators: Vec<Validator>,
     pub(super) verifier: Option<Box<dyn super::envelope::Verify>>,
     pub(super) refuse_when_expired: bool,
+}
+
+impl Rules {
+    /// Whether nothing is served any more, for want of confirmation.
+    fn refuse(&self, confirmed: &Confirmed) -> bool {
+        self.refuse_when_expired && Registry::judged(confirmed.age()) == Freshness::Expired
+    }
 }
 
 pub(super) type Validator = Box<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>;
@@ -128,7 +135,8 @@ impl Registry {
     pub(super) fn start(mut writer: Writer, rules: Rules, confirmed: Confirmed) -> Self {
         writer.persist();
         let confirmed = Arc::new(confirmed);
-        let view = writer.view().confirmed_by(Arc::clone(&confirmed));
+        let refuses = rules.refuse(&confirmed);
+        let view = writer.view().confirmed_by(Arc::clone(&confirmed)).refusing(refuses);
         Self { view: ArcSwap::from_pointee(view), confirmed, writer: Mutex::new(writer), rules }
     }
 
@@ -281,15 +289,15 @@ impl Registry {
 
     /// Serves what `writer` says.
     pub(super) fn swap(&self, writer: &Writer) {
-        let view = writer.view().confirmed_by(Arc::clone(&self.confirmed));
+        let refuses = self.rules.refuse(&self.confirmed);
+        let view = writer.view().confirmed_by(Arc::clone(&self.confirmed)).refusing(refuses);
         self.view.store(Arc::new(view));
     }
 
     /// Stops or resumes to serve for want of confirmation.
-    pub(super) fn refuse(&self, writer: &Writer, refuses: bool) {
-        if self.view.load().refuses() != refuses {
-            let view = writer.view().confirmed_by(Arc::clone(&self.confirmed)).refusing(refuses);
-            self.view.store(Arc::new(view));
+    pub(super) fn refuse(&self, writer: &Writer) {
+        if self.view.load().refuses() != self.rules.refuse(&self.confirmed) {
+            self.swap(writer);
         }
     }
 

@@ -281,9 +281,7 @@ impl Registry {
         } else if matches!(writer.durability, super::Durability::Uncertain(_)) {
             writer.persist();
         }
-        if self.rules.refuse_when_expired {
-            self.refuse(&writer, Self::judged(self.age(now)) == super::Freshness::Expired);
-        }
+        self.refuse(&writer);
     }
 
     /// Publishes a change of the ledger.

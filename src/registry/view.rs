@@ -81,9 +81,14 @@ impl Confirmed {
         self.tell(at);
     }
 
-    /// It is this late.
+    /// It is this late. A clock that was ahead and was set right is believed too.
     pub(super) fn tell(&self, now: u64) {
-        self.told.fetch_max(now, Ordering::Relaxed);
+        self.told.store(now, Ordering::Relaxed);
+    }
+
+    /// How long ago that was when the time was told last.
+    pub(super) fn age(&self) -> Duration {
+        self.age_at(self.told.load(Ordering::Relaxed))
     }
 
     /// How long ago that was at this time.
@@ -320,7 +325,7 @@ impl View {
     /// How long ago a source had confirmed it when the registry was last told the time; who calls
     /// [`tick`](super::Registry::tick) every second knows it to the second.
     pub fn age(&self) -> Duration {
-        self.confirmed.age_at(self.confirmed.told.load(Ordering::Relaxed))
+        self.confirmed.age()
     }
 
     pub(super) fn age_at(&self, now: SystemTime) -> Duration {
