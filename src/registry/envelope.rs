@@ -14,6 +14,8 @@ use std::time::SystemTime;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Envelope {
     catalog: Catalog,
+    /// It is the whole document, without a number or anything else.
+    bare: bool,
     key: Option<String>,
     serial: Option<u64>,
     expires_ms: Option<u64>,
@@ -33,7 +35,7 @@ pub trait Verify: fmt::Debug + Send + Sync + 'static {
 impl Envelope {
     /// A catalogue with the publisher's number, which strictly increases.
     pub const fn new(catalog: Catalog, serial: u64) -> Self {
-        Self { catalog, key: None, serial: Some(serial), expires_ms: None, signature: None }
+        Self { catalog, bare: false, key: None, serial: Some(serial), expires_ms: None, signature: None }
     }
 
     /// With the name of a key, the end of its validity, and the signature in hexadecimal digits.
@@ -58,13 +60,14 @@ impl Envelope {
         };
         let Some(inner) = members.get("catalog") else {
             let catalog = Catalog::from_json(&json, &root)?;
-            return Ok(Self { catalog, key: None, serial: None, expires_ms: None, signature: None });
+            return Ok(Self { catalog, bare: true, key: None, serial: None, expires_ms: None, signature: None });
         };
         let mut found = Vec::new();
         let mut fields = Fields::open(&json, &root, &mut found);
         fields.take("catalog");
         let envelope = Self {
             catalog: Catalog::from_json(inner, &Path::of(["catalog"]))?,
+            bare: false,
             key: fields.text("key", &mut found),
             serial: fields.integer("serial", &mut found),
             expires_ms: fields.integer("expires_ms", &mut found),
@@ -179,7 +182,9 @@ impl Registry {
             None if serial > 1 << 53 => return wrong(Code::SerialJump, format!("{serial} is no number to begin with")),
             _ => {}
         }
-        let candidate = self.judge(&writer, envelope.catalog, false, now)?;
+        let bare = envelope.bare;
+        let candidate = self.judge(&writer, envelope.catalog, false, now);
+        let candidate = candidate.map_err(|nack| if bare { nack } else { nack.within("catalog") })?;
         let cause = format!("received serial {serial} of {key}");
         Ok((self.accept(&mut writer, candidate, &cause, Some((key, serial)), now), until))
     }

@@ -145,7 +145,7 @@ codes! {
 
     /// A price that nobody knows: neither zero nor infinite, and no cap of costs can be kept.
     PriceUnknown = "price_unknown", Warning;
-    /// A deprecated version is served beyond its sunset, or without a replacement.
+    /// A deprecated version is served beyond its sunset.
     SunsetDue = "sunset_due", Warning;
 }
 
@@ -198,6 +198,13 @@ impl Path {
     pub(super) fn then(&self, key: &str) -> Self {
         let mut path = self.clone();
         path.push(key);
+        path
+    }
+
+    /// The same place where the document is a member of another.
+    fn within(self, key: &str) -> Self {
+        let mut path = Self::of([key]);
+        path.0.push_str(&self.0);
         path
     }
 
@@ -268,6 +275,12 @@ pub struct Nack {
 impl Nack {
     pub(super) fn one(code: Code, path: Path, message: impl Into<String>) -> Self {
         Self { violations: vec![Violation::new(code, path, message)] }
+    }
+
+    /// The same of a document that is a member of another.
+    pub(super) fn within(self, key: &str) -> Self {
+        let inside = |violation: Violation| Violation { path: violation.path.within(key), ..violation };
+        Self { violations: self.violations.into_iter().map(inside).collect() }
     }
 
     /// Everything that was found, the worst first; at least one of it is more than a warning.

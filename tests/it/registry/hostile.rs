@@ -2,7 +2,7 @@
 
 use super::fixtures::{at, catalog, codes, registry};
 use fallway::facts::{Capabilities, Price};
-use fallway::registry::{Alias, Catalog, Code, ModelVersion, Nack, Placement, Publication};
+use fallway::registry::{Alias, Catalog, Code, Envelope, ModelVersion, Nack, Placement, Publication};
 use fallway::shape::Sticky;
 
 /// What `registry` says to a document, after which everything must be as before.
@@ -268,4 +268,18 @@ fn what_is_written_is_read_back_as_it_was_and_has_one_identity() {
         "b6b8898ebb375bd4d3a3d02526d08ae82e724bdee81c97887c0ed147acac7016",
         "the canonical bytes have changed: every snapshot on every disk gets another identity"
     );
+}
+
+#[test]
+fn a_source_is_told_the_place_in_its_own_document() {
+    let registry = registry();
+    let places = |document: &[u8]| codes(&registry.receive(document, at(1)).unwrap_err());
+    let wrong = catalog().alias("chat", Alias::to("nobody"));
+    let path = "/aliases/chat/targets/0".to_owned();
+    assert_eq!(places(&wrong.to_bytes()), [(Code::UnknownTarget, path.clone())]);
+    let sent = Envelope::new(wrong, 1).to_bytes();
+    assert_eq!(places(&sent), [(Code::UnknownTarget, format!("/catalog{path}"))]);
+    let misspelt = String::from_utf8(sent).unwrap().replacen("\"share\":10000", "\"share\":true", 1);
+    assert_eq!(places(misspelt.as_bytes()), [(Code::WrongType, format!("/catalog{path}/share"))]);
+    assert_eq!(places(&Envelope::new(Catalog::new(), 1).to_bytes())[0].1, "/catalog/models");
 }
