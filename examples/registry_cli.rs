@@ -106,8 +106,9 @@ fn convert(kind: &str, list: &[u8]) -> Answer {
         "models.dev" => import::models_dev(list)?,
         _ => return Err(format!("no importer for {kind}: litellm or models.dev").into()),
     };
-    import.rejected().iter().for_each(|violation| eprintln!("{violation}"));
-    eprintln!("{} of {} entries taken", import.accepted(), import.total());
+    import.rejected().iter().chain(import.warnings()).for_each(|violation| eprintln!("{violation}"));
+    let (accepted, total, unpriced) = (import.accepted(), import.total(), import.warnings().len());
+    eprintln!("{accepted} of {total} entries taken, {unpriced} of them without the price that the list gives");
     println!("{}", String::from_utf8(import.catalog().to_bytes())?);
     Ok(())
 }

@@ -42,7 +42,7 @@ pub fn litellm(bytes: &[u8]) -> Result<Import, Nack> {
     Ok(import)
 }
 
-fn entry(json: &Json, path: &Path) -> Result<ModelVersion, Violation> {
+fn entry(json: &Json, path: &Path) -> Result<(ModelVersion, Option<Violation>), Violation> {
     let entry = object(json, path)?;
     let mode = match entry.get("mode") {
         Some(Json::Text(mode)) => &**mode,
@@ -60,7 +60,8 @@ fn entry(json: &Json, path: &Path) -> Result<ModelVersion, Violation> {
     let mut version = ModelVersion::new(State::Live).capabilities(capabilities(entry, mode));
     version.context = input.max(output);
     version.output = output;
-    version.price = price(steps(entry, mode, path)?);
+    let (price, warning) = price(steps(entry, mode, path)?, path);
+    version.price = price;
     match entry.get("deprecation_date") {
         None | Some(Json::Null) => {}
         Some(Json::Text(day)) if date::millis_of(day).is_some() => {
@@ -69,7 +70,7 @@ fn entry(json: &Json, path: &Path) -> Result<ModelVersion, Violation> {
         }
         Some(_) => return Err(Violation::new(Code::WrongType, path.then("deprecation_date"), "expected YYYY-MM-DD")),
     }
-    Ok(version)
+    Ok((version, warning))
 }
 
 fn capabilities(entry: &BTreeMap<Box<str>, Json>, mode: &str) -> Capabilities {

@@ -186,6 +186,24 @@ fn hostile_entries_are_rejected_one_by_one_and_hostile_lists_at_once() {
 }
 
 #[test]
+fn a_price_that_is_given_and_cannot_be_kept_is_said() {
+    let list = br#"{"a": {"models": {
+        "falls": {"cost": {"input": 2, "output": 6, "tiers": [{"input": 2.5, "output": 5, "tier": {"size": 200000}}]}},
+        "half": {"cost": {"input": 2}},
+        "fine": {"cost": {"input": 2, "output": 6}},
+        "none": {},
+        "wrong": {"cost": {"input": 2}, "limit": {"context": 1, "output": 2}}
+    }}}"#;
+    let import = models_dev(list).unwrap();
+    let told =
+        |import: &Import| -> Vec<_> { import.warnings().iter().map(|it| (it.path().to_string(), it.code())).collect() };
+    let said = ["falls", "half"].map(|name| (format!("/a/models/{name}/cost"), Code::PriceUnknown));
+    assert_eq!((told(&import), import.accepted()), (said.to_vec(), 4));
+    let list = br#"{"half": {"mode": "chat", "input_cost_per_token": 1e-6}, "none": {"mode": "chat"}}"#;
+    assert_eq!(told(&litellm(list).unwrap()), [("/half".to_owned(), Code::PriceUnknown)]);
+}
+
+#[test]
 fn an_import_is_published_with_placements_of_the_host() {
     let import = litellm(LITELLM.as_bytes()).unwrap();
     let registry = Registry::builder().open(super::fixtures::at(0));
