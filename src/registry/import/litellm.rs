@@ -13,7 +13,8 @@ const MODES: [&str; 5] = ["chat", "completion", "responses", "embedding", "reran
 /// Reads LiteLLM's price list: one object, an entry per model, USD per token.
 ///
 /// The window is the larger of the two limits, for the list gives that of the prompt and that of the answer. A price
-/// of which the list has only one half is unknown, but an embedding has no answer to pay for. Steps (`…_above_200k_tokens`, and
+/// of which the list has only one half is unknown, but an embedding has no answer to pay for; so is one of 0 where something
+/// else is charged, such as queries. Steps (`…_above_200k_tokens`, and
 /// `tiered_pricing`) become tiers; prices for batches, for what is written to a cache, and for priorities are left out.
 ///
 /// # Errors
@@ -61,7 +62,8 @@ fn entry(json: &Json, path: &Path) -> Result<(ModelVersion, Option<Violation>), 
     version.context = input.max(output);
     version.output = output;
     let (price, warning) = price(steps(entry, mode, path)?, path);
-    version.price = price;
+    version.price =
+        price.filter(|price| price.tiers().any(|(_, price)| price.input().max(price.output()) > 0) || free(entry));
     match entry.get("deprecation_date") {
         None | Some(Json::Null) => {}
         Some(Json::Text(day)) if date::millis_of(day).is_some() => {
@@ -71,6 +73,12 @@ fn entry(json: &Json, path: &Path) -> Result<(ModelVersion, Option<Violation>), 
         Some(_) => return Err(Violation::new(Code::WrongType, path.then("deprecation_date"), "expected YYYY-MM-DD")),
     }
     Ok((version, warning))
+}
+
+/// Whether nothing is charged by another measure: who pays by the query has 0 per token in the list, and is not free.
+fn free(entry: &BTreeMap<Box<str>, Json>) -> bool {
+    let charged = |json: &Json| super::decimal(json, PICO).is_ok_and(|pico| pico > 0);
+    !entry.iter().any(|(key, json)| key.contains("_cost_per_") && charged(json))
 }
 
 fn capabilities(entry: &BTreeMap<Box<str>, Json>, mode: &str) -> Capabilities {

@@ -204,6 +204,20 @@ fn a_price_that_is_given_and_cannot_be_kept_is_said() {
 }
 
 #[test]
+fn what_is_charged_by_the_query_is_not_free() {
+    let list = br#"{
+        "query": {"mode": "rerank", "input_cost_per_query": 0.002, "input_cost_per_token": 0.0, "output_cost_per_token": 0.0},
+        "nothing": {"mode": "rerank", "input_cost_per_query": 0.0, "input_cost_per_token": 0.0, "output_cost_per_token": 0.0},
+        "both": {"mode": "chat", "input_cost_per_query": 0.002, "input_cost_per_token": 1e-6, "output_cost_per_token": 0.0}
+    }"#;
+    let import = litellm(list).unwrap();
+    let priced = |name: &str| price(&import, &format!("{name}@listed"), 1);
+    assert_eq!(priced("query"), None, "unknown, which is never 0");
+    assert_eq!(priced("nothing"), Some(Price::pico(0, 0)));
+    assert_eq!(priced("both"), Some(Price::pico(1_000_000, 0)));
+}
+
+#[test]
 fn an_import_is_published_with_placements_of_the_host() {
     let import = litellm(LITELLM.as_bytes()).unwrap();
     let registry = Registry::builder().open(super::fixtures::at(0));
