@@ -45,6 +45,10 @@ pub fn litellm(bytes: &[u8]) -> Result<Import, Nack> {
 
 fn entry(json: &Json, path: &Path) -> Result<(ModelVersion, Option<Violation>), Violation> {
     let entry = object(json, path)?;
+    // Another list, or none: of a model nothing would be known but that it is live.
+    if !entry.keys().any(|key| KNOWN.contains(&&**key)) {
+        return Err(Violation::new(Code::Missing, path.clone(), "has nothing that an entry of this list has"));
+    }
     let mode = match entry.get("mode") {
         Some(Json::Text(mode)) => &**mode,
         None | Some(Json::Null) => "chat",
@@ -95,6 +99,9 @@ fn capabilities(entry: &BTreeMap<Box<str>, Json>, mode: &str) -> Capabilities {
     let known = supports.into_iter().filter(|(key, _)| super::flag(entry, key));
     known.fold(first, |all, (_, one)| all | one)
 }
+
+/// An entry of this list has one of these.
+const KNOWN: [&str; 6] = ["mode", "litellm_provider", INPUT, OUTPUT, "max_input_tokens", "max_output_tokens"];
 
 /// USD per token is 10^12 pico-dollars.
 const PICO: i64 = 12;

@@ -150,7 +150,7 @@ fn hostile_entries_are_rejected_one_by_one_and_hostile_lists_at_once() {
         "a b": {"mode": "chat"},
         "ab\u202e": {"mode": "chat"},
         "number": 5,
-        "dated@1": {}, "@dated@1": {}
+        "dated@1": {"mode": "chat"}, "@dated@1": {"mode": "chat"}
     }"#;
     let import = litellm(list).unwrap();
     let told: Vec<_> = import.rejected().iter().map(|v| (v.path().as_str(), v.code())).collect();
@@ -215,6 +215,15 @@ fn what_is_charged_by_the_query_is_not_free() {
     assert_eq!(priced("query"), None, "unknown, which is never 0");
     assert_eq!(priced("nothing"), Some(Price::pico(0, 0)));
     assert_eq!(priced("both"), Some(Price::pico(1_000_000, 0)));
+}
+
+#[test]
+fn one_list_is_not_taken_for_the_other() {
+    let other = litellm(MODELS_DEV.as_bytes()).unwrap();
+    assert!(other.total() > 3 && other.accepted() == 0, "{} of {}", other.accepted(), other.total());
+    assert!(other.rejected().iter().all(|violation| violation.code() == Code::Missing));
+    let other = models_dev(LITELLM.as_bytes()).unwrap();
+    assert_eq!((other.accepted(), other.total()), (0, 10));
 }
 
 #[test]
