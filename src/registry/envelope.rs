@@ -5,7 +5,7 @@ use super::fields::Fields;
 use super::handle::{Registry, millis};
 use super::json::{self, Json};
 use super::publication::Ack;
-use super::violation::{Code, Nack, Path, Violation};
+use super::violation::{Code, Findings, Nack, Path, Violation};
 use std::fmt;
 use std::time::SystemTime;
 
@@ -62,7 +62,7 @@ impl Envelope {
             let catalog = Catalog::from_json(&json, &root)?;
             return Ok(Self { catalog, bare: true, key: None, serial: None, expires_ms: None, signature: None });
         };
-        let mut found = Vec::new();
+        let mut found = Findings::default();
         let mut fields = Fields::open(&json, &root, &mut found);
         fields.take("catalog");
         let envelope = Self {

@@ -266,6 +266,38 @@ impl fmt::Display for Violation {
     }
 }
 
+/// What was found so far, as much of it as is told.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    violations: Vec<Violation>,
+    bytes: usize,
+}
+
+impl Findings {
+    pub(super) fn push(&mut self, violation: Violation) {
+        if self.bytes < Nack::TOLD {
+            self.bytes += size_of::<Violation>() + violation.path.0.len() + violation.message.len();
+            self.violations.push(violation);
+        }
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+impl From<Findings> for Vec<Violation> {
+    fn from(found: Findings) -> Self {
+        found.violations
+    }
+}
+
+impl From<Findings> for Nack {
+    fn from(found: Findings) -> Self {
+        found.violations.into()
+    }
+}
+
 /// A publication that was refused. Nothing has changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub struct Nack {
@@ -273,6 +305,10 @@ pub struct Nack {
 }
 
 impl Nack {
+    /// How many bytes of places and messages are told of one document. A hostile one has a mistake in every ten bytes,
+    /// each at a place with a long name: told in full, they would be a hundred times the document.
+    pub const TOLD: usize = 16 << 20;
+
     pub(super) fn one(code: Code, path: Path, message: impl Into<String>) -> Self {
         Self { violations: vec![Violation::new(code, path, message)] }
     }
@@ -283,7 +319,7 @@ impl Nack {
         Self { violations: self.violations.into_iter().map(inside).collect() }
     }
 
-    /// Everything that was found, the worst first; at least one of it is more than a warning.
+    /// Everything that was found, as far as [`TOLD`](Self::TOLD) goes, the worst first; at least one of it is more than a warning.
     pub fn violations(&self) -> &[Violation] {
         &self.violations
     }

@@ -2,7 +2,7 @@
 
 use super::fixtures::{at, catalog, codes, registry};
 use fallway::facts::{Capabilities, Price};
-use fallway::registry::{Alias, Catalog, Code, Envelope, ModelVersion, Nack, Placement, Publication};
+use fallway::registry::{Alias, Catalog, Code, Envelope, ModelVersion, Nack, Placement, Publication, Snapshot};
 use fallway::shape::Sticky;
 
 /// What `registry` says to a document, after which everything must be as before.
@@ -282,4 +282,21 @@ fn a_source_is_told_the_place_in_its_own_document() {
     let misspelt = String::from_utf8(sent).unwrap().replacen("\"share\":10000", "\"share\":true", 1);
     assert_eq!(places(misspelt.as_bytes()), [(Code::WrongType, format!("/catalog{path}/share"))]);
     assert_eq!(places(&Envelope::new(Catalog::new(), 1).to_bytes())[0].1, "/catalog/models");
+}
+
+#[test]
+fn a_mistake_in_every_ten_bytes_is_not_told_a_hundred_times_over() {
+    let name = "\u{10ffff}".repeat(128);
+    let fields: String = (0..50_000).map(|n| format!(",\"{n:x}\":0")).collect();
+    let targets = vec!["{\"to\":\"\"}"; 50_000].join(",");
+    let told = |nack: Nack| -> usize {
+        nack.violations().iter().map(|violation| violation.path().as_str().len() + violation.message().len()).sum()
+    };
+    // Fields that nobody knows, and targets that nobody knows: wrong in form, and wrong in sense.
+    let form = format!(r#"{{"models":{{"{name}":{{"versions":{{"{name}":{{"state":"live"{fields}}}}}}}}}}}"#);
+    let sense = format!(r#"{{"aliases":{{"{name}":{{"targets":[{targets}]}}}}}}"#);
+    for nack in [Catalog::parse(form.as_bytes()).unwrap_err(), Snapshot::parse(sense.as_bytes()).unwrap_err()] {
+        let bytes = told(nack);
+        assert!((Nack::TOLD / 2..Nack::TOLD + 4_096).contains(&bytes), "{bytes}");
+    }
 }
