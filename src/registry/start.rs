@@ -84,9 +84,7 @@ impl Builder {
         let mut history = std::mem::take(&mut found.records);
         let mut source = Source::Disk;
         match found.chosen {
-            Some((generation, true)) => {
-                history.retain(|record| record.generation() <= generation);
-            }
+            Some((_, true)) => {}
             Some((generation, false)) => {
                 // Not what was served last. It counts as a new generation, for readers may have seen later ones.
                 if let Some(old) = history.iter().find(|record| record.generation() == generation).cloned() {
