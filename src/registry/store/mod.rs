@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `snapshot-<generation>` | content, written once |
 //! | `CURRENT`, `PREVIOUS` | which of them is served, and which was before |
-//! | `STATE` | how far generations and publishers have come, pins, quarantines |
+//! | `STATE`, `STATE-COPY` | how far generations and publishers have come, pins, quarantines; twice, for no snapshot says it |
 //! | `LOCK` | held by the one process that writes |
 //!
 //! Every file is written under another name, synced, renamed, and the directory synced. `CURRENT` is what makes a
@@ -27,7 +27,8 @@ use std::{fmt, io};
 
 const CURRENT: &str = "CURRENT";
 const PREVIOUS: &str = "PREVIOUS";
-const STATE: &str = "STATE";
+/// Both say the same. There is nothing to go back to where one is damaged, and what was quarantined must stay so.
+const STATES: [&str; 2] = ["STATE", "STATE-COPY"];
 const SNAPSHOT: &str = "snapshot-";
 const TEMPORARY: &str = "tmp-";
 /// The highest generation that is believed: whoever counts up from it will not see the end of 64 bits.
@@ -44,7 +45,7 @@ pub struct Store {
     written: BTreeSet<u64>,
     /// Snapshots whose files were looked at. What the medium did not show is not swept: it may be there tomorrow.
     seen: BTreeSet<u64>,
-    /// What `CURRENT` and `PREVIOUS` say, and the bytes of `STATE`.
+    /// What `CURRENT` and `PREVIOUS` say, and the bytes of both states.
     pointers: (Option<u64>, Option<u64>),
     state: Vec<u8>,
 }
@@ -182,20 +183,34 @@ impl Store {
             found.records.retain(|record| record.generation() <= generation);
         }
 
-        match self.fs.read(STATE, LIMIT) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            _ => match self.read("state", STATE).and_then(|json| Ledger::from_json(&json).map_err(|e| e.to_string())) {
-                Ok(ledger) if ledger.generation > LAST => {
-                    found.tried.push(Tried::failed(STATE, "its generation leaves no room for others"));
-                }
-                Ok(ledger) => {
-                    self.state = ledger.to_json().to_bytes();
-                    found.ledger = ledger;
-                }
-                Err(reason) => found.tried.push(Tried::failed(STATE, reason)),
-            },
+        let mut ledgers = Vec::new();
+        for name in STATES {
+            match self.ledger(name) {
+                Ok(ledger) => ledgers.extend(ledger),
+                Err(reason) => found.tried.push(Tried::failed(name, reason)),
+            }
         }
+        if let [first, second] = &*ledgers
+            && first == second
+        {
+            self.state = first.to_json().to_bytes();
+        }
+        // The first is written first.
+        found.ledger = ledgers.into_iter().next().unwrap_or_default();
         found
+    }
+
+    /// What a state says; none where it was never written.
+    fn ledger(&self, name: &str) -> Result<Option<Ledger>, String> {
+        let bytes = match self.fs.read(name, LIMIT) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(|error| error.to_string())?,
+        };
+        let ledger = Ledger::from_json(&decoded("state", &bytes)?).map_err(|nack| nack.to_string())?;
+        match ledger.generation {
+            0..=LAST => Ok(Some(ledger)),
+            _ => Err("its generation leaves no room for others".to_owned()),
+        }
     }
 
     fn pointer(&self, name: &str, found: &mut Found) -> Option<u64> {
@@ -242,7 +257,9 @@ impl Store {
         let state = ledger.to_json().to_bytes();
         if self.state != state {
             self.state.clear();
-            self.write("state", STATE, &state)?;
+            for name in STATES {
+                self.write("state", name, &state)?;
+            }
             self.state = state;
         }
         Ok(())

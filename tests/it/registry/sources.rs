@@ -197,7 +197,7 @@ fn serials_increase_across_restarts() {
     check(&registry);
     drop(registry);
     // Even without the ledger: the snapshots know.
-    disk.corrupt("STATE", b"gone");
+    ["STATE", "STATE-COPY"].iter().for_each(|name| disk.corrupt(name, b"gone"));
     let registry = super::fixtures::on(&disk);
     check(&registry);
     assert_eq!(receive(&registry, 2, 11), Ok(2));
