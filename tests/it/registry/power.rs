@@ -140,8 +140,8 @@ impl Fs for Blinking {
 
 #[test]
 fn what_could_not_be_looked_at_for_a_moment_is_not_swept() {
-    // A start looks at the directory, at each pointer twice, and at eight snapshots.
-    for call in 0..13 {
+    // A start looks at the directory, at each pointer twice, at eight snapshots, and at both states.
+    for call in 0..15 {
         let disk = Memory::default();
         let registry = on(&disk);
         (0..12).for_each(|context| assert!(publish(&registry, tiny(1 + context)).is_ok()));
