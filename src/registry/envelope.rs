@@ -185,6 +185,8 @@ impl Registry {
         let bare = envelope.bare;
         let candidate = self.judge(&writer, envelope.catalog, false, now);
         let candidate = candidate.map_err(|nack| if bare { nack } else { nack.within("catalog") })?;
+        let new: &[String] = if self.rules.cold_from_sources { &candidate.review.to_warm } else { &[] };
+        writer.cool(&candidate, new);
         let cause = format!("received serial {serial} of {key}");
         Ok((self.accept(&mut writer, candidate, &cause, Some((key, serial)), now), until))
     }

@@ -55,6 +55,7 @@ pub(super) struct Rules {
     pub(super) validators: Vec<Validator>,
     pub(super) verifier: Option<Box<dyn super::envelope::Verify>>,
     pub(super) refuse_when_expired: bool,
+    pub(super) cold_from_sources: bool,
 }
 
 impl Rules {
@@ -105,6 +106,15 @@ impl Writer {
 
     fn view_of(&self, snapshot: Arc<Snapshot>) -> View {
         View::compile(snapshot, self.source, &self.ledger, &self.cold)
+    }
+
+    /// Notes which placements of a publication are cold. Those of an earlier one stay so, as far as they are still there.
+    pub(super) fn cool(&mut self, candidate: &Candidate, cold: &[String]) {
+        if self.current().map(Record::digest) != Some(candidate.snapshot.digest()) {
+            self.cold.extend(cold.iter().cloned());
+            let placements = candidate.snapshot.catalog().placements();
+            self.cold.retain(|id| placements.contains_key(id));
+        }
     }
 
     /// Makes it durable, as far as that succeeds.
@@ -171,12 +181,7 @@ impl Registry {
             Some(reason) => format!("publish, forced: {reason}"),
             None => "publish".to_owned(),
         };
-        if writer.current().map(Record::digest) != Some(candidate.snapshot.digest()) {
-            // Those of an earlier publication stay cold, as far as they are still there.
-            writer.cold.extend(publication.cold.iter().cloned());
-            let placements = candidate.snapshot.catalog().placements();
-            writer.cold.retain(|id| placements.contains_key(id));
-        }
+        writer.cool(&candidate, &publication.cold);
         Ok(self.accept(&mut writer, candidate, &cause, None, now))
     }
 
