@@ -42,9 +42,9 @@ fn child() {
     // The harness has begun a line of its own.
     writeln!(out, "\nstarted").unwrap();
     out.flush().unwrap();
-    for n in 0.. {
-        let start = registry.view().generation();
-        let ack = registry.publish(&catalog((start + n) % 1_000).into(), SystemTime::UNIX_EPOCH).unwrap();
+    loop {
+        let before = registry.view().generation();
+        let ack = registry.publish(&catalog(before % 1_000).into(), SystemTime::UNIX_EPOCH).unwrap();
         assert_eq!(ack.durability(), &Durability::Durable);
         writeln!(out, "ack {}", ack.generation()).unwrap();
         out.flush().unwrap();
@@ -82,6 +82,11 @@ fn nothing_that_was_acknowledged_is_lost_when_the_process_is_killed() {
         assert!(status.generation >= acknowledged, "kill {kill}: {acknowledged} was acknowledged, {status:?}");
         assert!(status.tried.iter().all(|tried| tried.failure().is_none()), "kill {kill}: {:?}", status.tried);
         assert!(status.published > 0 || acknowledged == 0);
+        // And what is served is what that generation was.
+        let view = registry.view();
+        let served = view.snapshot().catalog().find("m0@1").and_then(ModelVersion::known_price);
+        let served = served.map(|price| price.input() - 1_000_000);
+        assert_eq!(served, status.published.checked_sub(1).map(|before| before % 1_000), "kill {kill}: {status:?}");
         let kept = registry.history().len();
         let names =
             std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -1,7 +1,7 @@
 //! Whether a catalogue makes sense by itself.
 
 use super::catalog::{Alias, Catalog, ModelVersion, State};
-use super::violation::{Code, Path, Violation};
+use super::violation::{Code, Findings, Path, Violation};
 use crate::facts::Price;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,15 +15,15 @@ const MAX_TOKENS: u64 = 1 << 40;
 const MAX_ENTRIES: usize = 100_000;
 
 impl Catalog {
-    /// Everything that is wrong with it. Guards need something to compare with and are not among it; see
+    /// Everything that is wrong with it, as far as [`Nack::TOLD`](super::Nack::TOLD) goes. Guards need something to compare with and are not among it; see
     /// [`Registry::validate`](super::Registry::validate).
     pub fn check(&self) -> Vec<Violation> {
-        let mut check = Check { catalog: self, found: Vec::new() };
+        let mut check = Check { catalog: self, found: Findings::default() };
         check.sizes();
         check.models();
         let places = check.placements();
         check.aliases(&places);
-        check.found
+        check.found.into()
     }
 }
 
@@ -35,7 +35,7 @@ pub(super) fn is_name(name: &str) -> bool {
 
 struct Check<'c> {
     catalog: &'c Catalog,
-    found: Vec<Violation>,
+    found: Findings,
 }
 
 impl<'c> Check<'c> {

@@ -77,10 +77,12 @@ pub(super) fn guards(old: &Catalog, new: &Catalog) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut note = |code, path, message: String| found.push(Violation::new(code, path, message));
 
-    let gone = old.models.keys().filter(|name| !new.models.contains_key(*name)).count();
-    if gone * 5 > old.models.len() {
-        let message = format!("{gone} of {} models would go", old.models.len());
-        note(Code::ModelsRemoved, Path::of(["models"]), message);
+    // A model without versions is none.
+    let has = |catalog: &Catalog, name: &String| catalog.models.get(name).is_some_and(|it| !it.versions.is_empty());
+    let models = || old.models.keys().filter(|name| has(old, name));
+    let (all, gone) = (models().count(), models().filter(|name| !has(new, name)).count());
+    if gone * 5 > all {
+        note(Code::ModelsRemoved, Path::of(["models"]), format!("{gone} of {all} models would go"));
     }
 
     let moved = |(id, before): &(&String, &Placement)| new.placements.get(*id) != Some(*before);
@@ -120,11 +122,20 @@ pub(super) fn guards(old: &Catalog, new: &Catalog) -> Vec<Violation> {
         }
     }
     for (id, after) in &new.placements {
-        if old.placements.get(id).is_some_and(|before| jumps(before.price.as_ref(), after.price.as_ref())) {
+        let Some(before) = old.placements.get(id) else { continue };
+        let served = old.find(&before.version).is_some_and(|version| version.state.is_served());
+        // Where both take the price of one version, that was looked at.
+        let own = before.price.is_some() || after.price.is_some() || before.version != after.version;
+        if served && own && jumps(charged(old, before), charged(new, after)) {
             note(Code::PriceJump, Path::of(["placements", id, "price"]), "ten times as much or as little".to_owned());
         }
     }
     found
+}
+
+/// What is paid at a placement: its own price, or that of the version.
+fn charged<'c>(catalog: &'c Catalog, placement: &'c Placement) -> Option<&'c Price> {
+    placement.price.as_ref().or_else(|| catalog.find(&placement.version)?.price.as_ref())
 }
 
 /// Whether a price rises or falls tenfold or more for a prompt of any length. From nothing to something is more than

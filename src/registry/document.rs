@@ -8,7 +8,7 @@ use super::Digest;
 use super::catalog::{Alias, Catalog, Model, ModelVersion, Placement, State};
 use super::fields::{Fields, entries, integer, items, text};
 use super::json::{self, Json};
-use super::violation::{Code, Nack, Path, Violation};
+use super::violation::{Code, Findings, Nack, Path, Violation};
 use crate::facts::{Capabilities, InvalidPrice, Price};
 use crate::shape::Sticky;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ impl Catalog {
     }
 
     pub(super) fn from_json(json: &Json, path: &Path) -> Result<Self, Nack> {
-        let mut found = Vec::new();
+        let mut found = Findings::default();
         let catalog = catalog(json, path, &mut found);
         if found.is_empty() { Ok(catalog) } else { Err(found.into()) }
     }
@@ -129,9 +129,7 @@ fn alias_to_json(alias: &Alias) -> Json {
     ])
 }
 
-type Found = Vec<Violation>;
-
-fn catalog(json: &Json, path: &Path, found: &mut Found) -> Catalog {
+fn catalog(json: &Json, path: &Path, found: &mut Findings) -> Catalog {
     let mut fields = Fields::open(json, path, found);
     let read = Catalog {
         models: named(&mut fields, "models", model, found),
@@ -146,8 +144,8 @@ fn catalog(json: &Json, path: &Path, found: &mut Found) -> Catalog {
 fn named<T>(
     fields: &mut Fields<'_>,
     key: &str,
-    read: fn(&Json, &Path, &mut Found) -> T,
-    found: &mut Found,
+    read: fn(&Json, &Path, &mut Findings) -> T,
+    found: &mut Findings,
 ) -> BTreeMap<String, T> {
     let path = fields.path(key);
     let Some(json) = fields.take(key) else { return BTreeMap::new() };
@@ -155,14 +153,14 @@ fn named<T>(
     entries.map(|(name, json)| (name.to_owned(), read(json, &path.then(name), found))).collect()
 }
 
-fn model(json: &Json, path: &Path, found: &mut Found) -> Model {
+fn model(json: &Json, path: &Path, found: &mut Findings) -> Model {
     let mut fields = Fields::open(json, path, found);
     let versions = named(&mut fields, "versions", version, found);
     fields.done(found);
     Model { versions }
 }
 
-fn version(json: &Json, path: &Path, found: &mut Found) -> ModelVersion {
+fn version(json: &Json, path: &Path, found: &mut Findings) -> ModelVersion {
     let mut fields = Fields::open(json, path, found);
     let at = fields.path("state");
     let state = fields.must("state", found);
@@ -185,7 +183,7 @@ fn version(json: &Json, path: &Path, found: &mut Found) -> ModelVersion {
     read
 }
 
-fn capabilities(fields: &mut Fields<'_>, found: &mut Found) -> Capabilities {
+fn capabilities(fields: &mut Fields<'_>, found: &mut Findings) -> Capabilities {
     let path = fields.path("capabilities");
     fields.texts("capabilities", found).iter().fold(Capabilities::NONE, |all, name| match Capabilities::named(name) {
         Some(one) => all | one,
@@ -196,14 +194,14 @@ fn capabilities(fields: &mut Fields<'_>, found: &mut Found) -> Capabilities {
     })
 }
 
-fn price(fields: &mut Fields<'_>, found: &mut Found) -> Option<Price> {
+fn price(fields: &mut Fields<'_>, found: &mut Findings) -> Option<Price> {
     let path = fields.path("price");
     let json = fields.take("price")?;
     let mut whole: Option<Result<Price, (Code, String)>> = None;
     for (at, item) in items(json, &path, found) {
         let mut tier = Fields::open(item, &at, found);
         let above = tier.take("above").and_then(|json| integer(json, &at.then("above"), found)).unwrap_or(0);
-        let mut side = |side: &str, found: &mut Found| {
+        let mut side = |side: &str, found: &mut Findings| {
             if let Some(json) = tier.take(side) {
                 return integer(json, &at.then(side), found).unwrap_or(0);
             }
@@ -235,7 +233,7 @@ fn wrong_price(error: InvalidPrice) -> (Code, String) {
     (code, error.to_string())
 }
 
-fn placement(json: &Json, path: &Path, found: &mut Found) -> Placement {
+fn placement(json: &Json, path: &Path, found: &mut Findings) -> Placement {
     let mut fields = Fields::open(json, path, found);
     let read = Placement {
         version: fields.must("version", found),
@@ -253,7 +251,7 @@ fn placement(json: &Json, path: &Path, found: &mut Found) -> Placement {
     read
 }
 
-fn alias(json: &Json, path: &Path, found: &mut Found) -> Alias {
+fn alias(json: &Json, path: &Path, found: &mut Findings) -> Alias {
     let mut fields = Fields::open(json, path, found);
     let mut targets = Vec::new();
     let at = fields.path("targets");

@@ -5,7 +5,7 @@ use super::fields::Fields;
 use super::handle::{Registry, millis};
 use super::json::{self, Json};
 use super::publication::Ack;
-use super::violation::{Code, Nack, Path, Violation};
+use super::violation::{Code, Findings, Nack, Path, Violation};
 use std::fmt;
 use std::time::SystemTime;
 
@@ -14,6 +14,8 @@ use std::time::SystemTime;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Envelope {
     catalog: Catalog,
+    /// It is the whole document, without a number or anything else.
+    bare: bool,
     key: Option<String>,
     serial: Option<u64>,
     expires_ms: Option<u64>,
@@ -33,7 +35,7 @@ pub trait Verify: fmt::Debug + Send + Sync + 'static {
 impl Envelope {
     /// A catalogue with the publisher's number, which strictly increases.
     pub const fn new(catalog: Catalog, serial: u64) -> Self {
-        Self { catalog, key: None, serial: Some(serial), expires_ms: None, signature: None }
+        Self { catalog, bare: false, key: None, serial: Some(serial), expires_ms: None, signature: None }
     }
 
     /// With the name of a key, the end of its validity, and the signature in hexadecimal digits.
@@ -58,13 +60,14 @@ impl Envelope {
         };
         let Some(inner) = members.get("catalog") else {
             let catalog = Catalog::from_json(&json, &root)?;
-            return Ok(Self { catalog, key: None, serial: None, expires_ms: None, signature: None });
+            return Ok(Self { catalog, bare: true, key: None, serial: None, expires_ms: None, signature: None });
         };
-        let mut found = Vec::new();
+        let mut found = Findings::default();
         let mut fields = Fields::open(&json, &root, &mut found);
         fields.take("catalog");
         let envelope = Self {
             catalog: Catalog::from_json(inner, &Path::of(["catalog"]))?,
+            bare: false,
             key: fields.text("key", &mut found),
             serial: fields.integer("serial", &mut found),
             expires_ms: fields.integer("expires_ms", &mut found),
@@ -137,6 +140,11 @@ impl Registry {
     ///
     /// [`Nack`] with everything that is wrong with it; nothing has changed then.
     pub fn receive(&self, document: &[u8], now: SystemTime) -> Result<Ack, Nack> {
+        self.take(document, now).map(|(ack, _)| ack)
+    }
+
+    /// As [`receive`](Self::receive), with the end of validity of what a verifier has vouched for.
+    pub(super) fn take(&self, document: &[u8], now: SystemTime) -> Result<(Ack, Option<u64>), Nack> {
         let envelope = Envelope::parse(document)?;
         let mut writer = self.writer.lock();
         let key = match &self.rules.verifier {
@@ -146,6 +154,7 @@ impl Registry {
             }
             None => UNSIGNED.to_owned(),
         };
+        let until = envelope.expires_ms.filter(|_| self.rules.verifier.is_some());
         let digest = envelope.catalog.digest();
         let last = writer.ledger.serials.get(&key).copied();
         let serial = match (envelope.serial, last) {
@@ -158,7 +167,7 @@ impl Registry {
         match last {
             Some((last, of)) if serial == last && of == digest => {
                 self.confirmed.confirm(millis(now));
-                return Ok(self.ack(&writer, super::Review::default()));
+                return Ok((self.ack(&writer, super::Review::default()), until));
             }
             Some((last, _)) if serial == last => {
                 return wrong(Code::Equivocation, format!("serial {serial} was published with another content"));
@@ -173,8 +182,17 @@ impl Registry {
             None if serial > 1 << 53 => return wrong(Code::SerialJump, format!("{serial} is no number to begin with")),
             _ => {}
         }
-        let candidate = self.judge(&writer, envelope.catalog, false, now)?;
+        let bare = envelope.bare;
+        let candidate = self.judge(&writer, envelope.catalog, false, now);
+        let candidate = candidate.map_err(|nack| if bare { nack } else { nack.within("catalog") })?;
+        let new: &[String] = if self.rules.cold_from_sources { &candidate.review.to_warm } else { &[] };
+        writer.cool(&candidate, new);
         let cause = format!("received serial {serial} of {key}");
-        Ok(self.accept(&mut writer, candidate, &cause, Some((key, serial)), now))
+        Ok((self.accept(&mut writer, candidate, &cause, Some((key, serial)), now), until))
     }
+}
+
+/// What is said of a signature that was good once.
+pub(super) fn beyond_its_time() -> Violation {
+    Violation::new(Code::Expired, Path::of(["expires_ms"]), "the signature is beyond its time")
 }

@@ -2,7 +2,7 @@
 
 use super::decimal::{Unusable, scaled};
 use super::json::Json;
-use super::violation::{Code, Path, Violation};
+use super::violation::{Code, Findings, Path, Violation};
 use std::collections::BTreeMap;
 
 /// One object being read. What is not asked for is unknown, and said so at the end.
@@ -13,7 +13,7 @@ pub(super) struct Fields<'j> {
 
 impl<'j> Fields<'j> {
     /// `json` as an object; noted where it is none.
-    pub(super) fn open(json: &'j Json, path: &Path, found: &mut Vec<Violation>) -> Self {
+    pub(super) fn open(json: &'j Json, path: &Path, found: &mut Findings) -> Self {
         Self { members: entries(json, path, found).collect(), path: path.clone() }
     }
 
@@ -25,12 +25,12 @@ impl<'j> Fields<'j> {
         self.members.remove(key)
     }
 
-    pub(super) fn text(&mut self, key: &str, found: &mut Vec<Violation>) -> Option<String> {
+    pub(super) fn text(&mut self, key: &str, found: &mut Findings) -> Option<String> {
         text(self.take(key)?, &self.path(key), found)
     }
 
     /// Text that must be there; empty, and noted, where it is not.
-    pub(super) fn must(&mut self, key: &str, found: &mut Vec<Violation>) -> String {
+    pub(super) fn must(&mut self, key: &str, found: &mut Findings) -> String {
         match self.take(key) {
             Some(json) => text(json, &self.path(key), found).unwrap_or_default(),
             None => {
@@ -40,12 +40,12 @@ impl<'j> Fields<'j> {
         }
     }
 
-    pub(super) fn integer(&mut self, key: &str, found: &mut Vec<Violation>) -> Option<u64> {
+    pub(super) fn integer(&mut self, key: &str, found: &mut Findings) -> Option<u64> {
         integer(self.take(key)?, &self.path(key), found)
     }
 
     /// An integer of 32 bits.
-    pub(super) fn small(&mut self, key: &str, found: &mut Vec<Violation>) -> Option<u32> {
+    pub(super) fn small(&mut self, key: &str, found: &mut Findings) -> Option<u32> {
         let value = self.integer(key, found)?;
         let small = u32::try_from(value);
         if small.is_err() {
@@ -55,7 +55,7 @@ impl<'j> Fields<'j> {
     }
 
     /// The texts of a list.
-    pub(super) fn texts(&mut self, key: &str, found: &mut Vec<Violation>) -> Vec<String> {
+    pub(super) fn texts(&mut self, key: &str, found: &mut Findings) -> Vec<String> {
         let path = self.path(key);
         let Some(json) = self.take(key) else { return Vec::new() };
         let mut texts = Vec::new();
@@ -66,7 +66,7 @@ impl<'j> Fields<'j> {
     }
 
     /// Notes what nobody asked for.
-    pub(super) fn done(self, found: &mut Vec<Violation>) {
+    pub(super) fn done(self, found: &mut Findings) {
         for key in self.members.keys() {
             found.push(Violation::new(Code::UnknownField, self.path.then(key), "a field that nobody knows"));
         }
@@ -81,7 +81,7 @@ fn wrong(expected: &str, json: &Json, path: &Path) -> Violation {
 pub(super) fn entries<'j>(
     json: &'j Json,
     path: &Path,
-    found: &mut Vec<Violation>,
+    found: &mut Findings,
 ) -> impl Iterator<Item = (&'j str, &'j Json)> + use<'j> {
     let members = match json {
         Json::Object(members) => Some(members),
@@ -94,7 +94,7 @@ pub(super) fn entries<'j>(
 }
 
 /// The items of a list, each with its place; none, and noted, where it is something else.
-pub(super) fn items<'j>(json: &'j Json, path: &Path, found: &mut Vec<Violation>) -> Vec<(Path, &'j Json)> {
+pub(super) fn items<'j>(json: &'j Json, path: &Path, found: &mut Findings) -> Vec<(Path, &'j Json)> {
     match json {
         Json::List(items) => (0..).zip(items).map(|(n, item): (usize, _)| (path.then(&n.to_string()), item)).collect(),
         other => {
@@ -104,7 +104,7 @@ pub(super) fn items<'j>(json: &'j Json, path: &Path, found: &mut Vec<Violation>)
     }
 }
 
-pub(super) fn text(json: &Json, path: &Path, found: &mut Vec<Violation>) -> Option<String> {
+pub(super) fn text(json: &Json, path: &Path, found: &mut Findings) -> Option<String> {
     match json {
         Json::Text(text) => Some((**text).to_owned()),
         other => {
@@ -115,7 +115,7 @@ pub(super) fn text(json: &Json, path: &Path, found: &mut Vec<Violation>) -> Opti
 }
 
 /// An integer in plain digits: `1.0` and `1e3` would be second spellings of the same document.
-pub(super) fn integer(json: &Json, path: &Path, found: &mut Vec<Violation>) -> Option<u64> {
+pub(super) fn integer(json: &Json, path: &Path, found: &mut Findings) -> Option<u64> {
     let Json::Number(number) = json else {
         found.push(wrong("an integer", json, path));
         return None;

@@ -8,7 +8,7 @@ use super::publication::{Ack, Content, Durability, Publication, Review};
 use super::resolved::{Keys, ResolveError, Resolved};
 use super::snapshot::Snapshot;
 use super::start::Builder;
-use super::status::{Change, Subscription};
+use super::status::{Change, Freshness, Subscription};
 use super::store::{Store, Tried};
 use super::view::{Confirmed, Source, View};
 use super::violation::{Code, Nack, Path, Severity, Violation};
@@ -55,6 +55,14 @@ pub(super) struct Rules {
     pub(super) validators: Vec<Validator>,
     pub(super) verifier: Option<Box<dyn super::envelope::Verify>>,
     pub(super) refuse_when_expired: bool,
+    pub(super) cold_from_sources: bool,
+}
+
+impl Rules {
+    /// Whether nothing is served any more, for want of confirmation.
+    fn refuse(&self, confirmed: &Confirmed) -> bool {
+        self.refuse_when_expired && Registry::judged(confirmed.age()) == Freshness::Expired
+    }
 }
 
 pub(super) type Validator = Box<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>;
@@ -100,6 +108,15 @@ impl Writer {
         View::compile(snapshot, self.source, &self.ledger, &self.cold)
     }
 
+    /// Notes which placements of a publication are cold. Those of an earlier one stay so, as far as they are still there.
+    pub(super) fn cool(&mut self, candidate: &Candidate, cold: &[String]) {
+        if self.current().map(Record::digest) != Some(candidate.snapshot.digest()) {
+            self.cold.extend(cold.iter().cloned());
+            let placements = candidate.snapshot.catalog().placements();
+            self.cold.retain(|id| placements.contains_key(id));
+        }
+    }
+
     /// Makes it durable, as far as that succeeds.
     pub(super) fn persist(&mut self) {
         let Some(store) = &mut self.store else { return };
@@ -128,7 +145,8 @@ impl Registry {
     pub(super) fn start(mut writer: Writer, rules: Rules, confirmed: Confirmed) -> Self {
         writer.persist();
         let confirmed = Arc::new(confirmed);
-        let view = writer.view().confirmed_by(Arc::clone(&confirmed));
+        let refuses = rules.refuse(&confirmed);
+        let view = writer.view().confirmed_by(Arc::clone(&confirmed)).refusing(refuses);
         Self { view: ArcSwap::from_pointee(view), confirmed, writer: Mutex::new(writer), rules }
     }
 
@@ -163,12 +181,7 @@ impl Registry {
             Some(reason) => format!("publish, forced: {reason}"),
             None => "publish".to_owned(),
         };
-        if writer.current().map(Record::digest) != Some(candidate.snapshot.digest()) {
-            // Those of an earlier publication stay cold, as far as they are still there.
-            writer.cold.extend(publication.cold.iter().cloned());
-            let placements = candidate.snapshot.catalog().placements();
-            writer.cold.retain(|id| placements.contains_key(id));
-        }
+        writer.cool(&candidate, &publication.cold);
         Ok(self.accept(&mut writer, candidate, &cause, None, now))
     }
 
@@ -281,15 +294,15 @@ impl Registry {
 
     /// Serves what `writer` says.
     pub(super) fn swap(&self, writer: &Writer) {
-        let view = writer.view().confirmed_by(Arc::clone(&self.confirmed));
+        let refuses = self.rules.refuse(&self.confirmed);
+        let view = writer.view().confirmed_by(Arc::clone(&self.confirmed)).refusing(refuses);
         self.view.store(Arc::new(view));
     }
 
     /// Stops or resumes to serve for want of confirmation.
-    pub(super) fn refuse(&self, writer: &Writer, refuses: bool) {
-        if self.view.load().refuses() != refuses {
-            let view = writer.view().confirmed_by(Arc::clone(&self.confirmed)).refusing(refuses);
-            self.view.store(Arc::new(view));
+    pub(super) fn refuse(&self, writer: &Writer) {
+        if self.view.load().refuses() != self.rules.refuse(&self.confirmed) {
+            self.swap(writer);
         }
     }
 

@@ -6,7 +6,7 @@ use super::fields::Fields;
 use super::json::Json;
 use super::ledger::digest;
 use super::snapshot::Snapshot;
-use super::violation::{Code, Nack, Path};
+use super::violation::{Code, Findings, Nack, Path};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -78,7 +78,7 @@ impl Record {
     }
 
     pub(super) fn from_json(json: &Json) -> Result<Self, Nack> {
-        let mut found = Vec::new();
+        let mut found = Findings::default();
         let mut fields = Fields::open(json, &Path::root(), &mut found);
         let catalog = fields.take("catalog").unwrap_or(&Json::Null);
         let told = fields.must("digest", &mut found);

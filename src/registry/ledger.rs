@@ -4,7 +4,7 @@
 use super::Digest;
 use super::fields::{Fields, entries, integer, items};
 use super::json::Json;
-use super::violation::{Code, Nack, Path, Violation};
+use super::violation::{Code, Findings, Nack, Path, Violation};
 use std::collections::BTreeMap;
 
 /// An alias that an operator holds at one version.
@@ -88,7 +88,7 @@ impl Ledger {
     }
 
     pub(super) fn from_json(json: &Json) -> Result<Self, Nack> {
-        let mut found = Vec::new();
+        let mut found = Findings::default();
         let root = Path::root();
         let mut fields = Fields::open(json, &root, &mut found);
         let mut ledger = Self {
@@ -128,9 +128,7 @@ impl Ledger {
     }
 }
 
-type Found = Vec<Violation>;
-
-fn flag(fields: &mut Fields<'_>, key: &str, found: &mut Found) -> bool {
+fn flag(fields: &mut Fields<'_>, key: &str, found: &mut Findings) -> bool {
     match fields.take(key) {
         Some(Json::Bool(value)) => *value,
         _ => {
@@ -141,7 +139,7 @@ fn flag(fields: &mut Fields<'_>, key: &str, found: &mut Found) -> bool {
 }
 
 /// The members of the object under `key`, each opened.
-fn objects<'j>(fields: &mut Fields<'j>, key: &str, found: &mut Found) -> Vec<(&'j str, Path, Fields<'j>)> {
+fn objects<'j>(fields: &mut Fields<'j>, key: &str, found: &mut Findings) -> Vec<(&'j str, Path, Fields<'j>)> {
     let path = fields.path(key);
     let Some(json) = fields.take(key) else { return Vec::new() };
     let entries: Vec<_> = entries(json, &path, found).collect();
@@ -153,7 +151,7 @@ fn objects<'j>(fields: &mut Fields<'j>, key: &str, found: &mut Found) -> Vec<(&'
     entries.into_iter().map(open).collect()
 }
 
-pub(super) fn digest(text: &str, path: &Path, found: &mut Found) -> Option<Digest> {
+pub(super) fn digest(text: &str, path: &Path, found: &mut Findings) -> Option<Digest> {
     let digest = text.parse().ok();
     if digest.is_none() {
         found.push(Violation::new(Code::WrongType, path.clone(), "expected a digest"));

@@ -113,7 +113,7 @@ impl Registry {
         Ok(self.accept(writer, candidate, cause, None, now))
     }
 
-    /// Holds `alias` at `version` until then. A version in quarantine is not held.
+    /// Holds `alias` at `version` until then. A version is not held while it is in quarantine or has no placement.
     ///
     /// # Errors
     ///
@@ -202,11 +202,12 @@ impl Registry {
     }
 
     /// Withdraws a version that proved bad from `alias`, and quarantines its content: what a
-    /// [`Judge`](super::Judge) asks for. With the third within an hour, rollouts freeze.
+    /// [`Judge`](super::Judge) asks for. With the third within an hour, rollouts freeze. Where another alias has nothing
+    /// else, as one for previews has not, the version is withdrawn and not quarantined.
     ///
     /// # Errors
     ///
-    /// [`Nack`] where one of them does not exist, an alias would have nothing left, or too many went before: then
+    /// [`Nack`] where one of them does not exist, the alias would have nothing left, or too many went before: then
     /// something else is wrong, and somebody has to look.
     pub fn roll_back_version(&self, alias: &str, version: &str, why: &str, now: SystemTime) -> Result<Ack, Nack> {
         let mut writer = self.writer.lock();
@@ -223,8 +224,9 @@ impl Registry {
         }
         share_out(&mut catalog, alias, version, 0)?;
         let kept = writer.ledger.clone();
-        let done = self.lock_up(&mut writer, digest, now).and_then(|()| self.judge(&writer, catalog, true, now));
-        let candidate = match done {
+        // An alias that has nothing else must not keep the version in the one that is hurt.
+        let locked = self.lock_up(&mut writer, digest, now).is_ok();
+        let candidate = match self.judge(&writer, catalog, true, now) {
             Ok(candidate) => candidate,
             Err(nack) => {
                 writer.ledger = kept;
@@ -233,7 +235,9 @@ impl Registry {
         };
         writer.ledger.rollbacks.push(at);
         writer.ledger.frozen |= writer.ledger.rollbacks.len() >= Self::ROLLBACKS_PER_HOUR;
-        Ok(self.accept(&mut writer, candidate, &format!("roll back {version} of {alias}: {why}"), None, now))
+        let spared = if locked { "" } else { ", not quarantined for another alias has nothing else" };
+        let cause = format!("roll back {version} of {alias}{spared}: {why}");
+        Ok(self.accept(&mut writer, candidate, &cause, None, now))
     }
 
     /// Lets rollouts go on. The rollbacks of the last hour are forgotten.
@@ -277,9 +281,7 @@ impl Registry {
         } else if matches!(writer.durability, super::Durability::Uncertain(_)) {
             writer.persist();
         }
-        if self.rules.refuse_when_expired {
-            self.refuse(&writer, Self::judged(self.age(now)) == super::Freshness::Expired);
-        }
+        self.refuse(&writer);
     }
 
     /// Publishes a change of the ledger.

@@ -1,11 +1,13 @@
 //! When to ask a source again: every half a minute, ever less often while it fails, and never not at all.
 
+use super::envelope::beyond_its_time;
 use super::handle::{Registry, millis};
 use super::publication::Ack;
 use super::source::{Fetch, Fetched};
 use super::violation::Nack;
 use crate::rng::Rng;
 use crate::time::Instant;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 /// Asks one source for news, when it is time. A state machine in the host's time: call it whenever
@@ -13,14 +15,24 @@ use std::time::{Duration, SystemTime};
 ///
 /// *Why does a 401 not stop it?* Because credentials come back. Of the two clients that are known to have stopped there,
 /// one needed a restart of every process that used it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Poller {
     rng: Rng,
     due: Instant,
     last: Option<Instant>,
     failures: u32,
-    /// Whether the last document was taken, so that "unchanged" is about what is served.
-    taken: bool,
+    held: Held,
+}
+
+/// What "unchanged" is about.
+#[derive(Clone)]
+enum Held {
+    /// No document yet.
+    Nothing,
+    /// One that was taken, with the end of its validity where somebody vouches for it.
+    Taken(Option<u64>),
+    /// One that was refused. What spoke against it may pass: a quarantine, a guard, a validator, a clock.
+    Refused(Vec<u8>),
 }
 
 /// What became of a poll.
@@ -28,7 +40,7 @@ pub struct Poller {
 pub enum Polled {
     /// It is not time yet.
     NotDue,
-    /// The source says that nothing is new.
+    /// The source says that nothing is new. What was [refused](Self::Refused) is judged again instead.
     Unchanged,
     /// The source sent what is served now; new, or the same.
     Taken(Box<Ack>),
@@ -51,7 +63,7 @@ impl Poller {
     /// Asks at once, and then at times that `seed` spreads: another for each process.
     pub const fn new(seed: u64) -> Self {
         let due = Instant::from_nanos(0);
-        Self { rng: Rng::new(seed), due, last: None, failures: 0, taken: false }
+        Self { rng: Rng::new(seed), due, last: None, failures: 0, held: Held::Nothing }
     }
 
     /// When to ask next.
@@ -78,16 +90,31 @@ impl Poller {
         self.due = now + self.pause();
         match fetched {
             Fetched::Failed(reason) => Polled::Failed(reason),
-            Fetched::Unchanged => {
-                if self.taken {
+            Fetched::Document(document) => self.judged(document, registry, wall),
+            Fetched::Unchanged => match std::mem::replace(&mut self.held, Held::Nothing) {
+                Held::Nothing => Polled::Unchanged,
+                Held::Refused(document) => self.judged(document, registry, wall),
+                Held::Taken(until) => {
+                    self.held = Held::Taken(until);
+                    if until.is_some_and(|until| until <= millis(wall)) {
+                        return Polled::Refused(beyond_its_time().into());
+                    }
                     registry.confirmed.confirm(millis(wall));
+                    Polled::Unchanged
                 }
-                Polled::Unchanged
+            },
+        }
+    }
+
+    fn judged(&mut self, document: Vec<u8>, registry: &Registry, wall: SystemTime) -> Polled {
+        match registry.take(&document, wall) {
+            Ok((ack, until)) => {
+                self.held = Held::Taken(until);
+                Polled::Taken(Box::new(ack))
             }
-            Fetched::Document(document) => {
-                let answer = registry.receive(&document, wall);
-                self.taken = answer.is_ok();
-                answer.map_or_else(Polled::Refused, |ack| Polled::Taken(Box::new(ack)))
+            Err(nack) => {
+                self.held = Held::Refused(document);
+                Polled::Refused(nack)
             }
         }
     }
@@ -96,5 +123,21 @@ impl Poller {
         let usual = Self::INTERVAL.saturating_mul(1 << self.failures.saturating_sub(1).min(10)).min(Self::LONGEST);
         let percent = 100 - Self::SPREAD + self.rng.below(2 * Self::SPREAD as usize + 1) as u32;
         (usual * percent / 100).min(Self::LONGEST)
+    }
+}
+
+impl fmt::Debug for Poller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = match &self.held {
+            Held::Nothing => "nothing",
+            Held::Taken(_) => "what was taken",
+            Held::Refused(_) => "what was refused",
+        };
+        let Self { due, failures, .. } = self;
+        f.debug_struct("Poller")
+            .field("due", due)
+            .field("failures", failures)
+            .field("held", &held)
+            .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use super::catalog::Catalog;
 use super::diff::Diff;
 use super::fields::Fields;
 use super::json::{self, Json};
-use super::violation::{Code, Nack, Path, Violation};
+use super::violation::{Code, Findings, Nack, Path, Violation};
 use std::fmt;
 
 /// Content to publish, with what the publisher expects and insists on.
@@ -125,7 +125,7 @@ impl Patch {
     }
 
     fn from_json(json: &Json) -> Result<Self, Nack> {
-        let mut found = Vec::new();
+        let mut found = Findings::default();
         let mut fields = Fields::open(json, &Path::root(), &mut found);
         let put = match fields.take("put") {
             Some(json) => Catalog::from_json(json, &Path::of(["put"]))?,
@@ -146,7 +146,7 @@ impl Patch {
     /// `catalog` with this change.
     pub(super) fn apply(&self, catalog: &Catalog) -> Result<Catalog, Nack> {
         let mut next = catalog.clone();
-        let mut found = Vec::new();
+        let mut found = Findings::default();
         let mut missing = |what: &str, name: &str| {
             found.push(Violation::new(
                 Code::NotFound,

@@ -4,7 +4,7 @@
 //! them can be exchanged. Keys rotate by overlap: the new one is trusted before it signs, the old one until it has
 //! stopped.
 
-use super::envelope::{Envelope, Verify};
+use super::envelope::{Envelope, Verify, beyond_its_time};
 use super::handle::millis;
 use super::violation::{Code, Path, Violation};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
@@ -80,7 +80,7 @@ impl Verify for Keyring {
             return against(Code::BadSignature, "signature", "not of this content by this key");
         }
         if expires <= millis(now) {
-            return against(Code::Expired, "expires_ms", "the signature is beyond its time");
+            return Err(beyond_its_time());
         }
         if until.is_some_and(|until| until <= millis(now)) {
             return against(Code::Expired, "key", "the key is beyond its time");

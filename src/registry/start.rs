@@ -46,7 +46,8 @@ impl Builder {
         self
     }
 
-    /// Somebody who may refuse a publication, with a reason. A panic is a refusal.
+    /// Somebody who may refuse a publication, with a reason. A panic is a refusal. It is asked while the registry is locked
+    /// for whoever writes, so what it has captured must not lead to a call of the same registry that writes or reports.
     #[must_use]
     pub fn validator(mut self, refuses: impl Fn(&Snapshot) -> Result<(), String> + Send + Sync + 'static) -> Self {
         self.rules.validators.push(Box::new(refuses));
@@ -57,6 +58,15 @@ impl Builder {
     #[must_use]
     pub fn verifier(mut self, verifier: impl Verify) -> Self {
         self.rules.verifier = Some(Box::new(verifier));
+        self
+    }
+
+    /// New placements that come from [sources](Registry::receive) join with weight 0, until [`Registry::warmed`]. Which
+    /// they are says [`Review::to_warm`](super::Review::to_warm) of the acknowledgement. Where a version has no other,
+    /// cold is better than nobody.
+    #[must_use]
+    pub const fn cold_from_sources(mut self) -> Self {
+        self.rules.cold_from_sources = true;
         self
     }
 
@@ -84,9 +94,7 @@ impl Builder {
         let mut history = std::mem::take(&mut found.records);
         let mut source = Source::Disk;
         match found.chosen {
-            Some((generation, true)) => {
-                history.retain(|record| record.generation() <= generation);
-            }
+            Some((_, true)) => {}
             Some((generation, false)) => {
                 // Not what was served last. It counts as a new generation, for readers may have seen later ones.
                 if let Some(old) = history.iter().find(|record| record.generation() == generation).cloned() {

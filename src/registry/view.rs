@@ -81,9 +81,14 @@ impl Confirmed {
         self.tell(at);
     }
 
-    /// It is this late.
+    /// It is this late. A clock that was ahead and was set right is believed too.
     pub(super) fn tell(&self, now: u64) {
-        self.told.fetch_max(now, Ordering::Relaxed);
+        self.told.store(now, Ordering::Relaxed);
+    }
+
+    /// How long ago that was when the time was told last.
+    pub(super) fn age(&self) -> Duration {
+        self.age_at(self.told.load(Ordering::Relaxed))
     }
 
     /// How long ago that was at this time.
@@ -145,6 +150,11 @@ impl Place {
 }
 
 impl Version {
+    /// It is served, and somewhere.
+    fn runs(&self) -> bool {
+        self.facts.state.is_served() && self.places.iter().any(|place| place.what.weight > 0)
+    }
+
     fn berth<'v>(&self, place: &'v Place) -> Berth<'v> {
         let (facts, at) = (&self.facts, &place.what);
         let mut profile = Profile::new(&place.id).model(&*self.full).provider(&at.provider).region(&at.region);
@@ -192,8 +202,9 @@ impl View {
             salt: hash_str(name),
             sticky: alias.sticky,
             cuts: alive.cuts(alias),
+            // Content that came after the pin may have left the version without a placement.
             pinned: ledger.pin(name).and_then(|version| match names.get(version) {
-                Some(Target::Version(index)) if versions[*index as usize].facts.state.is_served() => Some(*index),
+                Some(Target::Version(index)) if versions[*index as usize].runs() => Some(*index),
                 _ => None,
             }),
             fallback: alias.fallback.iter().map(|name| (**name).into()).collect(),
@@ -314,7 +325,7 @@ impl View {
     /// How long ago a source had confirmed it when the registry was last told the time; who calls
     /// [`tick`](super::Registry::tick) every second knows it to the second.
     pub fn age(&self) -> Duration {
-        self.confirmed.age_at(self.confirmed.told.load(Ordering::Relaxed))
+        self.confirmed.age()
     }
 
     pub(super) fn age_at(&self, now: SystemTime) -> Duration {

@@ -145,7 +145,7 @@ codes! {
 
     /// A price that nobody knows: neither zero nor infinite, and no cap of costs can be kept.
     PriceUnknown = "price_unknown", Warning;
-    /// A deprecated version is served beyond its sunset, or without a replacement.
+    /// A deprecated version is served beyond its sunset.
     SunsetDue = "sunset_due", Warning;
 }
 
@@ -198,6 +198,13 @@ impl Path {
     pub(super) fn then(&self, key: &str) -> Self {
         let mut path = self.clone();
         path.push(key);
+        path
+    }
+
+    /// The same place where the document is a member of another.
+    fn within(self, key: &str) -> Self {
+        let mut path = Self::of([key]);
+        path.0.push_str(&self.0);
         path
     }
 
@@ -259,6 +266,38 @@ impl fmt::Display for Violation {
     }
 }
 
+/// What was found so far, as much of it as is told.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    violations: Vec<Violation>,
+    bytes: usize,
+}
+
+impl Findings {
+    pub(super) fn push(&mut self, violation: Violation) {
+        if self.bytes < Nack::TOLD {
+            self.bytes += size_of::<Violation>() + violation.path.0.len() + violation.message.len();
+            self.violations.push(violation);
+        }
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+impl From<Findings> for Vec<Violation> {
+    fn from(found: Findings) -> Self {
+        found.violations
+    }
+}
+
+impl From<Findings> for Nack {
+    fn from(found: Findings) -> Self {
+        found.violations.into()
+    }
+}
+
 /// A publication that was refused. Nothing has changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub struct Nack {
@@ -266,11 +305,21 @@ pub struct Nack {
 }
 
 impl Nack {
+    /// How many bytes of places and messages are told of one document. A hostile one has a mistake in every ten bytes,
+    /// each at a place with a long name: told in full, they would be a hundred times the document.
+    pub const TOLD: usize = 16 << 20;
+
     pub(super) fn one(code: Code, path: Path, message: impl Into<String>) -> Self {
         Self { violations: vec![Violation::new(code, path, message)] }
     }
 
-    /// Everything that was found, the worst first; at least one of it is more than a warning.
+    /// The same of a document that is a member of another.
+    pub(super) fn within(self, key: &str) -> Self {
+        let inside = |violation: Violation| Violation { path: violation.path.within(key), ..violation };
+        Self { violations: self.violations.into_iter().map(inside).collect() }
+    }
+
+    /// Everything that was found, as far as [`TOLD`](Self::TOLD) goes, the worst first; at least one of it is more than a warning.
     pub fn violations(&self) -> &[Violation] {
         &self.violations
     }

@@ -7,7 +7,7 @@ use fallway::limit::Bulkheads;
 use fallway::policy::{Budgets, Capacity, FailSafe, Regions, Window};
 use fallway::recover::Ejection;
 use fallway::registry::store::Store;
-use fallway::registry::{Alias, Judge, Placement, Poller, Registry, Warming};
+use fallway::registry::{Alias, Judge, Nack, Placement, Poller, Registry, Warming};
 use fallway::shape::{Mirror, RateLimit, SpendLimit};
 use fallway::signal::{LoadReport, LoadReports, Probing, Quorum, QuotaReport, Score, SuccessRate};
 use fallway::sim::{EnvoyExact, Lengths, Request, Server, World};
@@ -258,6 +258,7 @@ fn every_public_default_stands_in_the_docs_with_its_value() {
         ("Poller::LONGEST", time(Poller::LONGEST)),
         ("Poller::SHORTEST", time(Poller::SHORTEST)),
         ("Warming::DEADLINE", time(Warming::DEADLINE)),
+        ("Nack::TOLD", format!("{} MiB", Nack::TOLD >> 20)),
         ("Judge::ENOUGH", Judge::ENOUGH.to_string()),
         ("Judge::WINDOW", time(Judge::WINDOW)),
         ("Judge::POINTS", format!("{} points", Judge::POINTS)),

@@ -1,6 +1,7 @@
 //! The model registry.
 
 mod concurrent;
+mod edges;
 mod fixtures;
 mod hostile;
 mod imports;

@@ -13,7 +13,8 @@ const MODES: [&str; 5] = ["chat", "completion", "responses", "embedding", "reran
 /// Reads LiteLLM's price list: one object, an entry per model, USD per token.
 ///
 /// The window is the larger of the two limits, for the list gives that of the prompt and that of the answer. A price
-/// of which the list has only one half is unknown, but an embedding has no answer to pay for. Steps (`…_above_200k_tokens`, and
+/// of which the list has only one half is unknown, but an embedding has no answer to pay for; so is one of 0 where something
+/// else is charged, such as queries. Steps (`…_above_200k_tokens`, and
 /// `tiered_pricing`) become tiers; prices for batches, for what is written to a cache, and for priorities are left out.
 ///
 /// # Errors
@@ -42,8 +43,12 @@ pub fn litellm(bytes: &[u8]) -> Result<Import, Nack> {
     Ok(import)
 }
 
-fn entry(json: &Json, path: &Path) -> Result<ModelVersion, Violation> {
+fn entry(json: &Json, path: &Path) -> Result<(ModelVersion, Option<Violation>), Violation> {
     let entry = object(json, path)?;
+    // Another list, or none: of a model nothing would be known but that it is live.
+    if !entry.keys().any(|key| KNOWN.contains(&&**key)) {
+        return Err(Violation::new(Code::Missing, path.clone(), "has nothing that an entry of this list has"));
+    }
     let mode = match entry.get("mode") {
         Some(Json::Text(mode)) => &**mode,
         None | Some(Json::Null) => "chat",
@@ -60,7 +65,9 @@ fn entry(json: &Json, path: &Path) -> Result<ModelVersion, Violation> {
     let mut version = ModelVersion::new(State::Live).capabilities(capabilities(entry, mode));
     version.context = input.max(output);
     version.output = output;
-    version.price = price(steps(entry, mode, path)?);
+    let (price, warning) = price(steps(entry, mode, path)?, path);
+    version.price =
+        price.filter(|price| price.tiers().any(|(_, price)| price.input().max(price.output()) > 0) || free(entry));
     match entry.get("deprecation_date") {
         None | Some(Json::Null) => {}
         Some(Json::Text(day)) if date::millis_of(day).is_some() => {
@@ -69,7 +76,13 @@ fn entry(json: &Json, path: &Path) -> Result<ModelVersion, Violation> {
         }
         Some(_) => return Err(Violation::new(Code::WrongType, path.then("deprecation_date"), "expected YYYY-MM-DD")),
     }
-    Ok(version)
+    Ok((version, warning))
+}
+
+/// Whether nothing is charged by another measure: who pays by the query has 0 per token in the list, and is not free.
+fn free(entry: &BTreeMap<Box<str>, Json>) -> bool {
+    let charged = |json: &Json| super::decimal(json, PICO).is_ok_and(|pico| pico > 0);
+    !entry.iter().any(|(key, json)| key.contains("_cost_per_") && charged(json))
 }
 
 fn capabilities(entry: &BTreeMap<Box<str>, Json>, mode: &str) -> Capabilities {
@@ -86,6 +99,9 @@ fn capabilities(entry: &BTreeMap<Box<str>, Json>, mode: &str) -> Capabilities {
     let known = supports.into_iter().filter(|(key, _)| super::flag(entry, key));
     known.fold(first, |all, (_, one)| all | one)
 }
+
+/// An entry of this list has one of these.
+const KNOWN: [&str; 6] = ["mode", "litellm_provider", INPUT, OUTPUT, "max_input_tokens", "max_output_tokens"];
 
 /// USD per token is 10^12 pico-dollars.
 const PICO: i64 = 12;

@@ -27,6 +27,7 @@ pub struct Import {
     catalog: Catalog,
     accepted: usize,
     rejected: Vec<Violation>,
+    warnings: Vec<Violation>,
 }
 
 impl Import {
@@ -45,14 +46,19 @@ impl Import {
         &self.rejected
     }
 
+    /// Entries that were taken without the price that the list gives them, each with its place and the reason.
+    pub fn warnings(&self) -> &[Violation] {
+        &self.warnings
+    }
+
     /// How many entries the list has.
     pub fn total(&self) -> usize {
         self.accepted + self.rejected.len()
     }
 
     /// Takes an entry, or notes why not.
-    fn add(&mut self, path: Path, name: &str, entry: Result<ModelVersion, Violation>) {
-        let added = entry.and_then(|what| {
+    fn add(&mut self, path: Path, name: &str, entry: Result<(ModelVersion, Option<Violation>), Violation>) {
+        let added = entry.and_then(|(what, warning)| {
             let (model, version) = split(name);
             let mut against = Catalog::new().version(&*model, &*version, what.clone()).check();
             against.retain(|violation| violation.severity() == Severity::Error);
@@ -66,6 +72,7 @@ impl Import {
             let models = &mut self.catalog.models;
             models.entry(model).or_default().versions.insert(version, what);
             self.accepted += 1;
+            self.warnings.extend(warning);
             Ok(())
         });
         self.rejected.extend(added.err());
@@ -122,9 +129,21 @@ struct Step {
     output: Option<u64>,
 }
 
-/// Prices by length of the prompt. Half a price is none: what the other half costs would be taken for nothing. Nor is one
-/// that begins beyond the first token, or falls with the length of the prompt.
-fn price(mut steps: Vec<Step>) -> Option<Price> {
+/// Prices by length of the prompt, or why those that the list gives are none.
+fn price(steps: Vec<Step>, path: &Path) -> (Option<Price>, Option<Violation>) {
+    let given = steps.iter().any(|step| step.input.is_some() || step.output.is_some());
+    let price = whole(steps);
+    let warning = (given && price.is_none()).then(|| {
+        let message =
+            "half a price, one that begins beyond the first token, or one that falls with the prompt's length";
+        Violation::new(Code::PriceUnknown, path.clone(), message)
+    });
+    (price, warning)
+}
+
+/// Half a price is none: what the other half costs would be taken for nothing. Nor is one that begins beyond the first
+/// token, or falls with the length of the prompt.
+fn whole(mut steps: Vec<Step>) -> Option<Price> {
     steps.sort_by_key(|step| step.above);
     steps.dedup_by_key(|step| step.above);
     let (mut whole, mut last) = (None::<Price>, Step::default());

@@ -46,7 +46,7 @@ pub fn models_dev(bytes: &[u8]) -> Result<Import, Nack> {
 /// USD per million tokens is 10^6 pico-dollars per token.
 const PICO: i64 = 6;
 
-fn entry(json: &Json, path: &Path) -> Result<ModelVersion, Violation> {
+fn entry(json: &Json, path: &Path) -> Result<(ModelVersion, Option<Violation>), Violation> {
     let entry = object(json, path)?;
     let deprecated = matches!(entry.get("status"), Some(Json::Text(status)) if &**status == "deprecated");
     let mut version = ModelVersion::new(if deprecated { State::Deprecated } else { State::Live });
@@ -59,6 +59,7 @@ fn entry(json: &Json, path: &Path) -> Result<ModelVersion, Violation> {
         version.context = tokens(limit, "context", &path)?;
         version.output = tokens(limit, "output", &path)?;
     }
+    let mut warning = None;
     if let Some(cost) = entry.get("cost") {
         let path = path.then("cost");
         let cost = object(cost, &path)?;
@@ -82,7 +83,7 @@ fn entry(json: &Json, path: &Path) -> Result<ModelVersion, Violation> {
                 prices.push(read(step, size, &path)?);
             }
         }
-        version.price = price(prices);
+        (version.price, warning) = price(prices, &path);
     }
-    Ok(version)
+    Ok((version, warning))
 }

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `snapshot-<generation>` | content, written once |
 //! | `CURRENT`, `PREVIOUS` | which of them is served, and which was before |
-//! | `STATE` | how far generations and publishers have come, pins, quarantines |
+//! | `STATE`, `STATE-COPY` | how far generations and publishers have come, pins, quarantines; twice, for no snapshot says it |
 //! | `LOCK` | held by the one process that writes |
 //!
 //! Every file is written under another name, synced, renamed, and the directory synced. `CURRENT` is what makes a
@@ -27,9 +27,12 @@ use std::{fmt, io};
 
 const CURRENT: &str = "CURRENT";
 const PREVIOUS: &str = "PREVIOUS";
-const STATE: &str = "STATE";
+/// Both say the same. There is nothing to go back to where one is damaged, and what was quarantined must stay so.
+const STATES: [&str; 2] = ["STATE", "STATE-COPY"];
 const SNAPSHOT: &str = "snapshot-";
 const TEMPORARY: &str = "tmp-";
+/// The highest generation that is believed: whoever counts up from it will not see the end of 64 bits.
+const LAST: u64 = 1 << 53;
 /// The longest file that is read: the largest payload and its line.
 const LIMIT: usize = json::MAX_KEPT + 256;
 
@@ -40,7 +43,9 @@ pub struct Store {
     _lock: Box<dyn fmt::Debug + Send>,
     /// Snapshots that are known to be on the medium.
     written: BTreeSet<u64>,
-    /// What `CURRENT` and `PREVIOUS` say, and the bytes of `STATE`.
+    /// Snapshots whose files were looked at. What the medium did not show is not swept: it may be there tomorrow.
+    seen: BTreeSet<u64>,
+    /// What `CURRENT` and `PREVIOUS` say, and the bytes of both states.
     pointers: (Option<u64>, Option<u64>),
     state: Vec<u8>,
 }
@@ -95,6 +100,11 @@ fn snapshot_name(generation: u64) -> String {
     format!("{SNAPSHOT}{generation:020}")
 }
 
+fn decoded(kind: &str, bytes: &[u8]) -> Result<Json, String> {
+    let payload = frame::decode(kind, bytes).map_err(|broken| broken.to_string())?;
+    json::parse_kept(payload).map_err(|violation| violation.to_string())
+}
+
 fn generation_of(name: &str) -> Option<u64> {
     let generation = name.strip_prefix(SNAPSHOT)?.parse().ok()?;
     (snapshot_name(generation) == name).then_some(generation)
@@ -112,7 +122,8 @@ impl Store {
     pub fn open(fs: impl Fs) -> io::Result<Self> {
         let lock = fs.lock()?;
         let fs = Box::new(fs);
-        Ok(Self { fs, _lock: lock, written: BTreeSet::new(), pointers: (None, None), state: Vec::new() })
+        let (written, seen) = (BTreeSet::new(), BTreeSet::new());
+        Ok(Self { fs, _lock: lock, written, seen, pointers: (None, None), state: Vec::new() })
     }
 
     /// Reads everything, in the order in which it would be served. Never fails: what cannot be read is noted.
@@ -124,6 +135,10 @@ impl Store {
         });
         let mut generations: Vec<u64> = names.iter().filter_map(|name| generation_of(name)).collect();
         generations.sort_unstable();
+        while let Some(far) = generations.pop_if(|generation| *generation > LAST) {
+            self.seen.insert(far);
+            found.tried.push(Tried::failed(snapshot_name(far), "its generation leaves no room for others"));
+        }
         found.highest = generations.last().copied().unwrap_or(0);
 
         self.pointers = (self.pointer(CURRENT, &mut found), self.pointer(PREVIOUS, &mut found));
@@ -131,14 +146,22 @@ impl Store {
         order.extend(self.pointers.0.map(|generation| (generation, true)));
         order.extend(self.pointers.1.map(|generation| (generation, false)));
         order.extend(generations.iter().rev().map(|generation| (*generation, false)));
-        let mut seen = BTreeSet::new();
+        let mut tried = BTreeSet::new();
         for (generation, current) in order {
-            if !seen.insert(generation) {
+            if !tried.insert(generation) {
                 continue;
             }
             let name = snapshot_name(generation);
+            let bytes = match self.fs.read(&name, LIMIT) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    found.tried.push(Tried::failed(name, error.to_string()));
+                    continue;
+                }
+            };
+            self.seen.insert(generation);
             let record =
-                self.read("snapshot", &name).and_then(|json| Record::from_json(&json).map_err(|e| e.to_string()));
+                decoded("snapshot", &bytes).and_then(|json| Record::from_json(&json).map_err(|e| e.to_string()));
             match record {
                 Ok(record) if record.generation() != generation => {
                     found.tried.push(Tried::failed(name, "it is of another generation than its name"));
@@ -160,17 +183,34 @@ impl Store {
             found.records.retain(|record| record.generation() <= generation);
         }
 
-        match self.fs.read(STATE, LIMIT) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            _ => match self.read("state", STATE).and_then(|json| Ledger::from_json(&json).map_err(|e| e.to_string())) {
-                Ok(ledger) => {
-                    self.state = ledger.to_json().to_bytes();
-                    found.ledger = ledger;
-                }
-                Err(reason) => found.tried.push(Tried::failed(STATE, reason)),
-            },
+        let mut ledgers = Vec::new();
+        for name in STATES {
+            match self.ledger(name) {
+                Ok(ledger) => ledgers.extend(ledger),
+                Err(reason) => found.tried.push(Tried::failed(name, reason)),
+            }
         }
+        if let [first, second] = &*ledgers
+            && first == second
+        {
+            self.state = first.to_json().to_bytes();
+        }
+        // The first is written first.
+        found.ledger = ledgers.into_iter().next().unwrap_or_default();
         found
+    }
+
+    /// What a state says; none where it was never written.
+    fn ledger(&self, name: &str) -> Result<Option<Ledger>, String> {
+        let bytes = match self.fs.read(name, LIMIT) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(|error| error.to_string())?,
+        };
+        let ledger = Ledger::from_json(&decoded("state", &bytes)?).map_err(|nack| nack.to_string())?;
+        match ledger.generation {
+            0..=LAST => Ok(Some(ledger)),
+            _ => Err("its generation leaves no room for others".to_owned()),
+        }
     }
 
     fn pointer(&self, name: &str, found: &mut Found) -> Option<u64> {
@@ -179,17 +219,16 @@ impl Store {
         {
             return None;
         }
-        let read = self.read("pointer", name).and_then(|json| match json {
-            Json::Number(number) => number.parse().map_err(|_| "it points nowhere".to_owned()),
-            _ => Err("it points nowhere".to_owned()),
+        let read = self.read("pointer", name).map(|json| match json {
+            Json::Number(number) => number.parse().ok().filter(|generation| *generation <= LAST),
+            _ => None,
         });
+        let read = read.and_then(|generation| generation.ok_or_else(|| "it points nowhere".to_owned()));
         read.map_err(|reason| found.tried.push(Tried::failed(name, reason))).ok()
     }
 
     fn read(&self, kind: &str, name: &str) -> Result<Json, String> {
-        let bytes = self.fs.read(name, LIMIT).map_err(|error| error.to_string())?;
-        let payload = frame::decode(kind, &bytes).map_err(|broken| broken.to_string())?;
-        json::parse_kept(payload).map_err(|violation| violation.to_string())
+        decoded(kind, &self.fs.read(name, LIMIT).map_err(|error| error.to_string())?)
     }
 
     /// Makes the medium say what the registry says. What it already says is not written again, so after a failure
@@ -198,6 +237,7 @@ impl Store {
         if let Some(current) = history.last() {
             let generation = current.generation();
             if !self.written.contains(&generation) {
+                self.seen.insert(generation);
                 self.write("snapshot", &snapshot_name(generation), &current.to_json().to_bytes())?;
                 self.written.insert(generation);
             }
@@ -217,7 +257,9 @@ impl Store {
         let state = ledger.to_json().to_bytes();
         if self.state != state {
             self.state.clear();
-            self.write("state", STATE, &state)?;
+            for name in STATES {
+                self.write("state", name, &state)?;
+            }
             self.state = state;
         }
         Ok(())
@@ -237,16 +279,23 @@ impl Store {
         written
     }
 
-    /// Removes snapshots that are in nobody's history, and what a crash left behind. Returns how many.
-    pub(super) fn sweep(&mut self, history: &[Record]) -> usize {
+    /// Removes snapshots that were looked at and are in nobody's history, and what a crash left behind.
+    pub(super) fn sweep(&mut self, history: &[Record]) {
         let kept: BTreeSet<_> =
             history.iter().map(Record::generation).chain(self.pointers.0).chain(self.pointers.1).collect();
         let superfluous = |name: &&String| {
-            name.starts_with(TEMPORARY) || generation_of(name).is_some_and(|generation| !kept.contains(&generation))
+            let known = |generation| !kept.contains(&generation) && self.seen.contains(&generation);
+            name.starts_with(TEMPORARY) || generation_of(name).is_some_and(known)
         };
         let names = self.fs.list().unwrap_or_default();
-        let removed = names.iter().filter(superfluous).filter(|name| self.fs.remove(name).is_ok()).count();
+        let superfluous: Vec<_> = names.iter().filter(superfluous).collect();
+        for name in superfluous {
+            if self.fs.remove(name).is_ok()
+                && let Some(generation) = generation_of(name)
+            {
+                self.seen.remove(&generation);
+            }
+        }
         self.written.retain(|generation| kept.contains(generation));
-        removed
     }
 }

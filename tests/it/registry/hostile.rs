@@ -2,7 +2,7 @@
 
 use super::fixtures::{at, catalog, codes, registry};
 use fallway::facts::{Capabilities, Price};
-use fallway::registry::{Alias, Catalog, Code, ModelVersion, Nack, Placement, Publication};
+use fallway::registry::{Alias, Catalog, Code, Envelope, ModelVersion, Nack, Placement, Publication, Snapshot};
 use fallway::shape::Sticky;
 
 /// What `registry` says to a document, after which everything must be as before.
@@ -268,4 +268,35 @@ fn what_is_written_is_read_back_as_it_was_and_has_one_identity() {
         "b6b8898ebb375bd4d3a3d02526d08ae82e724bdee81c97887c0ed147acac7016",
         "the canonical bytes have changed: every snapshot on every disk gets another identity"
     );
+}
+
+#[test]
+fn a_source_is_told_the_place_in_its_own_document() {
+    let registry = registry();
+    let places = |document: &[u8]| codes(&registry.receive(document, at(1)).unwrap_err());
+    let wrong = catalog().alias("chat", Alias::to("nobody"));
+    let path = "/aliases/chat/targets/0".to_owned();
+    assert_eq!(places(&wrong.to_bytes()), [(Code::UnknownTarget, path.clone())]);
+    let sent = Envelope::new(wrong, 1).to_bytes();
+    assert_eq!(places(&sent), [(Code::UnknownTarget, format!("/catalog{path}"))]);
+    let misspelt = String::from_utf8(sent).unwrap().replacen("\"share\":10000", "\"share\":true", 1);
+    assert_eq!(places(misspelt.as_bytes()), [(Code::WrongType, format!("/catalog{path}/share"))]);
+    assert_eq!(places(&Envelope::new(Catalog::new(), 1).to_bytes())[0].1, "/catalog/models");
+}
+
+#[test]
+fn a_mistake_in_every_ten_bytes_is_not_told_a_hundred_times_over() {
+    let name = "\u{10ffff}".repeat(128);
+    let fields: String = (0..50_000).map(|n| format!(",\"{n:x}\":0")).collect();
+    let targets = vec!["{\"to\":\"\"}"; 50_000].join(",");
+    let told = |nack: Nack| -> usize {
+        nack.violations().iter().map(|violation| violation.path().as_str().len() + violation.message().len()).sum()
+    };
+    // Fields that nobody knows, and targets that nobody knows: wrong in form, and wrong in sense.
+    let form = format!(r#"{{"models":{{"{name}":{{"versions":{{"{name}":{{"state":"live"{fields}}}}}}}}}}}"#);
+    let sense = format!(r#"{{"aliases":{{"{name}":{{"targets":[{targets}]}}}}}}"#);
+    for nack in [Catalog::parse(form.as_bytes()).unwrap_err(), Snapshot::parse(sense.as_bytes()).unwrap_err()] {
+        let bytes = told(nack);
+        assert!((Nack::TOLD / 2..Nack::TOLD + 4_096).contains(&bytes), "{bytes}");
+    }
 }

@@ -150,7 +150,7 @@ fn hostile_entries_are_rejected_one_by_one_and_hostile_lists_at_once() {
         "a b": {"mode": "chat"},
         "ab\u202e": {"mode": "chat"},
         "number": 5,
-        "dated@1": {}, "@dated@1": {}
+        "dated@1": {"mode": "chat"}, "@dated@1": {"mode": "chat"}
     }"#;
     let import = litellm(list).unwrap();
     let told: Vec<_> = import.rejected().iter().map(|v| (v.path().as_str(), v.code())).collect();
@@ -183,6 +183,47 @@ fn hostile_entries_are_rejected_one_by_one_and_hostile_lists_at_once() {
     }
     let broken = models_dev(br#"{"a": 1, "b": {}, "c": {"models": []}, "d": {"models": {"x": 1}}}"#).unwrap();
     assert_eq!((broken.accepted(), broken.rejected().len()), (0, 4));
+}
+
+#[test]
+fn a_price_that_is_given_and_cannot_be_kept_is_said() {
+    let list = br#"{"a": {"models": {
+        "falls": {"cost": {"input": 2, "output": 6, "tiers": [{"input": 2.5, "output": 5, "tier": {"size": 200000}}]}},
+        "half": {"cost": {"input": 2}},
+        "fine": {"cost": {"input": 2, "output": 6}},
+        "none": {},
+        "wrong": {"cost": {"input": 2}, "limit": {"context": 1, "output": 2}}
+    }}}"#;
+    let import = models_dev(list).unwrap();
+    let told =
+        |import: &Import| -> Vec<_> { import.warnings().iter().map(|it| (it.path().to_string(), it.code())).collect() };
+    let said = ["falls", "half"].map(|name| (format!("/a/models/{name}/cost"), Code::PriceUnknown));
+    assert_eq!((told(&import), import.accepted()), (said.to_vec(), 4));
+    let list = br#"{"half": {"mode": "chat", "input_cost_per_token": 1e-6}, "none": {"mode": "chat"}}"#;
+    assert_eq!(told(&litellm(list).unwrap()), [("/half".to_owned(), Code::PriceUnknown)]);
+}
+
+#[test]
+fn what_is_charged_by_the_query_is_not_free() {
+    let list = br#"{
+        "query": {"mode": "rerank", "input_cost_per_query": 0.002, "input_cost_per_token": 0.0, "output_cost_per_token": 0.0},
+        "nothing": {"mode": "rerank", "input_cost_per_query": 0.0, "input_cost_per_token": 0.0, "output_cost_per_token": 0.0},
+        "both": {"mode": "chat", "input_cost_per_query": 0.002, "input_cost_per_token": 1e-6, "output_cost_per_token": 0.0}
+    }"#;
+    let import = litellm(list).unwrap();
+    let priced = |name: &str| price(&import, &format!("{name}@listed"), 1);
+    assert_eq!(priced("query"), None, "unknown, which is never 0");
+    assert_eq!(priced("nothing"), Some(Price::pico(0, 0)));
+    assert_eq!(priced("both"), Some(Price::pico(1_000_000, 0)));
+}
+
+#[test]
+fn one_list_is_not_taken_for_the_other() {
+    let other = litellm(MODELS_DEV.as_bytes()).unwrap();
+    assert!(other.total() > 3 && other.accepted() == 0, "{} of {}", other.accepted(), other.total());
+    assert!(other.rejected().iter().all(|violation| violation.code() == Code::Missing));
+    let other = models_dev(LITELLM.as_bytes()).unwrap();
+    assert_eq!((other.accepted(), other.total()), (0, 10));
 }
 
 #[test]

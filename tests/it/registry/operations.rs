@@ -2,6 +2,7 @@
 
 use super::fixtures::{at, catalog, codes, publish, registry, variant};
 use fallway::facts::Price;
+use fallway::registry::store::{Memory, Store};
 use fallway::registry::{
     Alias, Catalog, Code, Freshness, Keys, ModelVersion, Patch, Placement, Publication, Registry, ResolveError, State,
 };
@@ -212,9 +213,98 @@ fn an_unknown_price_is_said_and_never_zero() {
     let found = registry.resolve("small", Keys::seed(0)).unwrap();
     assert_eq!(found.placements()[0].known_price(), None);
     // A placement's own price comes before that of the version.
-    let own = Placement::new("llama-70b@3", "acme", "eu-west", "eu-a").residency(["eu"]).price(Price::pico(1, 2));
+    let own =
+        Placement::new("llama-70b@3", "acme", "eu-west", "eu-a").residency(["eu"]).price(Price::pico(60_000, 80_000));
     publish(&registry, catalog().placement("eu-3", own)).unwrap();
     let found = registry.resolve("llama-70b@3", Keys::seed(0)).unwrap();
     let prices: Vec<_> = found.placements().iter().map(|place| place.known_price().unwrap().input()).collect();
-    assert_eq!(prices, [1, 590_000]);
+    assert_eq!(prices, [60_000, 590_000]);
+}
+
+#[test]
+fn a_model_that_keeps_its_name_and_no_version_is_gone() {
+    let registry = Registry::builder().open(at(0));
+    let models = |full: u32| {
+        let numbered = (0..10).map(|n| (format!("m{n}"), n < full));
+        numbered.fold(catalog(), |catalog, (name, full)| match full {
+            true => catalog.version(name, "1", ModelVersion::new(State::Live)),
+            false => catalog,
+        })
+    };
+    publish(&registry, models(10)).unwrap();
+    let hollow = |from: u32| {
+        let text = String::from_utf8(models(from).to_bytes()).unwrap();
+        let names: String = (from..10).map(|n| format!("\"m{n}\":{{\"versions\":{{}}}},")).collect();
+        Publication::parse(text.replace("\"models\":{", &format!("\"models\":{{{names}")).as_bytes()).unwrap()
+    };
+    // Of twelve.
+    registry.validate(&hollow(8), at(1)).unwrap();
+    let refused = registry.validate(&hollow(7), at(1)).unwrap_err();
+    assert_eq!(codes(&refused)[0], (Code::ModelsRemoved, "/models".to_owned()));
+    assert!(refused.to_string().contains("3 of 12 models"), "{refused}");
+}
+
+/// With `eu-3` at a price of its own, or at that of its version.
+fn priced(own: Option<u64>) -> Catalog {
+    let placement = Placement::new("llama-70b@3", "acme", "eu-west", "eu-a").residency(["eu"]);
+    let price = own.map(|pico| Price::pico(pico, 790_000));
+    catalog().placement("eu-3", price.into_iter().fold(placement, Placement::price))
+}
+
+#[test]
+fn a_placement_may_not_jump_from_the_price_of_its_version_to_its_own_or_back() {
+    for (before, after, refused) in [
+        (None, Some(5_900_000), true),
+        (Some(5_900_000), None, true),
+        (Some(600_000), Some(6_000_000), true),
+        (None, Some(5_899_999), false),
+        (Some(590_000), None, false),
+    ] {
+        let registry = Registry::builder().open(at(0));
+        publish(&registry, priced(before)).unwrap();
+        let answer = publish(&registry, priced(after));
+        let expected = [(Code::PriceJump, "/placements/eu-3/price".to_owned())];
+        assert_eq!(answer.err().map(|nack| codes(&nack)), refused.then(|| expected.to_vec()), "{before:?} {after:?}");
+    }
+    // The same placement with a dearer version is a dearer placement.
+    let registry = registry();
+    let dear = ModelVersion::new(State::Live).price(Price::pico(5_900_000, 790_000));
+    let moved = Placement::new("llama-70b@5", "acme", "eu-west", "eu-a").residency(["eu"]);
+    let refused = publish(&registry, catalog().version("llama-70b", "5", dear).placement("eu-3", moved)).unwrap_err();
+    assert_eq!(codes(&refused), [(Code::PriceJump, "/placements/eu-3/price".to_owned())]);
+}
+
+#[test]
+fn nothing_but_a_confirmation_ends_the_refusal_of_what_has_expired() {
+    let day = 24 * 3_600;
+    let disk = Memory::default();
+    let open = |seconds: u64| {
+        let builder = Registry::builder().store(Store::open(disk.clone()).unwrap());
+        builder.refuse_when_expired().open(at(seconds))
+    };
+    let refused = |registry: &Registry| registry.resolve("chat", Keys::seed(0)).err() == Some(ResolveError::Expired);
+    let registry = open(0);
+    publish(&registry, catalog()).unwrap();
+    registry.tick(at(day));
+    assert!(refused(&registry));
+    registry.pin("chat", "llama-70b@3", at(9 * day), at(day)).unwrap();
+    assert!(refused(&registry), "a pin confirms nothing");
+    drop(registry);
+    let registry = open(5 * day);
+    assert!(refused(&registry), "nor does a start");
+    registry.receive(&variant(1).to_bytes(), at(5 * day)).unwrap();
+    assert!(!refused(&registry));
+}
+
+#[test]
+fn a_clock_that_was_ahead_for_a_moment_ages_nothing_for_good() {
+    let registry = registry();
+    registry.tick(at(400 * 24 * 3_600));
+    registry.tick(at(10));
+    assert_eq!(
+        (registry.view().age(), registry.status(at(10)).age),
+        (Duration::from_secs(10), Duration::from_secs(10))
+    );
+    registry.receive(&catalog().to_bytes(), at(11)).unwrap();
+    assert_eq!(registry.view().age(), Duration::ZERO);
 }

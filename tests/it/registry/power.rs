@@ -4,8 +4,10 @@ use super::fixtures::{at, on, publish, tiny, window};
 use fallway::registry::store::{Failing, Fs, Memory, Store};
 use fallway::registry::{Durability, Registry};
 use fallway::rng::Rng;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::io;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Which of the publications is served.
 fn served(registry: &Registry) -> Option<u64> {
@@ -97,6 +99,71 @@ fn the_simulated_disk_finds_a_store_that_does_not_sync() {
     let careless = |disk: &Memory| Registry::builder().store(Store::open(Careless(disk.clone())).unwrap()).open(at(0));
     let lost = (0..200).filter(|seed| lose(*seed, &careless).0).count();
     assert!(lost > 50, "only {lost} of 200 power losses lost anything");
+}
+
+/// A disk of which one call to look at it fails.
+#[derive(Debug)]
+struct Blinking {
+    disk: Memory,
+    left: AtomicI64,
+}
+
+impl Blinking {
+    fn look<T>(&self, seen: io::Result<T>) -> io::Result<T> {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 0 { Err(io::Error::other("a bad moment")) } else { seen }
+    }
+}
+
+impl Fs for Blinking {
+    fn read(&self, name: &str, limit: usize) -> io::Result<Vec<u8>> {
+        self.look(self.disk.read(name, limit))
+    }
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.disk.write(name, bytes)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.look(self.disk.list())
+    }
+    fn lock(&self) -> io::Result<Box<dyn Debug + Send>> {
+        self.disk.lock()
+    }
+}
+
+#[test]
+fn what_could_not_be_looked_at_for_a_moment_is_not_swept() {
+    // A start looks at the directory, at each pointer twice, at eight snapshots, and at both states.
+    for call in 0..15 {
+        let disk = Memory::default();
+        let registry = on(&disk);
+        (0..12).for_each(|context| assert!(publish(&registry, tiny(1 + context)).is_ok()));
+        drop(registry);
+        let names = || {
+            let names = disk.list().unwrap();
+            names.into_iter().filter(|name| name.starts_with("snapshot-")).collect::<BTreeSet<_>>()
+        };
+        let before = names();
+        assert_eq!(before.len(), Store::KEPT);
+        let store = Store::open(Blinking { disk: disk.clone(), left: AtomicI64::new(call) }).unwrap();
+        let registry = Registry::builder().store(store).open(at(0));
+        assert!(served(&registry) >= Some(10), "call {call}");
+        // A start from the one before is a new generation, and one of nine is too many.
+        let lost = before.difference(&names()).count();
+        let new = names().difference(&before).count();
+        assert!(lost <= new, "call {call}: {lost} lost, {new} new");
+        drop(registry);
+        let registry = on(&disk);
+        assert_eq!(registry.history().len(), Store::KEPT, "call {call}");
+        assert_eq!(names().len(), Store::KEPT, "call {call}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A hundred thousand random documents: no panic, and what is accepted reads back.
 
-use super::fixtures::{at, catalog, registry};
+use super::fixtures::{at, catalog, on, publish, registry, tiny, window};
+use fallway::registry::store::{Fs, Memory};
 use fallway::registry::{Catalog, Envelope, Publication, import};
 use fallway::rng::Rng;
 
@@ -144,4 +145,34 @@ fn random_publications_leave_the_registry_valid_and_its_generations_in_order() {
     }
     println!("{taken} of 5000 publications were taken, {last} generations");
     assert!((100..4_900).contains(&taken), "{taken}");
+}
+
+#[test]
+fn random_files_never_panic_a_start_and_are_never_believed() {
+    let whole = Memory::default();
+    let registry = on(&whole);
+    (1_000..1_002).for_each(|context| assert!(publish(&registry, tiny(context)).is_ok()));
+    drop(registry);
+    let names: Vec<_> = whole.list().unwrap().into_iter().filter(|name| name != "LOCK").collect();
+    let mut rng = Rng::new(5);
+    // Each is a start, which costs as much as ten documents.
+    let starts = inputs() / 20;
+    let mut seen = 0;
+    for n in 0..starts {
+        let disk = Memory::default();
+        let (damaged, mut changed) = (rng.below(names.len()), false);
+        for (which, name) in names.iter().enumerate() {
+            let bytes = whole.read(name, 1 << 20).unwrap();
+            let written = if which == damaged { mutate(&bytes, &mut rng) } else { bytes.clone() };
+            changed |= written != bytes;
+            disk.corrupt(name, &written);
+        }
+        let registry = on(&disk);
+        assert!(matches!(window(&registry), Some(1_000 | 1_001)), "{n}: {}", names[damaged]);
+        let noted = registry.status(at(0)).tried.iter().any(|tried| tried.failure().is_some());
+        assert_eq!(noted, changed, "{n}: {}", names[damaged]);
+        assert_eq!(publish(&registry, tiny(2_000)).map(drop), Ok(()), "{n}");
+        seen += u32::from(changed);
+    }
+    println!("{starts} starts, {seen} of them on changed bytes");
 }

@@ -3,7 +3,7 @@
 use super::fixtures::{at, catalog, on, publish, registry, variant};
 use fallway::FailureKind;
 use fallway::registry::store::Memory;
-use fallway::registry::{Arm, Code, Judge, Keys, ModelVersion, Observation, Registry, State, Verdict};
+use fallway::registry::{Alias, Arm, Code, Judge, Keys, ModelVersion, Observation, Registry, State, Verdict};
 use fallway::rng::Rng;
 use fallway::time::Instant;
 use std::time::Duration;
@@ -226,4 +226,17 @@ fn the_last_version_of_an_alias_is_not_rolled_back() {
     assert_eq!(roll_back(&registry, 3), Err(Code::QuarantineEmpties));
     assert_eq!(registry.status(at(3)).quarantined, ["llama-70b@3"], "and nothing of it was noted");
     assert_eq!(registry.view().generation(), before + 2);
+}
+
+#[test]
+fn an_alias_that_has_nothing_else_does_not_keep_a_bad_version_in_another() {
+    let registry = Registry::builder().open(at(0));
+    publish(&registry, catalog().alias("preview", Alias::to("llama-70b@4"))).unwrap();
+    roll_back(&registry, 1).unwrap();
+    let leads = |name: &str| registry.resolve(name, Keys::seed(3)).unwrap().version().to_owned();
+    assert!((0..200).all(|seed| registry.resolve("chat", Keys::seed(seed)).unwrap().version() == "llama-70b@3"));
+    assert_eq!(leads("preview"), "llama-70b@4", "no quarantine empties an alias");
+    assert_eq!(registry.status(at(1)).quarantined, Vec::<String>::new());
+    let cause = registry.history().last().unwrap().cause().to_owned();
+    assert!(cause.contains("not quarantined for another alias has nothing else"), "{cause}");
 }

@@ -2,8 +2,11 @@
 
 use super::fixtures::{at, on, served, variant};
 use fallway::registry::signed::{InvalidKey, Keyring, Publisher};
+use fallway::registry::source::{Answer, Http};
 use fallway::registry::store::{Memory, Store};
-use fallway::registry::{Code, Envelope, Registry};
+use fallway::registry::{Code, Envelope, Polled, Poller, Registry};
+use fallway::time::Instant;
+use std::time::Duration;
 
 fn publisher(name: &str) -> Publisher {
     Publisher::new(name, &[name.len() as u8; 32])
@@ -89,4 +92,21 @@ fn keys_rotate_and_each_counts_for_itself() {
 fn a_key_that_anybody_can_sign_for_is_none() {
     assert_eq!(Keyring::new().trust("zero", &[0; 32]).unwrap_err(), InvalidKey);
     assert!(!format!("{:?}", publisher("ci")).contains("key:"), "the secret is not printed");
+}
+
+/// Somebody who holds back what is new says 304 for ever.
+#[test]
+fn unchanged_confirms_nothing_beyond_the_time_of_the_signature() {
+    let registry = open(&Memory::default());
+    let (mut poller, mut http) = (Poller::new(1), Http::new(()));
+    let mut answered = |status, seconds, body| {
+        let answer = Answer { status, etag: Some("a".to_owned()), body };
+        poller.fetched(http.answered(answer), &registry, Instant::from_nanos(0), at(seconds))
+    };
+    assert!(matches!(answered(200, 1, signed("ci", 1, 1).to_bytes()), Polled::Taken(_)));
+    assert_eq!(answered(304, 4_999, Vec::new()), Polled::Unchanged);
+    let late = answered(304, 5_000, Vec::new());
+    assert!(matches!(late, Polled::Refused(nack) if nack.has(Code::Expired)));
+    assert_eq!(registry.status(at(5_000)).age, Duration::from_secs(1), "what was confirmed last");
+    assert_eq!(served(&registry), Some(1), "and is served");
 }

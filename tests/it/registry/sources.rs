@@ -3,7 +3,7 @@
 use super::fixtures::{at, catalog, publish, registry, served, variant};
 use fallway::registry::source::{Answer, Fetch, Fetched, Http, HttpGet, InMemory, Pointer, Shared, SharedStore};
 use fallway::registry::store::{Fs, Memory};
-use fallway::registry::{Code, Envelope, Freshness, Keys, Nack, Polled, Poller, Registry};
+use fallway::registry::{Alias, Code, Envelope, Freshness, Keys, Nack, Polled, Poller, Registry};
 use fallway::time::Instant;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -197,7 +197,7 @@ fn serials_increase_across_restarts() {
     check(&registry);
     drop(registry);
     // Even without the ledger: the snapshots know.
-    disk.corrupt("STATE", b"gone");
+    ["STATE", "STATE-COPY"].iter().for_each(|name| disk.corrupt(name, b"gone"));
     let registry = super::fixtures::on(&disk);
     check(&registry);
     assert_eq!(receive(&registry, 2, 11), Ok(2));
@@ -219,4 +219,28 @@ fn a_source_does_not_bring_back_what_was_rolled_back() {
     assert_eq!(served(&registry), Some(3), "the next one it takes");
     assert_eq!(registry.history().last().unwrap().origin(), Some(("unsigned", 6)));
     assert_eq!(catalog().check(), []);
+}
+
+#[test]
+fn what_was_refused_is_judged_again_when_the_source_says_unchanged() {
+    let registry = registry();
+    let only_new = catalog().alias("chat", Alias::to("llama-70b@4"));
+    let server = Server::new(200, Envelope::new(only_new, 5).to_bytes());
+    let (mut poller, mut http) = (Poller::new(1), Http::new(server));
+    registry.quarantine("llama-70b@4", at(0)).unwrap();
+    let mut poll = |seconds: u64| {
+        let now = poller.due();
+        registry.tick(at(seconds));
+        (poller.poll(&mut http, &registry, now, at(seconds)), format!("{poller:?}"))
+    };
+    for seconds in [0, 30, 60] {
+        let (polled, shown) = poll(seconds);
+        assert!(matches!(polled, Polled::Refused(nack) if nack.has(Code::QuarantineEmpties)), "{seconds}");
+        assert!(shown.contains("what was refused") && shown.len() < 200, "{shown}");
+    }
+    // The quarantine is over, and the server says 304 as before.
+    assert!(matches!(poll(600).0, Polled::Taken(_)));
+    assert_eq!(registry.resolve("chat", Keys::seed(0)).unwrap().version(), "llama-70b@4");
+    assert_eq!(poll(630).0, Polled::Unchanged);
+    assert_eq!(registry.status(at(630)).age, Duration::ZERO);
 }

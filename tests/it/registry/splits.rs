@@ -2,7 +2,7 @@
 
 use super::fixtures::{at, catalog, publish, registry};
 use fallway::Facts;
-use fallway::registry::{Alias, Catalog, Keys, Publication, Registry, ResolveError, State};
+use fallway::registry::{Alias, Catalog, Keys, Patch, Placement, Publication, Registry, ResolveError, State};
 use fallway::shape::Sticky;
 
 /// How many of so many sessions get the newer version.
@@ -154,4 +154,38 @@ fn what_is_not_warm_joins_with_nothing_and_all_cold_is_better_than_nobody() {
     assert_eq!(weights("llama-70b@3"), [0, 100], "another publication warms nothing");
     registry.warmed("eu-3");
     assert_eq!(weights("llama-70b@3"), [100, 100]);
+}
+
+#[test]
+fn a_pin_holds_nothing_that_a_later_publication_left_without_a_placement() {
+    let registry = registry();
+    registry.pin("chat", "llama-70b@3", at(100), at(0)).unwrap();
+    let moved = Catalog::new().alias("chat", Alias::to("llama-70b@4"));
+    let moved = Patch::new().put(moved).remove_placement("eu-3").remove_placement("us-3");
+    registry.publish(&Publication::from(moved).force("moved"), at(1)).unwrap();
+    let found = registry.resolve("chat", Keys::seed(1)).unwrap();
+    assert_eq!((found.version(), found.placements().len()), ("llama-70b@4", 1));
+    assert!(!found.provenance(at(1)).pinned);
+}
+
+#[test]
+fn what_a_source_brings_is_cold_until_somebody_has_warmed_it() {
+    let weights = |registry: &Registry| -> Vec<_> {
+        let found = registry.resolve("llama-70b@3", Keys::seed(0)).unwrap();
+        let places = found.placements().iter();
+        places.map(|place| (place.id().to_owned(), place.placement().relative_weight())).collect()
+    };
+    let grown = catalog().placement("new", Placement::new("llama-70b@3", "acme", "eu-west", "eu-n"));
+    let expected = |new| [("eu-3".to_owned(), 100), ("new".to_owned(), new), ("us-3".to_owned(), 100)];
+    for (builder, new) in [(Registry::builder(), 100), (Registry::builder().cold_from_sources(), 0)] {
+        let registry = builder.open(at(0));
+        registry.receive(&catalog().to_bytes(), at(0)).unwrap();
+        assert_eq!(weights(&registry).len(), 2, "all are new: cold is better than nobody");
+        ["eu-3", "us-3", "eu-4", "eu-s"].iter().for_each(|id| registry.warmed(id));
+        let ack = registry.receive(&grown.to_bytes(), at(1)).unwrap();
+        assert_eq!(ack.review().to_warm(), ["new"]);
+        assert_eq!(weights(&registry), expected(new));
+        registry.warmed("new");
+        assert_eq!(weights(&registry), expected(100));
+    }
 }

@@ -47,7 +47,7 @@ fn damage(name: &str, ways: impl IntoIterator<Item = Vec<u8>>) -> usize {
     tried
 }
 
-const FILES: [&str; 4] = ["snapshot-00000000000000000002", "CURRENT", "PREVIOUS", "STATE"];
+const FILES: [&str; 5] = ["snapshot-00000000000000000002", "CURRENT", "PREVIOUS", "STATE", "STATE-COPY"];
 
 #[test]
 fn every_truncation_is_seen_and_survived() {
@@ -166,7 +166,7 @@ fn a_real_directory_does_the_same() {
     let mut names: Vec<_> =
         std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names.len(), Store::KEPT + 4, "{names:?}");
+    assert_eq!(names.len(), Store::KEPT + 5, "{names:?}");
     // A file of any length is read up to a limit.
     std::fs::File::create(path.join("CURRENT")).unwrap().set_len(1 << 40).unwrap();
     drop(registry);
@@ -190,4 +190,72 @@ fn a_document_of_the_wrong_digest_is_not_served() {
     assert_eq!(window(&registry), Some(1_000));
     let failure = registry.status(at(0)).tried[0].failure().unwrap().to_owned();
     assert!(failure.contains("digest_mismatch"), "{failure}");
+}
+
+#[test]
+fn a_generation_at_the_end_of_the_numbers_is_not_believed() {
+    for far in [u64::MAX, u64::MAX - 1, (1 << 53) + 1] {
+        let name = format!("snapshot-{far:020}");
+        let framed = |kind: &str, payload: &str| {
+            let digest = fallway::registry::Digest::of(payload.as_bytes());
+            format!("fallway-registry 1 {kind} {} {digest}\n{payload}", payload.len())
+        };
+        // A stray file, and one with all that belongs to it: somebody wrote them with the right hashes.
+        for whole in [false, true] {
+            let disk = written();
+            let snapshot = String::from_utf8(disk.read(FILES[0], 1 << 20).unwrap()).unwrap();
+            let payload = snapshot.split_once('\n').unwrap().1;
+            let far_one = payload.replace("\"generation\":2", &format!("\"generation\":{far}"));
+            disk.corrupt(&name, framed("snapshot", &far_one).as_bytes());
+            if whole {
+                let state = String::from_utf8(disk.read("STATE", 1 << 20).unwrap()).unwrap();
+                let state = state.split_once('\n').unwrap().1.to_owned();
+                let state = state.replace("\"generation\":2", &format!("\"generation\":{far}"));
+                ["STATE", "STATE-COPY"].iter().for_each(|name| disk.corrupt(name, framed("state", &state).as_bytes()));
+                disk.corrupt("CURRENT", framed("pointer", &far.to_string()).as_bytes());
+            }
+            let registry = on(&disk);
+            let expected = if whole { (3, Some(1_000)) } else { (2, Some(1_001)) };
+            assert_eq!((registry.view().generation(), window(&registry)), expected, "{far}");
+            let tried = registry.status(at(0)).tried;
+            let of = |file: &str| tried.iter().any(|tried| tried.file() == file && tried.failure().is_some());
+            assert!(of(&name) && (!whole || (of("STATE") && of("STATE-COPY") && of("CURRENT"))), "{tried:?}");
+            assert_eq!(publish(&registry, tiny(2_000)), Ok(expected.0 + 1));
+            assert!(!disk.list().unwrap().contains(&name), "it is swept");
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_under_the_name_of_another_generation_is_not_served() {
+    let disk = written();
+    let older = disk.read("snapshot-00000000000000000001", 1 << 20).unwrap();
+    disk.corrupt(FILES[0], &older);
+    let registry = on(&disk);
+    assert_eq!((window(&registry), registry.view().generation()), (Some(1_000), 3));
+    let told = registry.status(at(0)).tried[0].to_string();
+    assert_eq!(told, format!("{}: it is of another generation than its name", FILES[0]));
+}
+
+#[test]
+fn a_damaged_state_takes_no_quarantine_no_pin_and_no_generation_along() {
+    let disk = Memory::default();
+    let registry = on(&disk);
+    publish(&registry, variant(1)).unwrap();
+    registry.quarantine("llama-70b@4", at(0)).unwrap();
+    registry.pin("chat", "llama-70b@3", at(500), at(0)).unwrap();
+    let before = registry.status(at(0));
+    drop(registry);
+    for name in ["STATE", "STATE-COPY", "STATE"] {
+        disk.corrupt(name, b"fallway-registry 1 sta");
+        let registry = on(&disk);
+        let status = registry.status(at(0));
+        assert_eq!(
+            (status.generation, status.quarantined, status.pins),
+            (before.generation, before.quarantined.clone(), before.pins.clone()),
+            "{name}"
+        );
+        let failed: Vec<_> = status.tried.iter().filter(|tried| tried.failure().is_some()).collect();
+        assert_eq!(failed.iter().map(|tried| tried.file()).collect::<Vec<_>>(), [name], "said, and written again");
+    }
 }
