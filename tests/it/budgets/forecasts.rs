@@ -3,6 +3,7 @@
 use super::*;
 use crate::support::{Step, VirtualTimer};
 use fallway::decision::Pace;
+use fallway::policy::{RoutingPolicy, policy_fn};
 use futures::StreamExt;
 
 /// So many tokens, with a pause before each but the first.
@@ -21,6 +22,15 @@ fn read(world: &World, router: &TestRouter, model: &str, pause: Duration) {
             timer.sleep(pause).await;
         }
     });
+}
+
+/// A stack that asks for the pace of every candidate, also where nothing can be predicted from it.
+fn curious(world: &World) -> Builder<str, Reply> {
+    let leaf = policy_fn("curious", |cx, slate| {
+        slate.each(|candidate| _ = candidate.pace());
+        ordered().plan(cx, slate);
+    });
+    world.router(leaf.budgeted(Budgets::default().whole_answers()).fail_safe(FailSafe::default()))
 }
 
 fn pace(router: &TestRouter, name: &str) -> Pace {
@@ -56,8 +66,7 @@ fn whole_answers_are_predicted_where_they_are_wanted_and_their_length_is_known()
 #[test]
 fn the_pace_is_that_of_the_tokens_after_the_first() {
     let world = World::new();
-    let (router, _) =
-        world.fleet(stack(&world, Budgets::default(), FailSafe::default()), [(member("a"), always(drips(11, ms(50))))]);
+    let (router, _) = world.fleet(curious(&world), [(member("a"), always(drips(11, ms(50))))]);
     assert_eq!(pace(&router, "a").usual, 0);
     read(&world, &router, "m", ms(0));
     assert_eq!(pace(&router, "a").usual, nanos(50));
@@ -68,8 +77,7 @@ fn the_pace_is_that_of_the_tokens_after_the_first() {
 #[test]
 fn a_reader_that_takes_its_time_teaches_no_pace() {
     let world = World::new();
-    let (router, _) =
-        world.fleet(stack(&world, Budgets::default(), FailSafe::default()), [(member("a"), always(drips(11, ms(50))))]);
+    let (router, _) = world.fleet(curious(&world), [(member("a"), always(drips(11, ms(50))))]);
     read(&world, &router, "m", ms(500));
     assert_eq!(pace(&router, "a").usual, 0);
 }
@@ -77,10 +85,7 @@ fn a_reader_that_takes_its_time_teaches_no_pace() {
 #[test]
 fn plain_answers_have_no_pace_and_are_all_first_token() {
     let world = World::new();
-    let (router, _) = world.fleet(
-        stack(&world, Budgets::default().whole_answers(), FailSafe::default()),
-        [(member("a"), always(Act::Answer(secs(3))))],
-    );
+    let (router, _) = world.fleet(curious(&world), [(member("a"), always(Act::Answer(secs(3))))]);
     teach(&world, &router, ["m"]);
     assert_eq!(pace(&router, "a").usual, 0);
     let decision = router.explain(&expecting(500, secs(5)));
