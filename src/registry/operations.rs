@@ -49,8 +49,9 @@ impl Registry {
         self.edit(&mut writer, &cause, false, now, |catalog| share_out(catalog, alias, version, share))
     }
 
-    /// Serves the content of an earlier generation again, as a new generation. Without a number, that of the
-    /// publication before.
+    /// Serves the content of an earlier generation again, as a new generation. Without a number, what was served before
+    /// the present content came for the first time: a rollback that is asked for twice goes further back, and never to
+    /// what the first one took away.
     ///
     /// # Errors
     ///
@@ -59,10 +60,10 @@ impl Registry {
     pub fn rollback(&self, generation: Option<u64>, now: SystemTime) -> Result<Ack, Nack> {
         let mut writer = self.writer.lock();
         let digest = writer.current().map(Record::digest);
-        let mut before = writer.history.iter().rev().skip(1);
+        let came = writer.history.iter().position(|record| Some(record.digest()) == digest).unwrap_or(0);
         let target = match generation {
-            Some(generation) => before.find(|record| record.generation() == generation),
-            None => before.find(|record| Some(record.digest()) != digest),
+            Some(generation) => writer.history.iter().rev().skip(1).find(|record| record.generation() == generation),
+            None => writer.history[..came].last(),
         };
         let Some(target) = target else {
             return Err(Nack::one(Code::NotFound, Path::root(), "no such generation is remembered"));

@@ -112,7 +112,7 @@ fn generation_of(name: &str) -> Option<u64> {
 
 impl Store {
     /// How many snapshots are kept.
-    pub const KEPT: usize = 8;
+    pub const KEPT: usize = 16;
 
     /// Takes the directory.
     ///

@@ -164,16 +164,31 @@ fn shares_of_the_others_keep_their_proportions_and_the_sum() {
 }
 
 #[test]
+fn a_rollback_that_is_asked_for_twice_does_not_bring_back_what_was_bad() {
+    let registry = registry();
+    let first = registry.view().snapshot().digest();
+    [1, 2].map(|price| publish(&registry, variant(price)).unwrap());
+    let [good, bad] = [1, 2].map(|price| variant(price).digest());
+    assert_eq!(registry.rollback(None, at(1)).unwrap().digest(), good);
+    assert_eq!(registry.rollback(None, at(1)).unwrap().digest(), first, "further back");
+    assert!(registry.rollback(None, at(1)).unwrap_err().has(Code::NotFound), "there was nothing before");
+    // By its number everything is served again, the bad one too.
+    assert_eq!(registry.rollback(Some(3), at(1)).unwrap().digest(), bad);
+    assert_eq!(registry.rollback(None, at(1)).unwrap().digest(), good);
+}
+
+#[test]
 fn only_what_is_remembered_can_be_rolled_back_to() {
     let registry = registry();
     assert!(registry.rollback(None, at(1)).unwrap_err().has(Code::NotFound), "there was nothing before");
-    for price in 1..=8 {
+    let kept = Store::KEPT as u64;
+    for price in 1..=kept {
         publish(&registry, variant(price)).unwrap();
     }
-    assert_eq!(registry.history().len(), 8);
-    assert!(registry.rollback(Some(1), at(1)).is_err(), "the ninth last is forgotten");
-    assert_eq!(registry.rollback(None, at(1)).unwrap().digest(), variant(7).digest());
-    assert_eq!(registry.history().last().unwrap().cause(), "rollback to 8");
+    assert_eq!(registry.history().len(), Store::KEPT);
+    assert!(registry.rollback(Some(1), at(1)).is_err(), "the one before all that are kept is forgotten");
+    assert_eq!(registry.rollback(None, at(1)).unwrap().digest(), variant(kept - 1).digest());
+    assert_eq!(registry.history().last().unwrap().cause(), format!("rollback to {kept}"));
     let empty = Registry::builder().open(at(0));
     assert!(empty.promote("chat", "llama-70b@4", at(0)).unwrap_err().has(Code::NothingPublished));
     assert!(empty.rollback(None, at(0)).is_err());
