@@ -17,6 +17,7 @@ pub(super) struct Forecast {
 impl Contender<'_> {
     /// `whole`: until the last token, where the request says how many it expects. `None` while too little is
     /// known.
+    #[inline]
     pub(super) fn forecast(&mut self, whole: bool) -> Option<Forecast> {
         let (work, now) = (self.work(), self.now());
         let load = self.load();
@@ -32,14 +33,15 @@ impl Contender<'_> {
         self.forecast_behind(work, whole)
     }
 
+    #[inline]
     fn forecast_behind(&mut self, work: u64, whole: bool) -> Option<Forecast> {
         let spread = *self.spread();
         if !is_known(&spread) {
             return None;
         }
-        let old = self.load().stale;
         let first = self.latency().predict(work);
-        let mut forecast = Forecast { half: spread.half_of(first), late: spread.late_of(first), old };
+        let mut forecast =
+            Forecast { half: spread.half_of(first), late: spread.late_of(first), old: self.load().stale };
         if whole && let Some(tokens) = self.facts().output_tokens {
             let Pace { usual, spread } = *self.pace();
             if is_known(&spread) {

@@ -98,8 +98,7 @@ impl<'a> Slate<'a> {
         let Sheet { entries, readings, tiers, .. } = &mut *self.sheet;
         let Tier { regular, version, .. } = &mut tiers[tier];
         let version = *version;
-        for index in range {
-            let (entry, readings) = (&mut entries[index], &mut readings[index]);
+        for (entry, readings) in entries[range.clone()].iter_mut().zip(&mut readings[range]) {
             if which(entry) {
                 visit(&mut Contender { entry, readings, regular, ground: &self.ground, version });
             }
