@@ -119,8 +119,13 @@ impl Lease {
         self.waiting
     }
 
-    /// What it took from `start` until `now`, to learn from. Nobody waits beyond the deadline: where the clock says more, it
-    /// jumped, or the process slept.
+    /// Whether the clock jumped meanwhile, or the process slept: nobody waits beyond the deadline. How long the call took is
+    /// not known then.
+    fn is_past_measure(&self, now: Instant) -> bool {
+        now - self.deadline > PATIENCE
+    }
+
+    /// What it took from `start` until `now`, to learn from; no more than there was until the deadline.
     fn waited(&self, start: Instant, now: Instant) -> Duration {
         now.min(self.deadline) - start
     }
@@ -136,8 +141,10 @@ impl Lease {
         {
             self.tab.shared.hand_over(Some(&self.tab.member), &Passed::default(), now);
         }
-        let elapsed = self.waited(self.started, now);
-        self.tab.member.recovery.first_token(nanos(elapsed), now);
+        let (elapsed, measured) = (self.waited(self.started, now), !self.is_past_measure(now));
+        if measured {
+            self.tab.member.recovery.first_token(nanos(elapsed), now);
+        }
         if let Some(imprint) = self.imprint.take() {
             self.work = imprint.answered(&self.tab.member, self.work, nanos(elapsed));
         }
@@ -148,7 +155,9 @@ impl Lease {
             let moved = self.tab.member.gauge.learned().answered(how, sent, nanos(elapsed));
             self.limit_moved(moved, now);
         }
-        if self.canary {
+        if !measured {
+            // Nothing is learned of how long its answers take.
+        } else if self.canary {
             let better = self.tab.member.latency.record_canary(self.work, nanos(elapsed), now);
             self.tab.member.canary_said(better);
         } else {
@@ -275,7 +284,7 @@ impl Lease {
             Outcome::Failure(_) if self.excused => Evidence::TooEarly,
             Outcome::Failure(error) => Evidence::Failure(error),
         };
-        if self.waiting {
+        if self.waiting && !self.is_past_measure(now) {
             match outcome {
                 Outcome::Success => {}
                 Outcome::Cancelled => self.tab.member.latency.contradict(self.work, nanos(elapsed), now),
