@@ -88,7 +88,7 @@ pub(super) struct Needs<'a> {
 /// A caller with little time must not bench a backend for all: where the deadline cut an attempt short, giving it up
 /// counts against the backend only after three times its typical time to first token; for a slow backend after half
 /// as much again as is typical, but no less than this; where nothing is known, after this.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 const TYPICAL_TIMES: u32 = 3;
 
 impl Lease {
@@ -191,8 +191,13 @@ impl Lease {
 
     /// `cut_short`: the router gave up because the caller had no more time for this attempt.
     pub(super) fn fail(mut self, error: &BackendError, cut_short: bool, now: Instant) {
-        self.excused = cut_short && now - self.started < self.patience();
+        self.excused |= cut_short && now - self.started < self.patience();
         self.end(Outcome::Failure(error), now);
+    }
+
+    /// How it fails is the impatience of its caller, and says nothing about the backend.
+    pub(super) const fn excuse(&mut self) {
+        self.excused = true;
     }
 
     /// Another attempt of the request was faster.
