@@ -9,7 +9,7 @@
 use fallway::adapt::tokio::TokioTimer;
 use fallway::backend::{Attempt, Backend, BackendError};
 use fallway::policy::{Budgets, FailSafe, PolicyExt, ordered};
-use fallway::{CallOptions, Facts, Profile, RouteError, Routed, Router};
+use fallway::{CallOptions, Facts, Profile, Router};
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,28 +96,4 @@ async fn show(router: &Router<str, &'static str>, millis: u64) {
         Err(error) => error.decision(),
     };
     println!("\n{millis} ms: {decision}");
-    waterfall(&answered, Duration::from_millis(millis));
-}
-
-/// The budget from left to right, and what each attempt had of it.
-fn waterfall(answered: &Result<Routed<&'static str>, RouteError>, budget: Duration) {
-    const WIDTH: f64 = 60.0;
-    let attempts = match answered {
-        Ok(routed) => routed.attempts(),
-        Err(error) => error.attempts(),
-    };
-    let Some(first) = attempts.first() else { return };
-    for attempt in attempts {
-        let column = |time: Duration| (WIDTH * time.as_secs_f64() / budget.as_secs_f64()).min(WIDTH) as usize;
-        let from = column(attempt.started() - first.started());
-        let to = column(attempt.started() - first.started() + attempt.elapsed()).max(from + 1);
-        let end = attempt.failure().map_or("answered".to_owned(), |kind| kind.to_string());
-        println!(
-            "  {:8}|{}{:pad$}| {end}",
-            attempt.name(),
-            " ".repeat(from) + &"█".repeat(to - from),
-            "",
-            pad = WIDTH as usize + 1 - to
-        );
-    }
 }

@@ -45,7 +45,8 @@ pub struct InvalidHedge(f64);
 impl Hedge {
     /// The default share of requests that are hedged: one in twenty, as in *The Tail at Scale*.
     pub const SHARE: f64 = 0.05;
-    /// Before so many first items of a backend nothing is known of its slowest.
+    /// Before so many first items, of a backend or of all that serve its model where it has a few, nothing is known of its
+    /// slowest.
     pub const WARM_UP: u32 = 20;
     /// Requests with more tokens, of prompt and expected answer, are not hedged by default: what is thrown away is too dear.
     pub const MOST_TOKENS: u64 = 8_192;

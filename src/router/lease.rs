@@ -88,7 +88,7 @@ pub(super) struct Needs<'a> {
 /// A caller with little time must not bench a backend for all: where the deadline cut an attempt short, giving it up
 /// counts against the backend only after three times its typical time to first token; for a slow backend after half
 /// as much again as is typical, but no less than this; where nothing is known, after this.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 const TYPICAL_TIMES: u32 = 3;
 
 impl Lease {
@@ -119,8 +119,13 @@ impl Lease {
         self.waiting
     }
 
-    /// What it took from `start` until `now`, to learn from. Nobody waits beyond the deadline: where the clock says more, it
-    /// jumped, or the process slept.
+    /// Whether the clock jumped meanwhile, or the process slept: nobody waits beyond the deadline. How long the call took is
+    /// not known then.
+    fn is_past_measure(&self, now: Instant) -> bool {
+        now - self.deadline > PATIENCE
+    }
+
+    /// What it took from `start` until `now`, to learn from; no more than there was until the deadline.
     fn waited(&self, start: Instant, now: Instant) -> Duration {
         now.min(self.deadline) - start
     }
@@ -136,8 +141,10 @@ impl Lease {
         {
             self.tab.shared.hand_over(Some(&self.tab.member), &Passed::default(), now);
         }
-        let elapsed = self.waited(self.started, now);
-        self.tab.member.recovery.first_token(nanos(elapsed), now);
+        let (elapsed, measured) = (self.waited(self.started, now), !self.is_past_measure(now));
+        if measured {
+            self.tab.member.recovery.first_token(nanos(elapsed), now);
+        }
         if let Some(imprint) = self.imprint.take() {
             self.work = imprint.answered(&self.tab.member, self.work, nanos(elapsed));
         }
@@ -148,7 +155,9 @@ impl Lease {
             let moved = self.tab.member.gauge.learned().answered(how, sent, nanos(elapsed));
             self.limit_moved(moved, now);
         }
-        if self.canary {
+        if !measured {
+            // Nothing is learned of how long its answers take.
+        } else if self.canary {
             let better = self.tab.member.latency.record_canary(self.work, nanos(elapsed), now);
             self.tab.member.canary_said(better);
         } else {
@@ -182,8 +191,13 @@ impl Lease {
 
     /// `cut_short`: the router gave up because the caller had no more time for this attempt.
     pub(super) fn fail(mut self, error: &BackendError, cut_short: bool, now: Instant) {
-        self.excused = cut_short && now - self.started < self.patience();
+        self.excused |= cut_short && now - self.started < self.patience();
         self.end(Outcome::Failure(error), now);
+    }
+
+    /// How it fails is the impatience of its caller, and says nothing about the backend.
+    pub(super) const fn excuse(&mut self) {
+        self.excused = true;
     }
 
     /// Another attempt of the request was faster.
@@ -275,7 +289,7 @@ impl Lease {
             Outcome::Failure(_) if self.excused => Evidence::TooEarly,
             Outcome::Failure(error) => Evidence::Failure(error),
         };
-        if self.waiting {
+        if self.waiting && !self.is_past_measure(now) {
             match outcome {
                 Outcome::Success => {}
                 Outcome::Cancelled => self.tab.member.latency.contradict(self.work, nanos(elapsed), now),

@@ -44,7 +44,8 @@ impl CallOptions {
         self
     }
 
-    /// The longest gap between two items of a streamed answer.
+    /// The longest gap between two items of a streamed answer. One that is shorter than a second, and than the router's
+    /// [own](crate::router::Builder::idle_limit), ends the stream and says nothing about the backend.
     #[must_use]
     pub const fn idle_limit(mut self, limit: Duration) -> Self {
         self.idle_limit = Some(limit);

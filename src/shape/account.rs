@@ -101,13 +101,14 @@ impl Accounts {
         Some((at * WAYS + way) as u32)
     }
 
-    /// What was held there is held no more, and so much of it, or beyond it, was spent.
+    /// What was held there is held no more, and so much of it, or beyond it, was spent; but no more than can be held. A backend
+    /// that tells nonsense must not take a key's money for years.
     pub(super) fn settle(&self, place: u32, held: u64, spent: u64, terms: Terms, now: Instant) {
         let place = place as usize;
         let account = &mut self.lines[place / WAYS].lock()[place % WAYS];
         account.refill(terms, now);
         account.held = account.held.saturating_sub(held);
-        account.owed = account.owed.saturating_add(spent);
+        account.owed = account.owed.saturating_add(spent.min(terms.most.max(held)));
     }
 
     fn line(&self, key: u64) -> usize {

@@ -284,6 +284,16 @@ mod tests {
     }
 
     #[test]
+    fn a_canary_that_is_much_better_clears_what_was_learned() {
+        let model = LatencyModel::default();
+        (0..30).for_each(|_| model.record(1_000, 5_000 * MS, NOW));
+        assert!(!model.record_canary(1_000, 4_000 * MS, NOW) && model.read_spread(NOW).samples >= ENOUGH);
+        assert!(model.record_canary(1_000, 200 * MS, NOW));
+        assert_eq!(model.read_spread(NOW).samples, 1);
+        assert!(model.read().predict(1_000) < 2_500 * MS && model.typical() < 300 * MS);
+    }
+
+    #[test]
     fn what_was_given_up_early_teaches_nothing() {
         let model = LatencyModel::default();
         model.record(100, 500 * MS, NOW);

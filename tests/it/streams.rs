@@ -187,12 +187,12 @@ fn truncations_stalls_and_panics_reach_health() {
     for (last, kind) in cases.into_iter().chain([(Step::Panic, Panicked)]) {
         let (world, log) = (World::new(), Log::default());
         let members = [(Profile::new("a"), always(stream([ITEM, last]))), (Profile::new("b"), always(stream([ITEM])))];
-        let builder = world.router(ordered().fail_safe(FailSafe::default())).observer(log.clone());
+        let builder = world.router(ordered().fail_safe(FailSafe::default())).idle_limit(ms(200)).observer(log.clone());
         let (router, [a, b]) = world.fleet(builder, members);
         for _ in 0..10 {
             let (router, timer) = (router.clone(), world.timer().clone());
             world.block_on(async move {
-                let mut stream = router.stream("ask", within(secs(60)).idle_limit(ms(200))).await.unwrap();
+                let mut stream = router.stream("ask", within(secs(60))).await.unwrap();
                 read(&mut stream, &timer, ms(0)).await
             });
         }

@@ -19,7 +19,7 @@ mod config;
 
 pub use config::Budgets;
 
-use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window};
+use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window, stack};
 use crate::bug;
 use crate::decision::Reason;
 use crate::decision::record::{Entry, Reserve};
@@ -73,6 +73,9 @@ impl<P: RoutingPolicy> RoutingPolicy for Budgeted<P> {
 
     fn check(&self, check: &mut Check<'_>) {
         self.config.check(check);
+        if stack(&self.inner).any(|policy| policy.name() == self.name()) {
+            check.error(self.name(), "wraps another budgeted: the reserve and the hedge of one of them would not hold");
+        }
         check.has_no_fail_safe(self.name(), &self.inner);
         self.inner.check(check);
     }

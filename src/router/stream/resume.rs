@@ -43,7 +43,8 @@ use std::task::{Context, Poll};
 ///
 /// # Panics
 ///
-/// A panic ends the stream as if the hook had declined: with the [`Interrupted`] that it was asked about.
+/// A hook that panics is not asked again: nothing is lost of the stream, and where that breaks, then or later, it ends as if the hook had
+/// declined.
 pub trait Resume<Req: ?Sized, T>: Send + 'static {
     /// `item` is handed to the caller now, once.
     fn delivered(&mut self, item: &T);

@@ -9,7 +9,7 @@ use crate::bug;
 use crate::decision::{AttemptRecord, Decision, Ending};
 use crate::router::core::Core;
 use crate::router::driver::Answered;
-use crate::router::lease::Lease;
+use crate::router::lease::{Lease, PATIENCE};
 use crate::time::Instant;
 use futures::stream::{FusedStream, Stream, TryStream};
 use std::collections::VecDeque;
@@ -122,6 +122,16 @@ impl<Req: ?Sized, S: TryStream> Streamed<Req, S> {
         }
     }
 
+    /// A caller with little patience must not bench a backend for all: a limit of its own that is shorter than the host's
+    /// judges only where it is no shorter than this.
+    fn excuse_stall(&mut self) {
+        if let Some(lease) = &mut self.lease
+            && self.clocks.idle_limit() < self.core.idle_limit.min(PATIENCE)
+        {
+            lease.excuse();
+        }
+    }
+
     /// Ends the attempt where the answer is complete.
     fn settle(&mut self, now: Option<Instant>) {
         if self.source.is_none()
@@ -208,7 +218,10 @@ where
             }
             Poll::Ready(Err(error)) => (Some(error), timer.now()),
             Poll::Pending => match std::task::ready!(this.clocks.poll(timer, cx)) {
-                RanOut::Idle => (Some(FailureKind::Stalled.into()), timer.now()),
+                RanOut::Idle => {
+                    this.excuse_stall();
+                    (Some(FailureKind::Stalled.into()), this.core.shared.timer.now())
+                }
                 RanOut::Deadline => (None, timer.now()),
             },
         };

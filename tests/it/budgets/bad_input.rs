@@ -3,6 +3,8 @@
 use super::*;
 use fallway::BuildError;
 use fallway::RoutingPolicy;
+use fallway::budget::Hedge;
+use fallway::policy::Regions;
 use fallway::router::RouteErrorKind;
 
 fn mistake(policy: impl RoutingPolicy + 'static) -> String {
@@ -34,6 +36,14 @@ fn fail_safe_stands_around_it() {
     let capacity = fallway::policy::Capacity::default().headroom(2.0, 1.0);
     let nested = ordered().capacity_aware(capacity).budgeted(Budgets::default());
     assert!(mistake(nested).starts_with("capacity_aware: "));
+}
+
+#[test]
+fn one_budgeted_is_enough() {
+    let inner = ordered().budgeted(Budgets::default().reserve(secs(1)));
+    let nested = inner.region_failover(Regions::new("eu")).budgeted(Budgets::default().hedge(Hedge::default()));
+    let told = mistake(nested.fail_safe(FailSafe::default()));
+    assert_eq!(told, "budgeted: wraps another budgeted: the reserve and the hedge of one of them would not hold");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::support::{Step, VirtualTimer};
+use fallway::FailureKind::Truncated;
 use fallway::decision::Pace;
 use fallway::policy::{RoutingPolicy, policy_fn};
 use futures::StreamExt;
@@ -72,6 +73,17 @@ fn the_pace_is_that_of_the_tokens_after_the_first() {
     assert_eq!(pace(&router, "a").usual, nanos(50));
     (0..3).for_each(|_| read(&world, &router, "m", ms(0)));
     assert_eq!(pace(&router, "a").spread.samples, 3);
+}
+
+#[test]
+fn a_stream_that_breaks_shows_the_pace_that_it_had() {
+    let world = World::new();
+    let steps = std::iter::repeat_n([Step::Item, Step::Pause(ms(50))], 11).flatten();
+    let breaks = Act::Stream(ms(100), steps.chain([Step::Break(Truncated)]).collect());
+    let (router, _) = world.fleet(curious(&world), [(member("a"), always(breaks))]);
+    let mut stream = world.stream(&router, ask("m", secs(60))).unwrap();
+    world.block_on(async move { while stream.next().await.is_some() {} });
+    assert_eq!(pace(&router, "a").usual, nanos(55));
 }
 
 #[test]

@@ -92,6 +92,20 @@ fn where_nobody_is_sure_the_one_that_comes_closest_tries() {
 }
 
 #[test]
+fn of_several_that_may_be_late_the_closest_tries() {
+    let world = World::new();
+    let members = [(member("a"), always(Act::Answer(ms(520)))), (member("b"), always(Act::Answer(ms(500))))];
+    let (router, _) = world.fleet(stack(&world, Budgets::default(), FailSafe::default()), members);
+    teach(&world, &router, ["m@a", "m@b"]);
+    let none = router.explain(&ask("m", ms(1)));
+    let [(late_a, half_a, _), (late_b, half_b, _)] = ["a", "b"].map(|name| missed(&none, name).unwrap());
+    let left = half_a.max(half_b);
+    assert!(left < late_b && late_b < late_a, "{none}");
+    let decision = router.explain(&ask("m", Duration::from_nanos(left)));
+    assert_eq!(chosen(&decision), Some("b"), "{decision}");
+}
+
+#[test]
 fn what_nobody_can_answer_in_time_is_refused_at_once_with_the_true_reason() {
     let world = World::new();
     let (router, backends) = known(&world, Budgets::default());
@@ -144,8 +158,10 @@ fn nobody_waits_for_the_slot_of_one_that_would_be_too_slow() {
     world.settle();
     let refused = world.spawn_call(&router, ask("m", secs(1)));
     let waits = world.spawn_call(&router, ask("m", secs(20)));
+    // In half of the cases it would be in time, if it were idle.
+    let hopes = world.spawn_call(&router, ask("m", ms(3_240)));
     world.settle();
-    assert!(refused.is_done() && !waits.is_done());
+    assert!(refused.is_done() && !waits.is_done() && !hopes.is_done());
     assert_eq!(refused.take().unwrap_err().kind(), RouteErrorKind::Infeasible);
     world.run();
     waits.take().unwrap();

@@ -3,6 +3,7 @@
 use super::*;
 use crate::support::in_turn;
 use fallway::FailureKind::ServerError;
+use std::sync::{Arc, Mutex};
 
 fn limits(backend: &crate::support::Scripted) -> Vec<Duration> {
     backend.seen().iter().map(|seen| seen.time_limit).collect()
@@ -18,6 +19,24 @@ fn the_first_try_leaves_the_reserve_and_the_fallback_runs_in_it() {
     let routed = world.call(&router, ask("m", secs(8))).unwrap();
     assert_eq!((limits(&a), limits(&b)), (vec![ms(6_500)], vec![ms(1_600)]));
     assert_eq!(routed.backend(), Some("b"));
+}
+
+#[test]
+fn a_backend_is_told_what_is_left_of_the_request() {
+    let world = World::new();
+    let (start, told) = (world.now(), Arc::new(Mutex::new(Vec::new())));
+    let note = |act: Act| -> Script {
+        let told = told.clone();
+        Box::new(move |cue| {
+            told.lock().unwrap().push((cue.attempt.time_left(), cue.attempt.deadline() - start));
+            act.clone()
+        })
+    };
+    let members = [(member("a"), note(Act::Fail(ServerError, ms(6_400)))), (member("b"), note(Act::Answer(ms(1_500))))];
+    let (router, _) = world.fleet(stack(&world, Budgets::default().reserve(ms(1_500)), FailSafe::default()), members);
+    drop(world.call(&router, ask("m", secs(8))).unwrap());
+    // More than the attempt may use: others may need it, and what is behind the backend has to know when all is over.
+    assert_eq!(*told.lock().unwrap(), [(secs(8), secs(8)), (ms(1_600), secs(8))]);
 }
 
 #[test]

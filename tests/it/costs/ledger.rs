@@ -143,6 +143,14 @@ fn streamed(steps: &[Step], usage: Option<Usage>) -> (Vec<AttemptRecord>, Vec<En
 const TWO: [Step; 5] = [Step::Role, Step::Pause(ms(5)), Step::Item, Step::Pause(ms(30)), Step::Item];
 
 #[test]
+fn what_is_under_way_is_not_wasted_yet() {
+    let world = World::new();
+    let router = pair(&world, always(Act::Stream(ms(5), vec![Step::Item, Step::Hang])), |builder| builder);
+    let stream = world.stream(&router, asks(facts())).unwrap();
+    assert_eq!((stream.decision().wasted(), stream.decision().bill().possible), (Bill::default(), MOST));
+}
+
+#[test]
 fn the_record_of_a_stream_is_final_when_it_ends() {
     let (attempts, ends) = streamed(&TWO, Some(Usage::new(1_000, 40)));
     let [attempt] = &attempts[..] else { panic!("{attempts:?}") };

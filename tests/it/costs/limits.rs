@@ -118,6 +118,17 @@ fn a_retry_needs_its_own_money() {
 }
 
 #[test]
+fn usage_that_makes_no_sense_takes_no_more_than_can_be_spent_at_once() {
+    let world = World::new();
+    let router = limited(&world, tells(i64::MAX, i64::MAX, ANSWER), limit(1_000));
+    drop(world.call(&router, asks(of("t"))).unwrap());
+    assert_eq!(router.left_to_spend(&of("t")), Some(0));
+    // A burst is half of what comes back in a thousand seconds.
+    world.run_for(secs(500));
+    assert_eq!(router.left_to_spend(&of("t")), Some(BURST));
+}
+
+#[test]
 fn money_is_held_while_an_attempt_lasts() {
     let world = World::new();
     let router = limited(&world, tells(1_000, 40, Act::Answer(ms(500))), forever());

@@ -1,10 +1,17 @@
 //! Two attempts side by side: the first that answers wins.
 
-use super::{AFTER, Scene, options};
-use crate::support::{Act, Told, ms, secs, within};
+use super::{AFTER, Scene, half, hedged, options, third};
+use crate::support::{Act, Log, Told, World, always, in_turn, ms, secs, within};
 use fallway::FailureKind::{InvalidRequest, Overloaded, ServerError, Timeout};
-use fallway::decision::{Hedged, Unhedged};
+use fallway::Profile;
+use fallway::decision::{Hedged, Reason, Unhedged};
+use fallway::event::{Event, Observer, Outcome};
+use fallway::policy::{FailSafe, PolicyExt, RoutingPolicy, policy_fn, round_robin};
+use fallway::recover::Ejection;
 use fallway::router::RouteErrorKind;
+use fallway::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 #[test]
 fn whoever_begins_first_answers_and_the_other_is_gone() {
@@ -104,6 +111,56 @@ fn where_both_fail_the_request_goes_on_with_what_is_left() {
     let error = scene.world.call(&scene.router, options()).unwrap_err();
     assert_eq!((error.kind(), error.attempts().len()), (RouteErrorKind::NotRetryable, 2));
     assert_eq!(scene.calls(), [1, 1, 0]);
+}
+
+#[test]
+fn who_is_outrun_all_the_time_is_compared_with_its_peers() {
+    let (world, log, inner) = (World::new(), Log::default(), round_robin());
+    let policy = policy_fn("hedged", move |cx, slate| {
+        slate.hedge(half());
+        inner.plan(cx, slate);
+    });
+    let ejection = Ejection::default().slower_than_peers(Ejection::LATENCY_FACTOR);
+    let builder = world.router(policy.fail_safe(FailSafe::default())).ejection(ejection).observer(log.clone());
+    let member = |id: &str| Profile::new(id).model("m").region("eu");
+    // It never fails, and nobody sees how long it would take.
+    let hangs = in_turn(std::iter::repeat_n(Act::Answer(ms(20)), 20).chain([Act::Hang]));
+    let well = ["b", "c", "d", "e"].map(|id| (member(id), always(Act::Answer(ms(20)))));
+    let [b, c, d, e] = well;
+    let (router, _) = world.fleet(builder, [(member("a"), hangs), b, c, d, e]);
+    (0..300).for_each(|_| drop(world.call(&router, options()).unwrap()));
+    let left =
+        |told: &Told| matches!(told, Told::Left { backend, why: Reason::SlowerThanPeers { .. } } if backend == "a");
+    assert_eq!(log.count(left), log.count(|told| matches!(told, Told::Left { .. })));
+    assert!(log.count(left) > 0);
+}
+
+/// Counts the failures that count, and those that do not.
+#[derive(Clone, Debug, Default)]
+struct Blames(Arc<[AtomicU32; 2]>);
+
+impl Observer for Blames {
+    fn on_event(&self, event: &Event<'_>, _: Instant) {
+        if let Event::Ended { outcome: Outcome::Failure(_), excused, .. } = event {
+            self.0[usize::from(*excused)].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn two_that_a_hurried_caller_gave_up_are_not_to_blame() {
+    let (world, blames) = (World::new(), Blames::default());
+    let slow = || Act::Answer(ms(500));
+    let members = [(Profile::new("a"), third(slow())), (Profile::new("b"), always(slow()))];
+    let (router, _) = world.fleet(world.router(hedged(half())).observer(blames.clone()), members);
+    (0..2).for_each(|_| drop(world.call(&router, options()).unwrap()));
+    // Nothing is usual where everything took no time.
+    router.update(|fleet| fleet.remove("a")).unwrap();
+    router.update(|fleet| fleet.add(Profile::new("c"), world.backend("c", always(slow())))).unwrap();
+    let error = world.call(&router, within(ms(150))).unwrap_err();
+    assert_eq!(error.attempts().len(), 2);
+    let [blamed, excused] = &*blames.0;
+    assert_eq!((blamed.load(Ordering::Relaxed), excused.load(Ordering::Relaxed)), (0, 2));
 }
 
 #[test]

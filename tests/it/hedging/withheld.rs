@@ -1,11 +1,12 @@
 //! Where there is no hedge the first attempt goes on as if nothing had been asked, and the decision says why.
 
-use super::{AFTER, Scene, half, options};
+use super::{AFTER, Scene, half, hedged, options};
 use crate::support::{ANSWER, Act, Told, World, always, fail, in_turn, ms, plain, secs, within};
 use fallway::budget::{Hedge, RetryBudget};
 use fallway::decision::{Hedged, Reason, Unhedged};
 use fallway::policy::{Capacity, FailSafe, PolicyExt, RoutingPolicy, ordered, policy_fn};
 use fallway::recover::Ejection;
+use fallway::router::Step;
 use fallway::{CallOptions, FailureKind, Profile};
 
 const SLOW: Act = Act::Answer(ms(500));
@@ -199,6 +200,38 @@ fn the_retry_budget_is_empty_and_is_what_pays() {
     let scene = Scene::with(half(), profiles(), [SLOW, ANSWER, ANSWER], |builder| builder.retry_budget(fifth));
     let hedged = (0..23).filter(|_| scene.world.call(&scene.router, options()).unwrap().backend() == Some("b"));
     assert_eq!(hedged.count(), 5);
+}
+
+#[test]
+fn what_is_not_sent_is_not_paid_for() {
+    // Three requests pay for one, and the fourth for no other.
+    let third = RetryBudget::new(0.34, 0).unwrap();
+    let scene = Scene::with(half(), profiles(), [SLOW, ANSWER, ANSWER], |builder| builder.retry_budget(third));
+    scene.router.update(|fleet| ["b", "c"].into_iter().for_each(|name| fleet.drain(name))).unwrap();
+    alone(&scene, options(), Unhedged::NobodyElse);
+    scene.router.update(|fleet| fleet.restore("b")).unwrap();
+    assert_eq!(scene.world.call(&scene.router, options()).unwrap().backend(), Some("b"));
+}
+
+#[test]
+fn a_request_pays_in_once_however_often_it_is_tried() {
+    let world = World::new();
+    let broken = || fail(FailureKind::ServerError);
+    let members = [(Profile::new("a"), in_turn([broken(), broken(), SLOW])), (Profile::new("b"), always(ANSWER))];
+    let (router, _) = world.fleet(world.router(hedged(half())), members);
+    let hedged = (0..5).map(|_| world.call(&router, options()).unwrap().attempts().iter().any(|it| it.is_hedge()));
+    // Four requests pay for two hedges, and the fifth has half of one.
+    assert_eq!(hedged.collect::<Vec<_>>(), [false, false, true, true, false]);
+}
+
+#[test]
+fn nothing_is_hedged_when_the_time_is_over() {
+    let scene = scene(half(), profiles());
+    let start = scene.world.now();
+    let mut trip = scene.router.trip(within(secs(10)), start);
+    assert!(matches!(trip.next(start), Ok(Step::Call(first)) if first.hedge_at() == Some(start + AFTER)));
+    assert!(trip.hedge(start + secs(10)).is_none());
+    assert!(trip.hedge(start + AFTER).is_some_and(|second| second.is_hedge()));
 }
 
 #[test]

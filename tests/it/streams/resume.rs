@@ -166,17 +166,19 @@ fn as_often_as_there_are_attempts() {
 fn the_error_says_why_nobody_went_on() {
     let cut = || stream(items(2).chain([Step::Close]));
     let unsafe_ = |total| CallOptions::within(total).facts(Facts::any().prompt_tokens(20));
-    for (acts, options, why) in [
-        (vec![cut()], within(secs(60)), RouteErrorKind::NothingUsable),
-        (vec![cut(), cut()], unsafe_(secs(60)), RouteErrorKind::NotRetryable),
-        (vec![cut(), stream([Step::Break(InvalidRequest)])], within(secs(60)), RouteErrorKind::NotRetryable),
-        (vec![cut(), Act::Hang], within(secs(2)), RouteErrorKind::DeadlineExceeded),
+    for (acts, options, (why, attempts)) in [
+        (vec![cut()], within(secs(60)), (RouteErrorKind::NothingUsable, 3)),
+        (vec![cut(), cut()], unsafe_(secs(60)), (RouteErrorKind::NotRetryable, 1)),
+        (vec![cut(), stream([Step::Break(InvalidRequest)])], within(secs(60)), (RouteErrorKind::NotRetryable, 2)),
+        (vec![cut(), Act::Hang], within(secs(2)), (RouteErrorKind::DeadlineExceeded, 2)),
     ] {
         // One that is alone is tried again after a back-off, and breaks again, unless it may not.
         let alone = acts.len() == 1;
         let (world, router, ..) = fleet(acts);
         let (stream, whole) = resumed(&world, &router, options, After::default());
         let (kind, _, refused) = whole.error.unwrap();
+        // What was tried to mend it is in the decision of the stream.
+        assert_eq!(stream.stream().attempts().len(), attempts);
         if alone {
             assert_eq!((whole.numbers, refused), ((1..=6).collect(), Some(RouteErrorKind::AttemptsExhausted)));
             continue;

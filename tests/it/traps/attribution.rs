@@ -34,6 +34,30 @@ fn a_callers_tiny_timeout_benches_nobody() {
     }
 }
 
+/// How many backends left the rotation, of two whose streams pause so long, when callers come who wait for so long.
+fn benched(pause: Duration, host: Duration, callers: Duration) -> usize {
+    let (world, log) = (World::new(), Log::default());
+    let drip = || always(Act::Stream(ms(20), vec![Step::Item, Step::Pause(pause), Step::Item]));
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).idle_limit(host).observer(log.clone());
+    let (router, _) = world.fleet(builder, [(Profile::new("a"), drip()), (Profile::new("b"), drip())]);
+    for _ in 0..12 {
+        let mut stream = world.stream(&router, within(secs(60)).idle_limit(callers)).unwrap();
+        world.block_on(async move { while stream.next().await.is_some() {} });
+    }
+    let left = |name: &&str| log.count(|told| matches!(told, Told::Left { backend, .. } if backend == name)) > 0;
+    ["a", "b"].into_iter().filter(left).count()
+}
+
+#[test]
+fn a_callers_tiny_idle_limit_benches_nobody() {
+    for callers in [Duration::ZERO, ms(1), ms(999)] {
+        assert_eq!(benched(secs(5), secs(30), callers), 0, "{callers:?}");
+    }
+    // A second of silence is no matter of patience, and what the host says is its judgement.
+    assert_eq!(benched(secs(5), secs(30), secs(1)), 2);
+    assert_eq!(benched(secs(5), ms(100), ms(100)), 2);
+}
+
 #[test]
 fn a_400_stays_the_callers_fault() {
     let (world, log) = (World::new(), Log::default());

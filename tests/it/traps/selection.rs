@@ -6,13 +6,14 @@
 //! facts by two swaps, in `fleet::a_decision_sees_all_of_an_update_or_nothing`.
 
 use crate::support::{
-    ANSWER, Act, Load, Scripted, World, always, count_of, leaf, ms, ok_share, percentile, secs, within,
+    ANSWER, Act, Load, Scripted, World, always, count_of, in_turn, leaf, ms, ok_share, percentile, secs, within,
 };
 use fallway::FailureKind::{ServerError, Unreachable};
 use fallway::decision::Reason;
-use fallway::policy::{FailSafe, PolicyExt};
+use fallway::policy::{Budgets, FailSafe, PolicyExt};
 use fallway::recover::Ejection;
 use fallway::{CallOptions, Decision, Facts, FailureKind, Profile};
+use futures::FutureExt;
 
 const TEN: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "bad"];
 
@@ -157,18 +158,27 @@ fn a_long_prompt_is_no_canary() {
 }
 
 #[test]
-fn what_a_sleeping_machine_measured_is_no_more_than_the_deadline() {
-    let world = World::new();
-    let members = [(Profile::new("a"), always(Act::Answer(ms(100))))];
-    let (router, _) = world.fleet(world.router(leaf("predicted_ttft")), members);
-    assert!(world.call(&router, within(secs(60))).is_ok());
-    // Every call in flight seems to have taken an hour.
-    let asleep = world.spawn_call(&router, within(secs(60)));
-    world.settle();
-    world.timer().advance(secs(3_600));
-    world.run();
-    drop(asleep);
-    let decision = router.explain(&within(secs(60)));
-    let latency = decision.chosen().unwrap().latency().unwrap();
-    assert!(latency.peak == 60_000_000_000 && latency.predict(1) < 60_000_000_000, "{latency:?}");
+fn what_was_under_way_while_the_machine_slept_is_no_measure() {
+    // A call that answers when it wakes up, one that is given up then, and one that its caller forgot and drops then.
+    for case in ["answers", "hangs", "is dropped"] {
+        let world = World::new();
+        let odd = if case == "answers" { Act::Answer(ms(50)) } else { Act::Hang };
+        let script = in_turn((0..30).map(|_| Act::Answer(ms(100))).chain([odd, Act::Answer(ms(100))]));
+        let policy = leaf("predicted_ttft").budgeted(Budgets::default());
+        let (router, _) = world.fleet(world.router(policy), [(Profile::new("a"), script)]);
+        (0..30).for_each(|_| drop(world.call(&router, within(secs(5)))));
+        let known = || {
+            let decision = router.explain(&within(secs(5)));
+            let candidate = decision.candidates().next().unwrap();
+            (candidate.latency(), candidate.spread().map(|spread| spread.late))
+        };
+        let before = known();
+        let mut call = Box::pin(router.call("ask", within(secs(60))));
+        assert!((&mut call).now_or_never().is_none());
+        world.timer().advance(secs(200));
+        let is_ok = (case != "is dropped").then(|| (&mut call).now_or_never().unwrap().is_ok());
+        drop(call);
+        let expected = if case == "answers" { Some(true) } else { (case == "hangs").then_some(false) };
+        assert_eq!((is_ok, known()), (expected, before), "{case}");
+    }
 }
