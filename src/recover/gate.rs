@@ -6,6 +6,7 @@ use super::Ejection;
 use crate::bug;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::time::{Instant, nanos};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// See the module.
@@ -38,7 +39,7 @@ struct State {
 /// The right to send the one probe of a half-open gate.
 #[derive(Debug)]
 #[must_use = "a permit that is not settled blocks the gate until its lease expires"]
-pub(crate) struct Permit(u64);
+pub(crate) struct Permit(NonZeroU64);
 
 /// What a decision sees of a gate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,14 +102,14 @@ impl Gate {
         state.permit = Some(state.permits);
         let until = now + Ejection::PROBE_LEASE;
         self.permit_until.store(until.as_nanos(), Ordering::Release);
-        Some(Permit(state.permits))
+        NonZeroU64::new(state.permits).map(Permit)
     }
 
     /// Returns the permit, if it is still this one that is out.
     #[allow(clippy::needless_pass_by_value)]
     pub(crate) fn give_back(&self, permit: Permit) {
         let mut state = self.state.lock();
-        if state.permit == Some(permit.0) && !bug::PROBE_STUCK {
+        if state.permit == Some(permit.0.get()) && !bug::PROBE_STUCK {
             self.free(&mut state);
         }
     }

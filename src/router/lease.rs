@@ -184,7 +184,7 @@ impl Lease {
         self.tab.member.latency.record_pace(tokens, self.since_first(now), now);
     }
 
-    pub(super) fn succeed(mut self, now: Instant) {
+    pub(super) fn succeed(&mut self, now: Instant) {
         self.first_item(now);
         self.end(Outcome::Success, now);
     }

@@ -218,7 +218,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
 
     /// The answer is complete. Where its backend [said](Attempt::used) how many tokens it has, their pace is learned.
     pub fn finish(&mut self, now: Instant) {
-        if let Some(lease) = self.lease.take() {
+        if let Some(mut lease) = self.lease.take() {
             lease.paced(lease.tab().output().saturating_sub(1), now);
             self.close(&lease, Ending::Answered, now);
             lease.succeed(now);

@@ -135,12 +135,16 @@ impl<Req: ?Sized, S: TryStream> Streamed<Req, S> {
     /// Ends the attempt where the answer is complete.
     fn settle(&mut self, now: Option<Instant>) {
         if self.source.is_none()
-            && let Some(lease) = self.lease.take()
+            && let Some(lease) = &mut self.lease
         {
             self.clocks.stop();
             let now = now.unwrap_or_else(|| self.core.shared.timer.now());
-            self.close(&lease, Ending::Answered, now);
+            if let Some(attempt) = self.decision.record_mut().attempts.last_mut() {
+                lease.close(attempt, Ending::Answered, now);
+            }
+            // Where it stands: it is large, and every stream ends it.
             lease.succeed(now);
+            self.lease = None;
         }
     }
 
