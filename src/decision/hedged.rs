@@ -10,7 +10,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(tag = "code", rename_all = "snake_case"))]
 pub enum Hedged {
-    /// No policy wants one.
+    /// No policy wants one; or this decides a hedge itself, and there is one for a request.
     #[default]
     NotAsked,
     /// There is none.
