@@ -58,7 +58,7 @@ fn usage(job: &Job) -> serde_json::Value {
 
 /// What is written next.
 enum Phase {
-    /// A unary answer in one piece, or half of it when it is to be cut or to stall.
+    /// A unary answer in one piece, or half of it when it is to break off.
     Whole(Bytes),
     Role,
     Tokens,
@@ -84,6 +84,13 @@ pub(super) struct Script {
     prefix: String,
     /// Bytes to drip.
     rest: Bytes,
+}
+
+/// The error inside of a 200.
+fn injected() -> serde_json::Value {
+    json!({"error": {
+        "message": "injected error inside the answer", "type": "server_error", "param": null, "code": "injected_fault",
+    }})
 }
 
 impl Script {
@@ -201,10 +208,7 @@ impl Script {
             return Bytes::from_static(b": closing\n\n");
         }
         if reached(faults.error_event_after) {
-            let error = json!({"error": {
-                "message": "injected error inside the stream", "type": "server_error", "param": null, "code": "injected_fault",
-            }});
-            return Bytes::from(format!("data: {error}\n\n"));
+            return Bytes::from(format!("data: {}\n\n", injected()));
         }
         if self.sent >= self.job.output_tokens {
             self.phase = Phase::Finish;
@@ -252,10 +256,14 @@ impl Script {
     fn half_or_whole(&mut self, mut answer: Bytes) -> Bytes {
         let faults = &self.job.faults;
         let within = |limit: Option<usize>| limit.is_some_and(|limit| limit <= self.job.output_tokens);
-        if within(faults.stall_after) {
+        if within(faults.stall_after) || faults.hang == Some(Hang::AfterRole) {
             self.phase = Phase::Stall;
         } else if within(faults.cut_after) {
             self.phase = Phase::Cut;
+        } else if within(faults.close_after) {
+            self.phase = Phase::End;
+        } else if within(faults.error_event_after) {
+            return Bytes::from(injected().to_string());
         } else {
             self.job.flight.shared.counters.send_tokens(self.job.output_tokens - self.job.from);
             return answer;

@@ -23,7 +23,7 @@ pub enum Hang {
     BeforeHeaders,
     /// A 200 and its headers, then nothing.
     AfterHeaders,
-    /// The role chunk of a stream, then nothing. A unary answer is not affected.
+    /// The role chunk of a stream, or half of a unary answer, then nothing.
     AfterRole,
 }
 
@@ -44,9 +44,9 @@ pub struct FaultSet {
     pub stall_after: Option<usize>,
     /// Write half an event after this many tokens, then close the connection without the final chunk.
     pub cut_after: Option<usize>,
-    /// End the stream cleanly after this many tokens, without a finish chunk and without `[DONE]`.
+    /// End the stream cleanly after this many tokens, without a finish chunk and without `[DONE]`; a unary answer at its half.
     pub close_after: Option<usize>,
-    /// Send an error event inside the 200 stream after this many tokens, then end it.
+    /// Send an error event inside the 200 stream after this many tokens, then end it; a unary 200 is an error object then.
     pub error_event_after: Option<usize>,
     /// Send the body byte by byte with this pause between them.
     pub drip: Option<Duration>,

@@ -262,6 +262,10 @@ async fn unary(shared: &Shared, mut job: Job) -> Response {
     let scripted = faults.hang.is_some()
         || faults.drip.is_some()
         || [faults.cut_after, faults.stall_after].iter().flatten().any(|tokens| *tokens <= job.output_tokens);
+    // Of a length that nobody announces.
+    let open =
+        [faults.close_after, faults.error_event_after].iter().flatten().any(|tokens| *tokens <= job.output_tokens);
+    let scripted = scripted || open;
     let body = if scripted {
         Script::whole(job, whole).into_body()
     } else {
@@ -270,7 +274,9 @@ async fn unary(shared: &Shared, mut job: Job) -> Response {
         Body::from(whole)
     };
     let mut response = respond(shared, StatusCode::OK, "application/json", body);
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    if !open {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
     response
 }
 
