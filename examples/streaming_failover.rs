@@ -241,10 +241,12 @@ impl fmt::Display for Seen {
 
 /// What is not as it should be.
 fn mistakes(rows: &[Row]) -> impl Iterator<Item = String> {
-    CASES.iter().zip(rows).flat_map(|((case, _, whole), (_, seen))| {
+    CASES.iter().zip(rows).enumerate().flat_map(|(at, ((case, _, whole), (_, seen)))| {
         let pairs = whole.iter().zip(seen);
         pairs.filter_map(move |(whole, seen)| {
-            let wrong = seen.is_whole() != *whole || seen.is_a_lie() || !seen.is_in_order();
+            // Who got all of it from a server that breaks did not meet the fault.
+            let spared = at > 0 && seen.is_whole() && seen.attempts == 1;
+            let wrong = seen.is_whole() != *whole || seen.is_a_lie() || !seen.is_in_order() || spared;
             wrong.then(|| format!("{case}: {seen}, {:?}", seen.text))
         })
     })
