@@ -128,7 +128,7 @@ impl<'c> Check<'c> {
             for tag in &placement.residency {
                 self.name(tag, || path.then("residency"));
             }
-            if placement.endpoint.contains("://") {
+            if ["://", "@"].iter().any(|mark| placement.endpoint.contains(mark)) {
                 self.note(
                     Code::EndpointIsAddress,
                     path.then("endpoint"),

@@ -70,7 +70,8 @@ codes! {
     NotByTokens = "not_by_tokens", Error;
     /// A name that is empty, too long, or has other characters than `A-Z a-z 0-9 . _ : / @ + -`.
     InvalidId = "invalid_id", Error;
-    /// An endpoint that looks like an address and not like a name for one: addresses carry secrets.
+    /// An endpoint that looks like an address and not like a name for one, with `://` or `@` in it: addresses carry
+    /// secrets.
     EndpointIsAddress = "endpoint_is_address", Error;
     /// An alias has the name of a `model@version`.
     AmbiguousName = "ambiguous_name", Error;

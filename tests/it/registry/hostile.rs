@@ -129,8 +129,10 @@ fn names_are_plain_and_endpoints_are_no_addresses() {
             assert!(found[0].1.starts_with(&format!("/{what}/")), "{name:?}: {found:?}");
         }
     }
-    let address = catalog().placement("p", Placement::new("llama-8b@1", "acme", "eu", "https://key@host/v1"));
-    assert_eq!(refused(&address.to_bytes()), [(Code::EndpointIsAddress, "/placements/p/endpoint".to_owned())]);
+    for endpoint in ["https://host/v1", "admin:hunter2@host:443/v1"] {
+        let address = catalog().placement("p", Placement::new("llama-8b@1", "acme", "eu", endpoint));
+        assert_eq!(refused(&address.to_bytes()), [(Code::EndpointIsAddress, "/placements/p/endpoint".to_owned())]);
+    }
     let two = catalog().version("m", "1@2", ModelVersion::new(fallway::registry::State::Draft));
     assert_eq!(refused(&two.to_bytes())[0].0, Code::InvalidId);
 }
