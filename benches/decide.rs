@@ -5,6 +5,7 @@
 //! what a noisy machine can tell), the ratios that are promised, and allocations per decision. It exits with 1 when
 //! a ratio is missed.
 
+#[path = "shared/counting.rs"]
 mod counting;
 
 use fallway::backend::{BackendError, backend_fn};

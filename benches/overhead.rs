@@ -4,9 +4,12 @@
 //! `cargo bench --bench overhead` prints nanoseconds, the fastest of several rounds, and allocations, and whether what is
 //! promised holds; it exits with 1 when it does not. The floor is the same backend as a boxed future, and a boxed stream.
 
+#[path = "shared/counting.rs"]
 mod counting;
+#[path = "shared/item.rs"]
+mod item;
 
-use fallway::backend::{Attempt, Backend, BackendError, StreamItem};
+use fallway::backend::{Attempt, Backend, BackendError};
 use fallway::budget::Hedge;
 use fallway::decision::Hedged;
 use fallway::facts::Price;
@@ -17,6 +20,7 @@ use fallway::{CallOptions, Facts, Profile, Router};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use item::Item;
 use std::hint::black_box;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -55,22 +59,6 @@ impl Nothing {
 struct Items {
     of: Nothing,
     came: bool,
-}
-
-struct Item {
-    last: bool,
-}
-
-impl StreamItem for Item {
-    fn content(&self) -> u64 {
-        1
-    }
-    fn is_last(&self) -> bool {
-        self.last
-    }
-    fn size(&self) -> usize {
-        4
-    }
 }
 
 impl futures::Stream for Items {

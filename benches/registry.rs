@@ -4,6 +4,7 @@
 //! `cargo bench --bench registry` prints nanoseconds (the fastest of several rounds) and allocations of each. It
 //! exits with 1 when a promise is missed: 150 ns and six times the floor for a resolution, no allocation anywhere.
 
+#[path = "shared/counting.rs"]
 mod counting;
 
 use arc_swap::ArcSwap;

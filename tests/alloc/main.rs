@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod calls;
-#[path = "../../benches/counting/mod.rs"]
+#[path = "../../benches/shared/counting.rs"]
 mod counting;
 mod decisions;
+#[path = "../../benches/shared/item.rs"]
+mod item;
 mod registry;
 mod streams;
 

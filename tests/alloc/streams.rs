@@ -1,7 +1,8 @@
 //! Streams as a whole, and each of their items.
 
+use super::item::Item;
 use super::{allocations, asking, boxed, facts, fleet, hedged, teach};
-use fallway::backend::{Attempt, Backend, BackendError, StreamItem};
+use fallway::backend::{Attempt, Backend, BackendError};
 use fallway::decision::Hedged;
 use fallway::router::{Interrupted, Piece, Resume};
 use fallway::{CallOptions, Profile, Router};
@@ -22,22 +23,6 @@ struct Items {
     left: u32,
     waits: bool,
     ready: bool,
-}
-
-struct Item {
-    last: bool,
-}
-
-impl StreamItem for Item {
-    fn content(&self) -> u64 {
-        1
-    }
-    fn is_last(&self) -> bool {
-        self.last
-    }
-    fn size(&self) -> usize {
-        4
-    }
 }
 
 impl Stream for Items {

@@ -4,7 +4,7 @@ use super::super::catalog::{ModelVersion, State};
 use super::super::json::{self, Json};
 use super::super::violation::{Code, Nack, Path, Violation};
 use super::{Import, Step, date, number, object, price, tokens};
-use crate::facts::Capabilities;
+use crate::facts::{Capabilities, Price};
 use std::collections::BTreeMap;
 
 /// The modes that are priced by tokens; all else is priced by images, seconds or searches.
@@ -65,9 +65,14 @@ fn entry(json: &Json, path: &Path) -> Result<(ModelVersion, Option<Violation>), 
     let mut version = ModelVersion::new(State::Live).capabilities(capabilities(entry, mode));
     version.context = input.max(output);
     version.output = output;
-    let (price, warning) = price(steps(entry, mode, path)?, path);
-    version.price =
-        price.filter(|price| price.tiers().any(|(_, price)| price.input().max(price.output()) > 0) || free(entry));
+    let (price, mut warning) = price(steps(entry, mode, path)?, path);
+    let by_tokens = |price: &Price| price.tiers().any(|(_, price)| price.input().max(price.output()) > 0);
+    if price.as_ref().is_none_or(by_tokens) || free(entry) {
+        version.price = price;
+    } else {
+        let message = "0 for each token, and charged by another measure";
+        warning = Some(Violation::new(Code::PriceUnknown, path.clone(), message));
+    }
     match entry.get("deprecation_date") {
         None | Some(Json::Null) => {}
         Some(Json::Text(day)) if date::millis_of(day).is_some() => {

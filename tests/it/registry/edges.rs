@@ -139,14 +139,19 @@ fn rollbacks_of_an_hour_ago_do_not_count() {
     }
 }
 
-#[test]
-fn back_is_another_content_also_after_a_start_from_the_one_before() {
+/// A registry that starts where three catalogues were published and `damage` was done meanwhile.
+fn after_three(damage: impl FnOnce(&Memory)) -> Registry {
     let disk = Memory::default();
     let registry = on(&disk);
     (1..=3).for_each(|context| assert!(publish(&registry, tiny(context)).is_ok()));
     drop(registry);
-    disk.corrupt("snapshot-00000000000000000003", b"nonsense");
-    let registry = on(&disk);
+    damage(&disk);
+    on(&disk)
+}
+
+#[test]
+fn back_is_another_content_also_after_a_start_from_the_one_before() {
+    let registry = after_three(|disk| disk.corrupt("snapshot-00000000000000000003", b"nonsense"));
     assert_eq!((window(&registry), registry.view().generation()), (Some(2), 4));
     registry.rollback(None, at(1)).unwrap();
     assert_eq!(window(&registry), Some(1));
@@ -154,14 +159,8 @@ fn back_is_another_content_also_after_a_start_from_the_one_before() {
 
 #[test]
 fn what_was_never_made_current_is_nobodys_history() {
-    let disk = Memory::default();
-    let registry = on(&disk);
-    (1..=3).for_each(|context| assert!(publish(&registry, tiny(context)).is_ok()));
-    drop(registry);
     // As if the power had gone before CURRENT was written.
-    let before = disk.read_all("PREVIOUS");
-    disk.corrupt("CURRENT", &before);
-    let registry = on(&disk);
+    let registry = after_three(|disk| disk.corrupt("CURRENT", &disk.read_all("PREVIOUS")));
     assert_eq!((window(&registry), registry.history().len()), (Some(2), 2));
     assert_eq!(publish(&registry, tiny(9)), Ok(4), "no generation comes twice");
 }

@@ -213,6 +213,8 @@ fn what_is_charged_by_the_query_is_not_free() {
     let import = litellm(list).unwrap();
     let priced = |name: &str| price(&import, &format!("{name}@listed"), 1);
     assert_eq!(priced("query"), None, "unknown, which is never 0");
+    let told: Vec<_> = import.warnings().iter().map(|it| (it.path().to_string(), it.code())).collect();
+    assert_eq!(told, [("/query".to_owned(), Code::PriceUnknown)]);
     assert_eq!(priced("nothing"), Some(Price::pico(0, 0)));
     assert_eq!(priced("both"), Some(Price::pico(1_000_000, 0)));
 }
