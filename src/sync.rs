@@ -4,13 +4,13 @@
 //! gets the real ones. `Arc` stays that of the standard library: who counts references is not what is in question.
 
 #[cfg(all(test, fallway_loom))]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[cfg(all(test, fallway_loom))]
 pub(crate) use modelled::Mutex;
 #[cfg(not(all(test, fallway_loom)))]
 pub(crate) use parking_lot::Mutex;
 #[cfg(not(all(test, fallway_loom)))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 #[cfg(all(test, fallway_loom))]
 mod modelled {

@@ -417,12 +417,13 @@ impl Finding {
 }
 
 /// Whether `a` is tried before `b`.
+#[inline]
 fn before(seed: u64, a: &Entry, b: &Entry) -> bool {
-    let (first, second) = (a.key(), b.key());
-    first < second || (first == second && tie(seed, a) < tie(seed, b))
+    order(seed, a, b).is_lt()
 }
 
 /// The order in which admitted candidates are tried.
+#[inline]
 pub(crate) fn order(seed: u64, a: &Entry, b: &Entry) -> Ordering {
     a.key().cmp(&b.key()).then_with(|| tie(seed, a).cmp(&tie(seed, b)))
 }

@@ -10,11 +10,14 @@ use super::learned::Learned;
 use crate::bug;
 use crate::decision::{Filled, Load, TokenLoad};
 use crate::facts::{Need, Priority, Profile};
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::time::Instant;
-use waiting::Waiting;
+use waiting::{Place, Waiting};
 
 /// Counts what is in flight to one backend. Decisions read it without a lock.
+///
+/// All that a call takes and gives back changes under one lock, for a few instructions: two locked operations where a lock-free
+/// count of each would be three. Under it nobody else writes, so plain loads and stores do.
 ///
 /// Every [`Ticket`] and every [`Hold`] that it hands out comes back exactly once, with exactly what it took.
 #[derive(Debug)]
@@ -50,7 +53,7 @@ pub(crate) struct Ticket {
     /// Calls in flight when it came, itself included.
     pub(crate) among: u32,
     tokens: Tokens,
-    place: Option<usize>,
+    place: Option<Place>,
 }
 
 /// A slot, with tokens where these are bounded, for somebody who may enter with it.
@@ -99,6 +102,7 @@ impl Default for Gauge {
 impl Gauge {
     /// Takes a slot and puts the work of a call on the books, unless `limit` calls are in flight or its tokens do not fit in
     /// `share` thousandths of their bounds.
+    #[inline]
     pub(crate) fn enter(&self, limit: u32, share: u32, need: Need, now: Instant) -> Option<Ticket> {
         let mut waiting = self.waiting.lock();
         let total = self.room(need, share)?;
@@ -109,9 +113,6 @@ impl Gauge {
 
     /// Takes a slot, and tokens where they are bounded, for somebody who may enter with it later.
     pub(crate) fn hold(&self, limit: u32, share: u32, need: Need) -> Result<Hold, Short> {
-        if !self.is_bounded() {
-            return self.take_slot(limit).map(|_| Hold(Tokens::default())).ok_or(Short::Slots);
-        }
         let _waiting = self.waiting.lock();
         let bound = self.prefill_bound.load(Ordering::Relaxed);
         // What it has in its cache is not known here.
@@ -125,11 +126,9 @@ impl Gauge {
 
     /// Gives back what nobody entered with.
     pub(crate) fn release(&self, Hold(tokens): Hold) {
-        if tokens != Tokens::default() {
-            let _waiting = self.waiting.lock();
-            self.move_tokens(Tokens::default(), tokens);
-        }
-        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        let _waiting = self.waiting.lock();
+        self.move_tokens(Tokens::default(), tokens);
+        self.free_slot();
     }
 
     /// Puts the work of a call on the books of what is held for it, and gives back what is too much.
@@ -139,12 +138,22 @@ impl Gauge {
         self.book(&mut waiting, self.in_flight(), tokens, held, now)
     }
 
+    // From here on until `want`: only with the lock.
+
+    #[inline]
     fn take_slot(&self, limit: u32) -> Option<u32> {
-        let free = |count: u32| (count < limit).then(|| count + 1);
-        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, free).ok().map(|before| before + 1)
+        let in_flight = self.in_flight();
+        (in_flight < limit).then(|| {
+            self.in_flight.store(in_flight + 1, Ordering::Relaxed);
+            in_flight + 1
+        })
     }
 
-    /// What a call is to take of the tokens in flight, where there is room for it. Only with the lock.
+    fn free_slot(&self) {
+        self.in_flight.store(self.in_flight() - 1, Ordering::Relaxed);
+    }
+
+    /// What a call is to take of the tokens in flight, where there is room for it.
     fn room(&self, need: Need, share: u32) -> Option<u64> {
         if !self.is_bounded() {
             return Some(0);
@@ -153,6 +162,7 @@ impl Gauge {
         (load.fill(need) <= share).then(|| load.of_total(need))
     }
 
+    #[inline]
     fn book(&self, waiting: &mut Waiting, among: u32, tokens: Tokens, held: Tokens, now: Instant) -> Ticket {
         self.move_tokens(tokens, held);
         let place = waiting.push(now);
@@ -161,8 +171,7 @@ impl Gauge {
         Ticket { among, tokens, place: Some(place) }
     }
 
-    /// Changes the counts of tokens. Under the lock nobody else writes these, and plain stores cost a fraction of a locked
-    /// addition.
+    #[inline]
     fn move_tokens(&self, more: Tokens, less: Tokens) {
         let moved = |count: &AtomicU64, more: u64, less: u64| {
             if more != less {
@@ -171,45 +180,50 @@ impl Gauge {
         };
         moved(&self.waiting_tokens, more.prefill, less.prefill);
         moved(&self.total_tokens, more.total, less.total);
-        if self.is_bounded() {
-            // Before it is asked who wants them; see `want`.
-            fence(Ordering::SeqCst);
+    }
+
+    #[inline]
+    fn done_waiting(&self, waiting: &mut Waiting, ticket: &mut Ticket) {
+        if let Some(place) = ticket.place.take() {
+            let prefill = std::mem::take(&mut ticket.tokens.prefill);
+            let lost = if bug::CHARGE_NOT_REFUND { prefill / 8 } else { 0 };
+            self.move_tokens(Tokens::default(), Tokens { prefill: prefill - lost, total: 0 });
+            waiting.remove(place);
+            self.publish(waiting);
         }
     }
 
     /// The first item arrived: the prefill work is done, the slot stays taken. Returns whether there is a bound of such work,
     /// so that others may start.
     pub(crate) fn first_item(&self, ticket: &mut Ticket) -> bool {
-        let Some(place) = ticket.place.take() else { return false };
-        let mut waiting = self.waiting.lock();
-        let prefill = std::mem::take(&mut ticket.tokens.prefill);
-        let lost = if bug::CHARGE_NOT_REFUND { prefill / 8 } else { 0 };
-        self.move_tokens(Tokens::default(), Tokens { prefill: prefill - lost, total: 0 });
-        waiting.remove(place);
-        self.publish(&waiting);
+        self.done_waiting(&mut self.waiting.lock(), ticket);
         self.prefill_bound.load(Ordering::Relaxed) != u64::MAX
     }
 
     /// The call is over. The slot is free when this returns.
+    #[inline]
     pub(crate) fn leave(&self, mut ticket: Ticket) {
-        self.first_item(&mut ticket);
-        self.release(Hold(ticket.tokens));
+        let mut waiting = self.waiting.lock();
+        self.done_waiting(&mut waiting, &mut ticket);
+        self.move_tokens(Tokens::default(), ticket.tokens);
+        self.free_slot();
     }
 
     /// Somebody waits for a slot here, or for tokens, or for what a call here will show. Whoever wants must look once more
-    /// before sleeping: either it sees what was freed, or the one who freed it sees the wish.
+    /// before sleeping: of the wish and what is freed, both with the lock, the later sees the earlier.
     pub(crate) fn want(&self) {
-        self.wanted.fetch_add(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        let _waiting = self.waiting.lock();
+        self.wanted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes a wish back.
     pub(crate) fn unwant(&self) {
-        self.wanted.fetch_sub(1, Ordering::SeqCst);
+        self.wanted.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Whether somebody who can not have seen what the caller of this gave back before waits here.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::SeqCst) > 0
+        self.wanted.load(Ordering::Relaxed) > 0
     }
 
     /// Tokens that are free are for a request of this priority that waits, and for nobody who comes after it.
@@ -285,7 +299,7 @@ impl Gauge {
 
     /// Calls in flight.
     pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::SeqCst)
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// When it was called last; the origin of time for never.
@@ -312,10 +326,11 @@ impl Gauge {
         }
     }
 
+    #[inline]
     fn publish(&self, waiting: &Waiting) {
         let oldest = waiting.oldest().map_or(NEVER, |since| since.as_nanos().max(1));
         self.oldest_wait.store(oldest, Ordering::Relaxed);
-        self.waiting_calls.store(u32::try_from(waiting.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.waiting_calls.store(waiting.len(), Ordering::Relaxed);
     }
 }
 

@@ -1,6 +1,9 @@
 //! What backends can take, and who of it: the gauge of calls in flight, the limit that is learned, the mirrors of quotas, the
 //! shares of tenants and routes, and the queue for when there is no room.
 
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod bare;
 mod bulkhead;
 mod gauge;
 mod learned;
