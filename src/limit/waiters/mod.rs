@@ -4,6 +4,8 @@ mod flows;
 mod lanes;
 #[cfg(test)]
 mod model;
+#[cfg(all(test, fallway_loom))]
+mod models;
 mod order;
 mod pace;
 mod ranked;
@@ -18,9 +20,9 @@ use crate::backend::BackendId;
 use crate::bug;
 use crate::limit::gauge::{Gauge, Hold, Short};
 use crate::limit::shares::{Shares, Stake};
+use crate::sync::Mutex;
 use crate::time::Instant;
 use order::{Class, Order, Spot};
-use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::borrow::Cow;
 use std::collections::HashMap;
