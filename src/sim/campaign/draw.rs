@@ -99,6 +99,10 @@ impl Plan {
         let mut capacity = own("capacity");
         plan.reserve = capacity.chance(0.3).then(|| capacity.unit());
         plan.resuming = own("resuming").chance(0.5);
+        if own("quotas").chance(0.5) {
+            let known = |server: &mut Server| server.quota_is_known = server.requests_per_minute.is_some();
+            plan.servers.iter_mut().for_each(known);
+        }
         plan.stack.hedge = draw_hedge(&mut own("hedging"), longest, plan.deadline / 2);
         let mut budgets = own("budgets");
         plan.stack.budgeted = budgets.chance(0.4).then(|| budgets.chance(0.4));

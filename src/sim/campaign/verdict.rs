@@ -112,7 +112,8 @@ impl Plan {
             let kept = audit.kept_out().into_iter().find(|(_, server, reason)| {
                 let limited = world.servers[*server].requests_per_minute.is_some();
                 let quota =
-                    matches!(reason, Reason::RateLimited { .. } | Reason::ProbeInFlight { .. } | Reason::QuotaProbe);
+                    matches!(reason, Reason::RateLimited { .. } | Reason::ProbeInFlight { .. } | Reason::QuotaProbe)
+                        || matches!(reason, Reason::OverQuota { .. } | Reason::QuotaKept { .. });
                 // A server that is slow by nature is out whenever it is compared.
                 let compared = self.stack.ejection.latency.is_some();
                 // Too slow for one request is not for all, and that it is sent some is what L1 says.
@@ -135,7 +136,9 @@ impl Plan {
         let retries =
             safe.is_some_and(|safe| safe.attempts > 1) && self.stack.budget.is_none_or(|(_, reserve)| reserve > 0);
         let patient = self.impatient.is_none_or(|(share, _)| share < 0.5);
-        (!quotas || retries) && !self.is_hurried() && patient && !self.is_tight()
+        // Who knows that there is too little of it for the deadline refuses.
+        let known = self.servers.iter().any(|server| server.quota_is_known);
+        !known && (!quotas || retries) && !self.is_hurried() && patient && !self.is_tight()
     }
 
     /// Whether requests may time out on servers that are well, after a burst.
