@@ -43,6 +43,7 @@ impl Reason {
             | Self::PrefillFull { .. }
             | Self::TokensFull { .. }
             | Self::OverQuota { .. }
+            | Self::QuotaKept { .. }
             | Self::OverSpendLimit { .. }
             | Self::TenantFull { .. }
             | Self::RouteFull { .. }

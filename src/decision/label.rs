@@ -26,6 +26,7 @@ impl Reason {
             Self::TokensFull { .. } => "full of tokens",
             Self::TokenBoundTooSmall { .. } => "of too small a bound",
             Self::OverQuota { .. } => "over quota",
+            Self::QuotaKept { .. } => "whose quota is kept for another",
             Self::QuotaTooSmall { .. } => "of too small a quota",
             Self::TenantFull { .. } => "beyond the tenant's share",
             Self::RouteFull { .. } => "beyond the route's share",

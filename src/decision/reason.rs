@@ -99,6 +99,12 @@ pub enum Reason {
         /// When.
         until: Instant,
     },
+    /// What is left of its quota is kept for a request that waits, matters as much or more, and has enough of it only then. This
+    /// one may still come before it in the queue.
+    QuotaKept {
+        /// When.
+        until: Instant,
+    },
     /// The request has more tokens than its quota, as the host said it, ever holds at once.
     QuotaTooSmall {
         /// Tokens of the request.
@@ -403,6 +409,7 @@ impl Reason {
             Self::AtCapacity { .. }
                 | Self::PrefillFull { .. }
                 | Self::TokensFull { .. }
+                | Self::QuotaKept { .. }
                 | Self::TenantFull { .. }
                 | Self::RouteFull { .. }
                 | Self::RegionFull { .. }

@@ -302,6 +302,7 @@ impl Candidate<'_> {
                 Reason::QuotaTooSmall { tokens, limit } | Reason::TokenBoundTooSmall { tokens, limit } => {
                     write!(f, " ({tokens} tokens, {limit} at once)")
                 }
+                Reason::QuotaKept { until } => write!(f, " (which has enough in {})", Span(until - self.record.now)),
                 Reason::PrefillFull { asked, free } | Reason::TokensFull { asked, free } => {
                     write!(f, " ({asked} tokens, {free} free)")
                 }

@@ -36,8 +36,10 @@ pub(crate) struct Gauge {
     /// How many tokens there may be of each; `u64::MAX` for no bound.
     prefill_bound: AtomicU64,
     total_bound: AtomicU64,
-    /// The priority of the one for whom tokens that are free are kept, and one more; `NOBODY` where nothing is.
+    /// The priority of the one for whom what is free is kept, and one more; `NOBODY` where nothing is.
     promised: AtomicU32,
+    /// When the quotas have what that one needs; `NEVER` where it is tokens in flight that are kept.
+    promised_until: AtomicU64,
     /// Calls that wait for their first item.
     waiting_calls: AtomicU32,
     /// When the oldest call without a first item was sent; `NEVER` when all have theirs.
@@ -91,6 +93,7 @@ impl Default for Gauge {
             prefill_bound: AtomicU64::new(u64::MAX),
             total_bound: AtomicU64::new(u64::MAX),
             promised: AtomicU32::new(NOBODY),
+            promised_until: AtomicU64::new(NEVER),
             waiting_calls: AtomicU32::new(0),
             oldest_wait: AtomicU64::new(NEVER),
             last_called: AtomicU64::new(0),
@@ -226,9 +229,18 @@ impl Gauge {
         self.wanted.load(Ordering::Relaxed) > 0
     }
 
-    /// Tokens that are free are for a request of this priority that waits, and for nobody who comes after it.
-    pub(crate) fn promise(&self, to: Option<Priority>) {
+    /// Tokens that are free are for a request of this priority that waits, and for nobody who comes after it; or the quotas
+    /// until they have what it needs, where that is said.
+    pub(crate) fn promise(&self, to: Option<Priority>, until: Option<Instant>) {
+        self.promised_until.store(until.map_or(NEVER, Instant::as_nanos), Ordering::SeqCst);
         self.promised.store(to.map_or(NOBODY, |priority| priority as u32 + 1), Ordering::SeqCst);
+    }
+
+    /// Until when the quotas are kept for one that comes before newcomers of this priority; the origin of time where they are
+    /// not.
+    pub(crate) fn promised_until(&self, priority: Priority) -> Instant {
+        let promised = self.promised.load(Ordering::Relaxed) > priority as u32;
+        Instant::from_nanos(if promised { self.promised_until.load(Ordering::Relaxed) } else { NEVER })
     }
 
     pub(crate) fn is_promised(&self) -> bool {
@@ -275,7 +287,8 @@ impl Gauge {
 
     /// The tokens in flight, as a newcomer of this priority finds them.
     pub(crate) fn tokens_for(&self, priority: Priority) -> TokenLoad {
-        let promised = self.promised.load(Ordering::SeqCst) > priority as u32;
+        let promised = self.promised.load(Ordering::SeqCst) > priority as u32
+            && self.promised_until.load(Ordering::SeqCst) == NEVER;
         TokenLoad { promised, ..self.token_load() }
     }
 

@@ -12,11 +12,13 @@ mod shares;
 mod waiters;
 
 pub use bulkhead::{Bulkheads, InvalidBulkheads, Share};
-pub(crate) use gauge::{Gauge, Hold, Ticket};
+pub(crate) use gauge::{Gauge, Ticket};
 pub(crate) use learned::{Moved, Sent};
 pub(crate) use quota::{Claim, Quotas, Spent};
 pub(crate) use shares::{Cells, Shares, Stake};
-pub(crate) use waiters::{Call, Given, Handed, Kind, Lack, Passed, Standing, WaitTurn, Waiters, Want, Wished};
+pub(crate) use waiters::{
+    Call, Freed, Given, Handed, Held, Kind, Lack, Passed, Standing, WaitTurn, Waiters, Want, Wished,
+};
 
 /// How many calls `share` thousandths of a limit are: to the nearest call, and one at least; all of no limit.
 #[inline]

@@ -8,7 +8,6 @@ use crate::decision::record::{
     Roster, Sheet,
 };
 use crate::decision::{Load, TokenLoad};
-use crate::facts::Need;
 use crate::fleet::Berth;
 
 /// What all candidates of a decision have in common.
@@ -64,7 +63,8 @@ impl Ground<'_> {
             load.in_flight = load.in_flight.saturating_sub(1);
         }
         if live.metered {
-            load.over_quota_until = member.quotas.returns_at(Need::of(self.cx.facts), now);
+            let [until, kept] = live.over_quota(self.cx, member);
+            load.over_quota_until = until.max(kept);
         }
     }
 

@@ -6,8 +6,8 @@ use crate::backend::BackendId;
 use crate::decision::record::{Entry, Finding, LEVEL_NORMAL, LEVEL_PROBE, Sheet};
 use crate::decision::{Reason, TokenLoad};
 use crate::facts::{Facts, Need, Price};
-use crate::fleet::{Berth, Crowd, Fleet, Pool};
-use crate::limit::Hold;
+use crate::fleet::{Berth, Crowd, Fleet, Member, Pool};
+use crate::limit::Held;
 use crate::recover::{Alarm, Standing};
 use crate::rng::mix;
 use crate::shape::Means;
@@ -30,7 +30,7 @@ pub(crate) struct Live<'a> {
     /// Some backend has a quota, or bounds tokens.
     pub(crate) metered: bool,
     /// Where the request has a slot in hand, which was freed for it: others find the backend full.
-    pub(crate) in_hand: Option<(BackendId, &'a Hold)>,
+    pub(crate) in_hand: Option<(BackendId, &'a Held)>,
     /// Why it may not start anywhere, where its tenant or its route has all that it may have.
     pub(crate) share: Option<Reason>,
     /// What it may cost, where that is limited.
@@ -104,11 +104,24 @@ impl Live<'_> {
         self.in_hand.is_some_and(|(own, _)| own == backend)
     }
 
+    /// Until when the quotas have too little for the request, and until when what they have is kept for another. A moment that is
+    /// past is now.
+    pub(crate) fn over_quota(&self, cx: &PlanContext<'_>, member: &Member) -> [Instant; 2] {
+        if self.in_hand.is_some_and(|(own, held)| own == member.id && held.claim.is_some()) {
+            return [Instant::default(); 2];
+        }
+        let kept = member.gauge.promised_until(cx.facts.request_priority());
+        [member.quotas.returns_at(Need::of(cx.facts), cx.now), kept]
+    }
+
     /// What there is too little of.
     fn short(&self, cx: &PlanContext<'_>, berth: &Berth) -> Option<Reason> {
         self.too_small(cx, berth).or_else(|| self.by_tokens(cx.facts, berth, TokenLoad::full)).or_else(|| {
-            let until = berth.member.quotas.returns_at(Need::of(cx.facts), cx.now);
-            (until > cx.now).then_some(Reason::OverQuota { until })
+            let [until, kept] = self.over_quota(cx, &berth.member);
+            if until > cx.now {
+                return Some(Reason::OverQuota { until });
+            }
+            (kept > cx.now).then_some(Reason::QuotaKept { until: kept })
         })
     }
 
@@ -138,7 +151,7 @@ impl Live<'_> {
         let gauge = &berth.member.gauge;
         match self.in_hand {
             _ if !self.metered || !gauge.is_bounded() => TokenLoad::default(),
-            Some((own, hold)) if own == berth.member.id => gauge.tokens_beside(hold),
+            Some((own, held)) if own == berth.member.id => gauge.tokens_beside(&held.hold),
             _ => gauge.tokens_for(facts.request_priority()),
         }
     }

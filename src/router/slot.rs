@@ -5,7 +5,7 @@ use crate::backend::BackendId;
 use crate::bug;
 use crate::facts::Need;
 use crate::fleet::Member;
-use crate::limit::{Given, Handed, Hold, Passed, Stake, Ticket, WaitTurn};
+use crate::limit::{Claim, Freed, Given, Handed, Held, Passed, Spent, Stake, Ticket, WaitTurn};
 use crate::time::Instant;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 pub(super) struct Slot {
     shared: Arc<Shared>,
     // `None` where there is none, and after the end.
-    held: Option<(Arc<Member>, Hold)>,
+    held: Option<(Arc<Member>, Held)>,
     // `None` only after the end.
     pub(super) stake: Option<Stake>,
     /// When it was freed.
@@ -46,13 +46,19 @@ impl Slot {
     }
 
     /// What it keeps for its request.
-    pub(super) fn held(&self) -> Option<(BackendId, &Hold)> {
-        self.held.as_ref().map(|(member, hold)| (member.id, hold))
+    pub(super) fn held(&self) -> Option<(BackendId, &Held)> {
+        self.held.as_ref().map(|(member, held)| (member.id, held))
     }
 
-    /// Begins the call that it was freed for.
+    /// Takes out what was claimed of the quotas for the call that it was freed for.
+    pub(super) fn claim(&mut self) -> Option<Claim> {
+        self.held.as_mut().and_then(|(_, held)| held.claim.take())
+    }
+
+    /// Begins that call.
     pub(super) fn enter(mut self, need: Need, now: Instant) -> Ticket {
-        let (member, hold) = self.held.take().expect("a slot has its backend until it ends");
+        let (member, Held { hold, claim }) = self.held.take().expect("a slot has its backend until it ends");
+        debug_assert!(claim.is_none(), "a claim is taken out before");
         member.gauge.enter_held(hold, need, now)
     }
 }
@@ -63,7 +69,9 @@ impl Drop for Slot {
         if bug::SLOT_NOT_HANDED_BACK || (held.is_none() && stake.is_none()) {
             return;
         }
-        let member = held.map(|(member, hold)| {
+        let member = held.map(|(member, Held { hold, claim })| {
+            // Before the slot is free: who gets it finds what is given back.
+            claim.iter().for_each(|claim| member.quotas.settle(claim, Spent::Nothing));
             member.gauge.release(hold);
             member
         });
@@ -90,12 +98,11 @@ impl Shared {
         let mut member = member.filter(|member| member.gauge.is_wanted() || member.gauge.is_promised());
         let mut started = false;
         while member.is_some() || self.shares.are_wanted() {
-            let backend = member.map(|member| (member.id, &member.gauge));
-            let called =
-                self.waiters.call_one(backend, &self.shares, passed, freed, |Given { hold, stake, passed }| {
-                    let held = member.cloned().zip(hold);
-                    Slot { shared: self.clone(), held, stake: Some(stake), freed, passed }
-                });
+            let at = member.map(|it| Freed { backend: it.id, gauge: &it.gauge, quotas: &it.quotas });
+            let called = self.waiters.call_one(at, &self.shares, passed, freed, |Given { held, stake, passed }| {
+                let held = member.cloned().zip(held);
+                Slot { shared: self.clone(), held, stake: Some(stake), freed, passed }
+            });
             match called {
                 Handed::Nobody => {
                     if member.is_some() && !started {
@@ -107,7 +114,7 @@ impl Shared {
                 }
                 Handed::Slot => {
                     started = true;
-                    member = member.filter(|member| member.gauge.is_bounded());
+                    member = member.filter(|it| it.gauge.is_bounded() || it.gauge.is_promised());
                 }
                 Handed::Gone | Handed::Promised => member = None,
                 Handed::Share => {}

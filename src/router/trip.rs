@@ -3,6 +3,7 @@
 mod claim;
 mod extra;
 mod hedge;
+mod refill;
 
 use super::core::{Core, Generation};
 use super::driver::Answered;
@@ -60,6 +61,8 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     waiting: Option<Waiting<'r>>,
     /// A slot that was freed for it.
     in_hand: Option<Slot>,
+    /// It was called for another reason: whatever it waits for, all is to be looked at.
+    news: bool,
     /// Whether the retry budget paid for the attempt that is planned next.
     extra: Extra,
     payer: Payer,
@@ -122,6 +125,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             second: None,
             waiting: None,
             in_hand: None,
+            news: false,
             extra: Extra::NotAsked,
             payer,
             grant: None,
@@ -151,6 +155,12 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             let zero = self.arrival >= self.deadline;
             return Err(self.refuse(if zero { Refusal::ZeroDeadline } else { Refusal::DeadlineExceeded }, now));
         }
+        if !std::mem::take(&mut self.news)
+            && let Some(until) = self.wait_on(now)
+        {
+            return Ok(Step::Wait { until });
+        }
+        self.news = false;
         loop {
             if let Some(generation) = self.planned.take() {
                 if let Some(attempt) = self.claim(generation, now) {
@@ -180,7 +190,12 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                 }
                 Next::Wait { until } => match self.queue_up(&generation, now) {
                     Ok(None) => {}
-                    Ok(Some(latest)) => return Ok(Step::Wait { until: until.min(latest).min(self.deadline) }),
+                    Ok(Some(latest)) => {
+                        let refilled = self.wait_on(now).unwrap_or(self.deadline);
+                        if self.in_hand.is_none() && !std::mem::take(&mut self.news) {
+                            return Ok(Step::Wait { until: until.min(latest).min(refilled).min(self.deadline) });
+                        }
+                    }
                     Err(why) => return self.give_up(why, now),
                 },
                 Next::LastResort { why } => {
@@ -198,7 +213,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     /// Ready when something was freed since the last [`Step::Wait`]; else wakes the task then.
     pub fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(waiting) = &mut self.waiting else { return Poll::Ready(()) };
-        waiting.poll_called(cx).map(|slot| self.in_hand = slot)
+        waiting.poll_called(cx).map(|slot| (self.news, self.in_hand) = (slot.is_none(), slot))
     }
 
     /// The backend began to answer that was called in the attempt of this [number](Attempt::number): its first item is
@@ -350,7 +365,11 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         }
         match waiting.wish(wants, &generation.fleet, decision) {
             // With what is in its hands still there: without, it would take that for what it lacks.
-            Wished::New => Ok(None),
+            Wished::New => {
+                // What is left of a quota from now on is kept for the first that waits.
+                waiting.ask_for_quotas(&generation.fleet, &self.decision, now);
+                Ok(None)
+            }
             Wished::Known => {
                 self.in_hand = None;
                 Ok(Some(until))

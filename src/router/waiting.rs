@@ -85,6 +85,11 @@ impl<'r> Waiting<'r> {
         Ok(Self { turn, since: now, wishes: Vec::new(), shared })
     }
 
+    /// It looks after quotas by itself then.
+    pub(super) fn looks_at(&self, at: Instant) {
+        self.turn.looks_at(at);
+    }
+
     /// When it has waited for so long.
     pub(super) fn until(&self, longest: Duration) -> Instant {
         self.since + longest
@@ -102,6 +107,14 @@ impl<'r> Waiting<'r> {
         }
         self.wishes.sort_unstable_by_key(|wish| wish.member.id);
         self.turn.wish(wants)
+    }
+
+    /// What is there of quotas that it waits for is given to the first that does, or kept for it.
+    pub(super) fn ask_for_quotas(&self, fleet: &Fleet, decision: &Decision, now: Instant) {
+        let entries = decision.record().sheet.entries.iter();
+        for entry in entries.filter(|entry| entry.rejected.is_some_and(is_for_quota)) {
+            self.shared.hand_over(Some(&fleet.berths[entry.seat as usize].member), &Passed::default(), now);
+        }
     }
 
     /// Notes that `slot` is of no use, before it is dropped. What is in the way of this request as before, or of all, is in the way of those who wait
@@ -149,9 +162,14 @@ const fn lack(why: Reason) -> Option<Lack> {
         Reason::RegionFull { .. } | Reason::Reserved { .. } => Some(Lack::Room),
         Reason::ProbeInFlight { .. } | Reason::OnProbation { .. } => Some(Lack::Probe),
         // It refills by itself; and a call that used less than was expected gives back the rest.
-        Reason::OverQuota { .. } => Some(Lack::Quota),
+        Reason::OverQuota { .. } | Reason::QuotaKept { .. } => Some(Lack::Quota),
         _ => None,
     }
+}
+
+/// Whether it waits for a quota to refill.
+pub(super) const fn is_for_quota(why: Reason) -> bool {
+    matches!(why, Reason::OverQuota { .. } | Reason::QuotaKept { .. })
 }
 
 /// Whether a candidate that was ruled out so is so for all requests of the [`Kind`] and the priority.
@@ -162,7 +180,7 @@ const fn is_alike(why: Reason) -> bool {
             | Reason::TenantForbidden
             | Reason::OutsideShard { .. }
             | Reason::MissingCapabilities { .. }
-    ) || (lack(why).is_some() && !matches!(why, Reason::OverQuota { .. }))
+    ) || (lack(why).is_some() && !is_for_quota(why))
         || why.is_for_all()
 }
 

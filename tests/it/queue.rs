@@ -3,6 +3,7 @@
 mod full;
 mod handing;
 mod order;
+mod refills;
 mod rounds;
 mod slots;
 mod turns;

@@ -83,10 +83,10 @@ fn what_is_held_is_entered_with_to_the_token() {
 #[test]
 fn a_promise_is_for_whoever_comes_before() {
     let gauge = bounded(100, 0);
-    gauge.promise(Some(Priority::Standard));
+    gauge.promise(Some(Priority::Standard), None);
     let promised = |priority| gauge.tokens_for(priority).promised;
     assert!(promised(Priority::Batch) && promised(Priority::Standard) && !promised(Priority::Critical));
-    gauge.promise(None);
+    gauge.promise(None, None);
     assert!(!promised(Priority::Batch) && !gauge.is_promised());
 }
 

@@ -19,6 +19,7 @@ pub(crate) use order::{Kind, Lack, Passed, PlaceId, Standing, Want};
 use crate::backend::BackendId;
 use crate::bug;
 use crate::limit::gauge::{Gauge, Hold, Short};
+use crate::limit::quota::{Claim, Quotas};
 use crate::limit::shares::{Shares, Stake};
 use crate::sync::Mutex;
 use crate::time::Instant;
@@ -56,6 +57,8 @@ struct Place<S> {
     /// Where it stands in the order; `None` where it was called since, or has not said what it waits for.
     spot: Option<Spot>,
     state: State<S>,
+    /// When its owner looks by itself after what refills, where it waits for that.
+    alarm: Option<Instant>,
     /// Which class it was called out of, for the case that it passes its slot on.
     class: Option<Class>,
 }
@@ -85,9 +88,26 @@ pub(crate) enum Call<S> {
 /// way with what the call takes of the shares.
 #[derive(Debug)]
 pub(crate) struct Given {
-    pub(crate) hold: Option<Hold>,
+    pub(crate) held: Option<Held>,
     pub(crate) stake: Stake,
     pub(crate) passed: Passed,
+}
+
+/// What is kept at a backend for somebody who may start there.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// A slot, and tokens where these are bounded.
+    pub(crate) hold: Hold,
+    /// Its part of the quotas, unless they have too little and it does not know as yet.
+    pub(crate) claim: Option<Claim>,
+}
+
+/// A backend where something is free.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Freed<'m> {
+    pub(crate) backend: BackendId,
+    pub(crate) gauge: &'m Gauge,
+    pub(crate) quotas: &'m Quotas,
 }
 
 /// What became of what was freed.
@@ -101,7 +121,7 @@ pub(crate) enum Handed {
     Share,
     /// The slot was taken by another meanwhile.
     Gone,
-    /// There are too few tokens for the first that waits: it gets them when there are enough.
+    /// There are too few tokens for the first that waits, or too little is left of a quota: it gets them when there are enough.
     Promised,
 }
 
@@ -138,7 +158,7 @@ impl<S> Waiters<S> {
             let place = queue.next;
             queue.next += 1;
             queue.taken += 1;
-            queue.places.insert(place, Place { standing, spot: None, state: State::Awake, class: None });
+            queue.places.insert(place, Place { standing, spot: None, state: State::Awake, alarm: None, class: None });
             (place, shed)
         };
         let turn = WaitTurn { waiters: self, place };
@@ -147,11 +167,11 @@ impl<S> Waiters<S> {
         Some(turn)
     }
 
-    /// Hands what `give` makes of it to the first that can start with what is free at the backend of this gauge, or with one
+    /// Hands what `give` makes of it to the first that can start with what is free at this backend, or with one
     /// of the `shares` that were freed, of those who have not passed it on. `freed`: when that was.
     pub(crate) fn call_one(
         &self,
-        backend: Option<(BackendId, &Gauge)>,
+        at: Option<Freed<'_>>,
         shares: &Shares,
         passed: &Passed,
         freed: Instant,
@@ -160,20 +180,31 @@ impl<S> Waiters<S> {
         let right = |cells| shares.right(cells);
         let right: Option<&dyn Fn(_) -> _> = if shares.exist() { Some(&right) } else { None };
         let mut passed = Cow::Borrowed(passed);
-        let (handed, called) = {
+        let (handed, called) = 'called: {
             let mut queue = self.queue.lock();
             let Queue { order, places, .. } = &mut *queue;
-            let named = backend.map(|(id, _)| id);
-            let (id, stake, hold) = loop {
+            let named = at.map(|at| at.backend);
+            let (id, stake, held) = loop {
                 let Some((id, is_share)) = order.next(named, right, &passed) else {
                     // Whoever is left has passed it on.
-                    if let Some((_, gauge)) = backend {
-                        gauge.promise(None);
+                    if let Some(Freed { gauge, .. }) = at {
+                        gauge.promise(None, None);
                     }
                     return Handed::Nobody;
                 };
                 let Some(place) = places.get_mut(&id) else { return Handed::Nobody };
                 let Standing { priority, cells, kind, need, kept, .. } = place.standing;
+                let at = at.filter(|_| !is_share);
+                let lack = at.zip(place.spot.as_ref()).and_then(|(at, spot)| order.lacks(spot, at.backend));
+                if let (Some(Freed { gauge, quotas, .. }), Some(Lack::Quota)) = (at, lack) {
+                    let until = quotas.returns_at(need, freed);
+                    if until > freed {
+                        gauge.promise(Some(priority), Some(until));
+                        // Who was behind another until now may look too late.
+                        let is_late = place.alarm.take_if(|alarm| until < *alarm).is_some();
+                        break 'called (Handed::Promised, if is_late { place.call(Call::News) } else { None });
+                    }
+                }
                 let Some(stake) = shares.take(cells).stake else {
                     // It has waited for a slot, and meanwhile its share was used up: that is what it waits for now. (Or the
                     // share was taken this moment, and the next look shows that.)
@@ -183,16 +214,15 @@ impl<S> Waiters<S> {
                     }
                     continue;
                 };
-                let Some((backend, gauge)) = backend.filter(|_| !is_share) else { break (id, stake, None) };
+                let Some(Freed { gauge, quotas, .. }) = at else { break (id, stake, None) };
                 match gauge.hold(gauge.limit(), 1000 - kept, need) {
-                    Ok(hold) => break (id, stake, Some(hold)),
+                    Ok(hold) => break (id, stake, Some(Held { hold, claim: quotas.take(need, freed) })),
                     Err(short) => {
                         shares.give_back(stake);
-                        let waits_for_room = place.spot.as_ref().is_some_and(|spot| order.lacks_room(spot, backend));
                         match short {
                             Short::Slots => return Handed::Gone,
-                            Short::Tokens if waits_for_room => {
-                                gauge.promise(Some(priority));
+                            Short::Tokens if matches!(lack, Some(Lack::Slot | Lack::Room)) => {
+                                gauge.promise(Some(priority), None);
                                 return Handed::Promised;
                             }
                             // It waits for something else there, and keeps nobody from tokens.
@@ -201,9 +231,9 @@ impl<S> Waiters<S> {
                     }
                 }
             };
-            let handed = if hold.is_some() { Handed::Slot } else { Handed::Share };
+            let handed = if held.is_some() { Handed::Slot } else { Handed::Share };
             let place = places.get_mut(&id).expect("it is locked");
-            let slot = give(Given { hold, stake, passed: passed.into_owned() });
+            let slot = give(Given { held, stake, passed: passed.into_owned() });
             place.class = place.spot.take().map(|spot| order.serve(&place.standing, &spot, freed));
             (handed, place.call(Call::Slot(slot)))
         };
@@ -290,6 +320,13 @@ impl<S> WaitTurn<'_, S> {
         place.spot = Some(order.enter(self.place, &place.standing, place.spot.take(), &wants));
         // Who waits for a moment only has nothing to look for.
         if wants.is_empty() { Wished::Known } else { Wished::New }
+    }
+
+    /// It waits for what refills, and looks after that by itself then.
+    pub(crate) fn looks_at(&self, at: Instant) {
+        if let Some(place) = self.waiters.queue.lock().places.get_mut(&self.place) {
+            place.alarm = Some(at);
+        }
     }
 
     /// Notes, once, that it can not use what it was handed. `alike`: nor can those who wait for the same.

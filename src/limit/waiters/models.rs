@@ -16,6 +16,7 @@ fn now() -> Instant {
 /// A backend and its queue.
 struct House {
     gauge: Gauge,
+    quotas: Quotas,
     shares: Shares,
     waiters: Waiters<Slot>,
 }
@@ -44,6 +45,7 @@ impl House {
     fn with(calls: u32) -> (Arc<Self>, Vec<Ticket>) {
         let house = Self {
             gauge: Gauge::default(),
+            quotas: Quotas::default(),
             shares: Shares::new(None, None, 0),
             waiters: Waiters::new(9, HashMap::new()),
         };
@@ -61,8 +63,9 @@ impl House {
     /// As the router does.
     fn hand_over(self: &Arc<Self>) {
         if self.gauge.is_wanted() {
-            self.waiters.call_one(Some((A, &self.gauge)), &self.shares, &Passed::default(), now(), |given| {
-                Slot(self.clone(), given.hold)
+            let at = Freed { backend: A, gauge: &self.gauge, quotas: &self.quotas };
+            self.waiters.call_one(Some(at), &self.shares, &Passed::default(), now(), |given| {
+                Slot(self.clone(), given.held.map(|held| held.hold))
             });
         }
     }

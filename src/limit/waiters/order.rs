@@ -216,10 +216,9 @@ impl Order {
         keys.into_iter().map(|(.., (.., place))| place).collect()
     }
 
-    /// Whether what a request waits for at `backend` is room, and not what somebody will find out.
-    pub(super) fn lacks_room(&self, spot: &Spot, backend: BackendId) -> bool {
-        let is_room = |want: &Want| want.backend == backend && matches!(want.lack, Lack::Slot | Lack::Room);
-        self.wants(spot).iter().any(is_room)
+    /// What a request that stands here waits for at `backend`.
+    pub(super) fn lacks(&self, spot: &Spot, backend: BackendId) -> Option<Lack> {
+        self.wants(spot).iter().find(|want| want.backend == backend).map(|want| want.lack)
     }
 
     /// How much is kept, all together.

@@ -74,7 +74,8 @@ pub(super) fn call_one<S>(
     slot: impl FnOnce(Passed) -> S,
 ) {
     let (undivided, unlimited) = (Shares::new(None, None, 0), Gauge::default());
-    waiters.call_one(Some((backend, &unlimited)), &undivided, passed, freed, |given| slot(given.passed));
+    let at = Freed { backend, gauge: &unlimited, quotas: &Quotas::default() };
+    waiters.call_one(Some(at), &undivided, passed, freed, |given| slot(given.passed));
 }
 
 /// Frees a slot of `A`, and says which of the turns got it.

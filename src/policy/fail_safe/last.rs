@@ -212,6 +212,7 @@ fn earliest_promise(cx: &PlanContext<'_>, slate: &Slate<'_>, deadline: Instant) 
         Reason::AtCapacity { .. }
         | Reason::PrefillFull { .. }
         | Reason::TokensFull { .. }
+        | Reason::QuotaKept { .. }
         | Reason::TenantFull { .. }
         | Reason::RouteFull { .. } => Some(deadline),
         // What can be shed does not stand in the way of others.

@@ -110,7 +110,8 @@ fn enter(shared: &Arc<Shared>, berth: &Berth, in_hand: &mut Option<Slot>, needs:
     let called = member.gauge.last_called();
     let others = shared.crowd.waiting(member, now);
     let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {
-        let Some(claim) = member.quotas.take(need, now) else {
+        let slot = in_hand.as_mut().filter(|slot| slot.is_of(member));
+        let Some(claim) = slot.and_then(Slot::claim).or_else(|| member.quotas.take(need, now)) else {
             member.recovery.leave(&berth.ties, permits);
             return None;
         };

@@ -8,7 +8,7 @@ use fallway::Decision;
 use fallway::FailureKind::{self, ContextTooLong, Overloaded, RateLimited, ServerError};
 use fallway::budget::Hedge;
 use fallway::decision::Reason;
-use fallway::facts::{Capabilities, Price};
+use fallway::facts::{Capabilities, Price, Priority};
 use fallway::limit::{Bulkheads, Share};
 use fallway::policy::{Budgets, Capacity, FailSafe, PolicyExt, Regions, ordered, policy_fn, round_robin};
 use fallway::recover::Ejection;
@@ -162,6 +162,25 @@ fn over_quota() {
     }
     // Each takes 20 ms, and the first is back ten seconds after it was sent.
     assert_eq!(rejected(&router, plain()), Some(Reason::OverQuota { until: world.now() - ms(120) + secs(10) }));
+}
+
+#[test]
+fn quota_kept() {
+    let world = World::new();
+    let router = pair(&world, a().model("m").tokens_per_minute(6_000), always(ANSWER));
+    let of = |prompt| Facts::model("m").prompt_tokens(prompt).output_tokens(0).replay_safe();
+    let ask = |prompt| world.ask(&router, CallOptions::within(secs(50)).facts(of(prompt)));
+    let (_full, _large) = (ask(6_000), ask(2_000));
+    world.run_for(secs(5));
+    // The first waits for as much as refills in 20 s; a quarter of that is there.
+    let kept = Some(Reason::QuotaKept { until: world.now() + secs(15) });
+    assert_eq!(rejected(&router, of(100)), kept);
+    assert_eq!(rejected(&router, of(100).priority(Priority::Batch)), kept);
+    assert_eq!(rejected(&router, of(100).priority(Priority::Critical)), None);
+    assert_eq!(rejected(&router, of(600)), Some(Reason::OverQuota { until: world.now() + secs(1) }));
+    world.run_for(secs(15));
+    // It has started, and taken all.
+    assert_eq!(rejected(&router, of(100)), Some(Reason::OverQuota { until: world.now() + secs(1) }));
 }
 
 #[test]

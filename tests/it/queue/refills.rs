@@ -1,0 +1,126 @@
+//! What refills of a quota goes to the first in the queue, as what calls give back does.
+
+use super::fleet;
+use crate::support::{ANSWER, Log, Task, TestRouter, Told, World, always, ms, secs, tokens};
+use fallway::facts::Priority;
+use fallway::policy::{FailSafe, PolicyExt, ordered};
+use fallway::time::{Instant, Timer};
+use fallway::{CallOptions, Facts, Profile};
+use std::time::Duration;
+
+/// When a request of these facts was answered, from now on; `None` where it was refused.
+fn ask(world: &World, router: &TestRouter, facts: Facts, within: Duration) -> Task<Option<Instant>> {
+    let (router, timer) = (router.clone(), world.timer().clone());
+    let options = CallOptions::within(within).facts(facts);
+    world.spawn(async move { router.call("ask", options).await.ok().map(|_| timer.now()) })
+}
+
+/// In which order they were answered, by their numbers.
+fn order<const N: usize>(calls: [Task<Option<Instant>>; N]) -> Vec<usize> {
+    let mut ends: Vec<_> = calls.into_iter().map(|call| call.take().expect("it is answered")).zip(0..).collect();
+    ends.sort_unstable();
+    ends.into_iter().map(|(_, number)| number).collect()
+}
+
+fn level(priority: Priority) -> Facts {
+    tokens(10, 10).priority(priority)
+}
+
+#[test]
+fn the_highest_priority_first_and_then_the_earliest_deadline() {
+    let world = World::new();
+    let profile = Profile::new("a").requests_per_minute(60).request_burst(1);
+    let (router, [_]) = fleet(&world, [(profile, always(ANSWER))]);
+    let calls = [
+        (Priority::Standard, 60),
+        (Priority::Batch, 50),
+        (Priority::Standard, 59),
+        (Priority::Critical, 58),
+        (Priority::Standard, 57),
+        (Priority::Critical, 56),
+    ]
+    .map(|(priority, within)| {
+        let call = ask(&world, &router, level(priority), secs(within));
+        world.run_for(ms(1));
+        call
+    });
+    world.run();
+    // The first found the bucket full.
+    assert_eq!(order(calls), [0, 5, 3, 4, 2, 1]);
+}
+
+#[test]
+fn tenants_in_turn() {
+    let world = World::new();
+    let profile = Profile::new("a").requests_per_minute(60).request_burst(1);
+    let (router, [_]) = fleet(&world, [(profile, always(ANSWER))]);
+    let calls =
+        ["a", "a", "a", "a", "b", "b"].map(|tenant| ask(&world, &router, tokens(10, 10).tenant(tenant), secs(60)));
+    world.run();
+    assert_eq!(order(calls), [0, 1, 4, 2, 5, 3]);
+}
+
+#[test]
+fn one_decision_for_each_that_starts_and_no_more() {
+    // A hundred wait for a request a second.
+    let (world, log) = (World::new(), Log::default());
+    let profile = Profile::new("a").requests_per_minute(60).request_burst(1);
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).longest_wait(secs(200)).observer(log.clone());
+    let (router, [_]) = world.fleet(builder, [(profile, always(ANSWER))]);
+    let calls: Vec<_> = (0..101).map(|_| ask(&world, &router, tokens(10, 10), secs(200))).collect();
+    world.run_for(ms(500));
+    let decisions = || log.count(|told| matches!(told, Told::Decided(_)));
+    let before = decisions();
+    world.run();
+    assert!(calls.into_iter().all(|call| call.take().is_some()));
+    assert!(decisions() - before <= 200, "{} decisions for 100 requests", decisions() - before);
+}
+
+#[test]
+fn the_large_are_not_overtaken() {
+    // A thousand tokens at once, ten in 600 ms.
+    let world = World::new();
+    let profile = Profile::new("a").tokens_per_minute(1_000);
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).longest_wait(secs(200));
+    let (router, [_]) = world.fleet(builder, [(profile, always(ANSWER))]);
+    let small = |priority| tokens(10, 10).priority(priority);
+    let (start, _all) = (world.now(), ask(&world, &router, tokens(500, 500), secs(5)));
+    world.settle();
+    let large = ask(&world, &router, tokens(300, 300), secs(60));
+    world.run_for(ms(1));
+    // Those that are there, and those that come, for all the time; but whoever matters more.
+    let mut others = Vec::new();
+    let mut critical = None;
+    for second in 0..30 {
+        others.push(ask(&world, &router, small(Priority::Standard), secs(200)));
+        others.push(ask(&world, &router, small(Priority::Batch), secs(200)));
+        if second == 10 {
+            critical = Some(ask(&world, &router, small(Priority::Critical), secs(200)));
+        }
+        world.run_for(secs(1));
+    }
+    world.run();
+    let large = large.take().expect("it is answered");
+    let critical = critical.and_then(Task::take).expect("it is answered");
+    assert!(critical < large, "{critical:?} {large:?}");
+    // 620 tokens with the critical one's.
+    assert!(large - start < secs(40), "{large:?}");
+    assert!(others.into_iter().all(|other| other.take().is_some_and(|end| end > large)));
+}
+
+#[test]
+fn what_one_that_left_was_given_goes_to_the_next() {
+    let world = World::new();
+    let profile = Profile::new("a").requests_per_minute(60).request_burst(1);
+    let (router, [a]) = fleet(&world, [(profile, always(ANSWER))]);
+    let first = ask(&world, &router, tokens(10, 10), secs(60));
+    world.settle();
+    // The first in line has no more time before its turn comes; then it is the second's.
+    let gone = ask(&world, &router, tokens(10, 10), ms(950));
+    let calls = [(); 2].map(|()| ask(&world, &router, tokens(10, 10), secs(60)));
+    world.run_for(ms(1_100));
+    assert!(gone.take().is_none() && a.calls() == 2);
+    world.run();
+    assert!(first.take().is_some() && calls.into_iter().all(|call| call.take().is_some()));
+    assert_eq!((a.calls(), router.waiting()), (3, 0));
+}
