@@ -3,7 +3,7 @@
 use super::audit::{Audit, Over, call_id};
 use super::cluster::{Cluster, Step};
 use super::diary::Diary;
-use super::job::{JobId, Notice, Request};
+use super::job::{Headers, JobId, Notice, Request};
 use super::rollout::Operator;
 use super::stack::{Desk, Load, Reports, Stack};
 use super::tokens::Tokens;
@@ -50,9 +50,9 @@ struct Call {
 enum News {
     #[default]
     Nothing,
-    FirstToken,
+    FirstToken(Headers),
     Done,
-    Failed(BackendError, u32),
+    Failed(BackendError, u32, Headers),
 }
 
 impl Reality {
@@ -103,9 +103,9 @@ impl Reality {
     /// Tells the future that waits for a call.
     pub(super) fn tell(&mut self, notice: Notice) -> Option<Waker> {
         let (tag, news) = match notice {
-            Notice::FirstToken(tag) => (tag, News::FirstToken),
+            Notice::FirstToken(tag, headers) => (tag, News::FirstToken(headers)),
             Notice::Done(tag) => (tag, News::Done),
-            Notice::Failed(tag, error, sent) => (tag, News::Failed(error, sent)),
+            Notice::Failed(tag, error, sent, headers) => (tag, News::Failed(error, sent, headers)),
         };
         let call = self.calls.get_mut(tag as usize)?;
         call.news = news;
@@ -152,14 +152,17 @@ impl Line {
         if let Some(audit) = &self.audit {
             match &news {
                 News::Nothing => {}
-                News::FirstToken => audit.began(self.request.number, &self.attempt),
+                News::FirstToken(_) => audit.began(self.request.number, &self.attempt),
                 News::Done => self.over(audit, Over::Done),
-                News::Failed(error, _) => self.over(audit, Over::Failed(error)),
+                News::Failed(error, ..) => self.over(audit, Over::Failed(error)),
             }
+        }
+        if let News::FirstToken(Some(headers)) | News::Failed(_, _, Some(headers)) = &news {
+            self.attempt.quota(headers);
         }
         match news {
             // Whoever answers is where it was sent in the end.
-            News::FirstToken => self.reality.lock().answers(self.request.number, self.attempt.backend()),
+            News::FirstToken(_) => self.reality.lock().answers(self.request.number, self.attempt.backend()),
             News::Done => self.attempt.used(self.request.usage()),
             News::Nothing | News::Failed(..) => {}
         }
@@ -243,16 +246,16 @@ impl Stream for Answer {
         }
         let (count, last) = match std::task::ready!(self.line.poll(cx)) {
             News::Nothing => return Poll::Pending,
-            News::FirstToken => {
+            News::FirstToken(_) => {
                 self.begun = true;
                 (1, false)
             }
             News::Done => (self.end - self.next, true),
-            News::Failed(error, sent) if self.begun && sent > 1 => {
+            News::Failed(error, sent, _) if self.begun && sent > 1 => {
                 self.broken = Some(error);
                 (sent - 1, false)
             }
-            News::Failed(error, _) => return Poll::Ready(ended_by(error)),
+            News::Failed(error, ..) => return Poll::Ready(ended_by(error)),
         };
         let from = self.next;
         self.next += count;
