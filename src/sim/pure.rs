@@ -4,7 +4,7 @@ use super::audit::{Audit, Over, call_id};
 use super::cluster::Step as Happened;
 use super::flight::{Call, Flight, HEDGE, flight};
 use super::job::{Notice, Request};
-use super::reality::{Setting, SimRouter};
+use super::reality::{Setting, SimRouter, hear};
 use super::run::{Ended, Record, Run};
 use super::script::{Cue, Script};
 use super::source::Source;
@@ -275,7 +275,7 @@ impl<'s> Play<'s> {
                 let Some(Call { attempt, .. }) = &flight.calls[side] else { return };
                 let attempt = attempt.clone();
                 self.setting.tell(|audit| audit.began(flight.request.number, &attempt));
-                headers.iter().for_each(|headers| attempt.quota(headers));
+                hear(&headers, self.setting.hears(flight.router), &attempt);
                 flight.give_up(1 - side, self.setting, now);
                 flight.trip.answered(attempt.number(), now);
                 flight.trip.received(1);
@@ -307,7 +307,7 @@ impl<'s> Play<'s> {
                 let Some(Call { attempt, .. }) = flight.calls[side].take() else { return };
                 let kind = error.kind();
                 self.setting.tell(|audit| audit.over(flight.request.number, &attempt, Over::Failed(&error), now));
-                headers.iter().for_each(|headers| attempt.quota(headers));
+                hear(&headers, self.setting.hears(flight.router), &attempt);
                 if flight.answered {
                     flight.trip.received(u64::from(sent) - 1);
                 }

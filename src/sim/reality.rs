@@ -136,6 +136,8 @@ struct Line {
     clock: Clock,
     attempt: Attempt,
     request: Request,
+    /// Whether its router looks at headers.
+    hears: bool,
 }
 
 impl Line {
@@ -157,8 +159,8 @@ impl Line {
                 News::Failed(error, ..) => self.over(audit, Over::Failed(error)),
             }
         }
-        if let News::FirstToken(Some(headers)) | News::Failed(_, _, Some(headers)) = &news {
-            self.attempt.quota(headers);
+        if let News::FirstToken(headers) | News::Failed(_, _, headers) = &news {
+            hear(headers, self.hears, &self.attempt);
         }
         match news {
             // Whoever answers is where it was sent in the end.
@@ -194,6 +196,7 @@ pub(super) struct SimServer {
     audit: Option<Audit>,
     router: usize,
     pub(super) index: usize,
+    hears: bool,
     /// One way, in nanoseconds.
     pub(super) way: u64,
 }
@@ -227,7 +230,7 @@ impl Backend<Request> for SimServer {
             let tag = reality.open();
             let job = reality.cluster.submit(self.index, request, call_id(attempt), self.way, tag as u64);
             let (reality, audit, clock) = (self.reality.clone(), self.audit.clone(), self.clock.clone());
-            Line { reality, tag, job, audit, clock, attempt: attempt.clone(), request: request.clone() }
+            Line { reality, tag, job, audit, clock, attempt: attempt.clone(), request: request.clone(), hears: self.hears }
         };
         if let Some(audit) = &self.audit {
             audit.sent(self.router, self.index, request, attempt);
@@ -268,6 +271,11 @@ fn ended_by(error: BackendError) -> Option<Result<Tokens, BackendError>> {
     (error.kind() != FailureKind::Truncated).then_some(Err(error))
 }
 
+/// Tells a router what came with an answer, if it hears such things.
+pub(super) fn hear(headers: &Headers, hears: bool, attempt: &Attempt) {
+    headers.iter().filter(|_| hears).for_each(|headers| attempt.quota(headers));
+}
+
 /// A router of the simulation.
 pub(super) type SimRouter = Router<Request, Answer>;
 
@@ -279,7 +287,7 @@ pub(super) struct Setting {
     pub(super) routers: Vec<SimRouter>,
     pub(super) audit: Option<Audit>,
     pub(super) diary: Diary,
-    /// Whether a router is told the servers' limits.
+    /// Whether a router is told the servers' limits, and hears of their quotas.
     knows_limits: Vec<bool>,
     /// Whether it is told whose requests are, and how much they matter.
     tells: Vec<bool>,
@@ -388,7 +396,7 @@ impl Setting {
     fn server(&self, world: &World, router: usize, at: usize) -> SimServer {
         let way = world.way(world.home(router), &world.servers[at]);
         let (reality, clock, audit) = (self.reality.clone(), self.clock.clone(), self.audit.clone());
-        SimServer { reality, clock, audit, router, index: at, way }
+        SimServer { reality, clock, audit, router, index: at, hears: self.hears(router), way }
     }
 
     /// What a router is told of a server.
@@ -413,6 +421,11 @@ impl Setting {
             profile = profile.attempt_limit(limit);
         }
         profile
+    }
+
+    /// Whether a router hears what servers say of their quotas: who knows nothing of limits does not look at headers.
+    pub(super) fn hears(&self, router: usize) -> bool {
+        self.knows_limits[router]
     }
 
     /// Whether a router is told whose requests are, and how much they matter.

@@ -1,6 +1,7 @@
 //! Every interleaving of what threads do to a bucket, tried by loom (docs/contributing.md says how to run it).
 
 use super::bucket::{Bucket, WINDOW};
+use crate::backend::quota::Quota;
 use crate::sync::Ordering;
 use crate::time::Instant;
 use std::sync::Arc;
@@ -29,6 +30,10 @@ fn bucket(limit: u64, burst: u64) -> Arc<Bucket> {
 fn spawn<T: 'static>(bucket: &Arc<Bucket>, act: impl FnOnce(&Bucket) -> T + 'static) -> loom::thread::JoinHandle<T> {
     let bucket = bucket.clone();
     loom::thread::spawn(move || act(&bucket))
+}
+
+const fn left(amount: u64) -> Quota {
+    Quota { limit: None, remaining: Some(amount), resets_in: None }
 }
 
 fn racing_takes(take: fn(&Bucket) -> bool) {
@@ -88,7 +93,8 @@ fn the_word_of_the_backend_is_the_last() {
     model(|| {
         let bucket = bucket(100, 0);
         let early = bucket.take(40, at(0)).unwrap();
-        let word = spawn(&bucket, |bucket| bucket.hear(None, Some(20), at(1)));
+        let mark = early.mark();
+        let word = spawn(&bucket, move |bucket| bucket.hear(&left(20), mark, at(0), at(1)));
         bucket.settle(early, 0);
         word.join().unwrap();
         // Said before or after: what is left is no more than the backend said.

@@ -25,7 +25,7 @@ pub(super) fn mix(settings: &Settings, speed: f64) -> Vec<Stage> {
 /// Whether the providers say with each answer what is left, as OpenAI, Azure OpenAI and Anthropic do.
 fn stages(scenario: Scenario, settings: &Settings, speed: f64, world: &World) -> Vec<Stage> {
     let stage = |tells| stage(scenario, settings, speed, world.clone(), tells);
-    vec![stage(true).called("told"), stage(false).called("untold")]
+    vec![stage(true).called("headers"), stage(false).called("silent")]
 }
 
 fn stage(scenario: Scenario, settings: &Settings, speed: f64, world: World, tells: bool) -> Stage {
