@@ -230,7 +230,16 @@ impl Backend<Request> for SimServer {
             let tag = reality.open();
             let job = reality.cluster.submit(self.index, request, call_id(attempt), self.way, tag as u64);
             let (reality, audit, clock) = (self.reality.clone(), self.audit.clone(), self.clock.clone());
-            Line { reality, tag, job, audit, clock, attempt: attempt.clone(), request: request.clone(), hears: self.hears }
+            Line {
+                reality,
+                tag,
+                job,
+                audit,
+                clock,
+                attempt: attempt.clone(),
+                request: request.clone(),
+                hears: self.hears,
+            }
         };
         if let Some(audit) = &self.audit {
             audit.sent(self.router, self.index, request, attempt);

@@ -90,7 +90,6 @@ const fn cost(amount: u64, unit: u64) -> u64 {
 }
 
 impl Taken {
-
     /// Whether there was a limit when it was taken.
     pub(super) const fn is_counted(&self) -> bool {
         self.unit != 0
@@ -269,7 +268,7 @@ impl Bucket {
         if says_nothing || !is_of_a_minute || self.heard.fetch_max(mark, Ordering::AcqRel) > mark {
             return false;
         }
-        let was_limited = self.is_limited();
+        let before = self.per_minute();
         let limit = quota.limit.filter(|limit| *limit > 0 && self.counts_minutes(quota));
         if let Some(limit) = limit {
             let told = self.told.load(Ordering::Relaxed);
@@ -284,9 +283,11 @@ impl Bucket {
             let depth = self.depth.load(Ordering::Relaxed);
             let full = |from: Instant| from.as_nanos().saturating_add(depth - cost(left, unit).min(depth));
             let latest = if limit == Some(self.most()) { full(now) } else { u64::MAX };
-            self.correct(full(sent.min(now)), latest, mark, now);
+            // Books that were kept by another limit say nothing of what refilled meanwhile.
+            let soonest = full(if self.per_minute() == before { sent.min(now) } else { now });
+            self.correct(soonest, latest, mark, now);
         }
-        !was_limited && unit != 0
+        before == 0 && unit != 0
     }
 
     /// By the backend's own word it is full between `soonest` and `latest`, and later by what was taken after `mark`: that
@@ -295,11 +296,7 @@ impl Bucket {
         let corrected = |full_at: u64| {
             let since = self.taken.load(Ordering::Acquire).wrapping_sub(mark);
             let (soonest, latest) = (soonest.saturating_add(since), latest.saturating_add(since));
-            if full_at.max(now.as_nanos()) < soonest {
-                Some(soonest)
-            } else {
-                (full_at > latest).then_some(latest)
-            }
+            if full_at.max(now.as_nanos()) < soonest { Some(soonest) } else { (full_at > latest).then_some(latest) }
         };
         if corrected(self.full_at.load(Ordering::Acquire)).is_some() {
             self.closed.fetch_max(mark, Ordering::AcqRel);

@@ -33,7 +33,7 @@ fn spawn<T: 'static>(bucket: &Arc<Bucket>, act: impl FnOnce(&Bucket) -> T + 'sta
 }
 
 const fn left(amount: u64) -> Quota {
-    Quota { limit: None, remaining: Some(amount), resets_in: None }
+    Quota { limit: Some(100), remaining: Some(amount), resets_in: None }
 }
 
 fn racing_takes(take: fn(&Bucket) -> bool) {
@@ -85,6 +85,23 @@ fn who_found_the_bucket_full_is_not_paid_by_what_refilled_before() {
         bucket.settle(early, 0);
         assert!(late.join().unwrap());
         assert_eq!(bucket.gone(at(10 * UNIT)), WINDOW);
+    });
+}
+
+#[test]
+fn what_is_taken_while_the_backend_speaks_is_not_in_its_word() {
+    model(|| {
+        let bucket = bucket(100, 0);
+        let early = bucket.take(40, at(0)).unwrap();
+        let mark = early.mark();
+        let word = spawn(&bucket, move |bucket| bucket.hear(&left(80), mark, at(0), at(0)));
+        let late = bucket.take(10, at(0)).unwrap();
+        word.join().unwrap();
+        // At worst it is counted twice, until the next word.
+        let gone = bucket.gone(at(0));
+        assert!((30 * UNIT..=40 * UNIT).contains(&gone), "{gone}");
+        bucket.settle(late, 0);
+        assert!(bucket.gone(at(0)) >= 20 * UNIT);
     });
 }
 
