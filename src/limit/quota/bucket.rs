@@ -231,11 +231,12 @@ impl Bucket {
         }
     }
 
-    /// The backend refused `taken` and wants to be asked again in `hint` nanoseconds: no sooner is that much there.
+    /// The backend refused `taken` and wants to be asked again in `hint` nanoseconds: no sooner is that much there. What is on its
+    /// way is refused as well, or was counted before.
     pub(super) fn refused(&self, taken: Taken, hint: u64, now: Instant) {
         let depth = self.depth.load(Ordering::Relaxed);
         let least = now.as_nanos().saturating_add(depth).saturating_add(hint.min(WINDOW)) - taken.cost.min(depth);
-        self.correct(least, u64::MAX, taken.mark, now);
+        self.correct(least, u64::MAX, self.taken.load(Ordering::Acquire), now);
     }
 
     /// Whether the limit in this word of the backend may be one of a minute. A bucket of a minute is full again only after

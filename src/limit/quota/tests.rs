@@ -386,6 +386,22 @@ fn a_slow_answer_takes_nothing_away_of_what_refilled_meanwhile() {
 }
 
 #[test]
+fn a_burst_that_is_refused_in_any_order_leaves_what_the_hint_says() {
+    for reversed in [false, true] {
+        let bucket = bucket(6_000, 0);
+        let mut claims = [(); 50].map(|()| bucket.take(100, at(START)).unwrap());
+        if reversed {
+            claims.reverse();
+        }
+        for claim in claims {
+            bucket.settle(claim, 0);
+            bucket.refused(claim, WINDOW / 60, at(START));
+        }
+        assert_eq!(bucket.returns_at(100, at(START)), at(START + WINDOW / 60));
+    }
+}
+
+#[test]
 fn who_took_of_the_old_key_says_nothing_of_the_new() {
     let bucket = bucket(6_000, 0);
     let old = bucket.take(1_000, at(START)).unwrap();
@@ -397,6 +413,8 @@ fn who_took_of_the_old_key_says_nothing_of_the_new() {
 }
 
 proptest! {
+    #![proptest_config(with_old_failures())]
+
     /// Whatever answers say of what is left, in whatever order they come and however late: what is sent is there. A request
     /// uses what was expected or less, and only the backend's word tells how much.
     #[test]
