@@ -111,7 +111,7 @@ fn the_word_of_the_backend_is_the_last() {
         let bucket = bucket(100, 0);
         let early = bucket.take(40, at(0)).unwrap();
         let mark = early.mark();
-        let word = spawn(&bucket, move |bucket| bucket.hear(&left(20), mark, at(0), at(1)));
+        let word = spawn(&bucket, move |bucket| bucket.hear(&left(20), mark, at(1), at(1)));
         bucket.settle(early, 0);
         word.join().unwrap();
         // Said before or after: what is left is no more than the backend said.
