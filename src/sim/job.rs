@@ -2,7 +2,7 @@
 
 use super::audit::CallId;
 use crate::backend::quota::QuotaReport;
-use crate::backend::{BackendError, Usage};
+use crate::backend::{Attempt, BackendError, Usage};
 use std::sync::Arc;
 
 /// Names a job; a slot is used again under another generation.
@@ -122,6 +122,11 @@ pub(super) enum Notice {
 
 /// What a server says of its quotas beside an answer; most say nothing.
 pub(super) type Headers = Option<Box<QuotaReport>>;
+
+/// Tells a router what came with an answer, if it hears such things.
+pub(super) fn hear(headers: &Headers, hears: bool, attempt: &Attempt) {
+    headers.iter().filter(|_| hears).for_each(|headers| attempt.quota(headers));
+}
 
 /// Jobs by id.
 #[derive(Debug, Default)]

@@ -3,8 +3,8 @@
 use super::audit::{Audit, Over, call_id};
 use super::cluster::Step as Happened;
 use super::flight::{Call, Flight, HEDGE, flight};
-use super::job::{Notice, Request};
-use super::reality::{Setting, SimRouter, hear};
+use super::job::{Notice, Request, hear};
+use super::reality::{Setting, SimRouter};
 use super::run::{Ended, Record, Run};
 use super::script::{Cue, Script};
 use super::source::Source;

@@ -3,7 +3,7 @@
 use super::audit::{Audit, Over, call_id};
 use super::cluster::{Cluster, Step};
 use super::diary::Diary;
-use super::job::{Headers, JobId, Notice, Request};
+use super::job::{Headers, JobId, Notice, Request, hear};
 use super::rollout::Operator;
 use super::stack::{Desk, Load, Reports, Stack};
 use super::tokens::Tokens;
@@ -136,7 +136,6 @@ struct Line {
     clock: Clock,
     attempt: Attempt,
     request: Request,
-    /// Whether its router looks at headers.
     hears: bool,
 }
 
@@ -278,11 +277,6 @@ impl Stream for Answer {
 /// A cut is an end without the last item: the router has to see that it is none.
 fn ended_by(error: BackendError) -> Option<Result<Tokens, BackendError>> {
     (error.kind() != FailureKind::Truncated).then_some(Err(error))
-}
-
-/// Tells a router what came with an answer, if it hears such things.
-pub(super) fn hear(headers: &Headers, hears: bool, attempt: &Attempt) {
-    headers.iter().filter(|_| hears).for_each(|headers| attempt.quota(headers));
 }
 
 /// A router of the simulation.
