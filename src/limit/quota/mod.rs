@@ -5,6 +5,8 @@ mod bucket;
 mod models;
 #[cfg(all(test, not(fallway_loom)))]
 mod tests;
+#[cfg(all(test, not(fallway_loom)))]
+mod words;
 
 use crate::backend::quota::{Quota, QuotaReport};
 use crate::decision::Reason;
