@@ -14,7 +14,7 @@ mod waiters;
 pub use bulkhead::{Bulkheads, InvalidBulkheads, Share};
 pub(crate) use gauge::{Gauge, Ticket};
 pub(crate) use learned::{Moved, Sent};
-pub(crate) use quota::{Claim, Quotas, Spent};
+pub(crate) use quota::{Claim, Quotas, Since, Spent};
 pub(crate) use shares::{Cells, Shares, Stake};
 pub(crate) use waiters::{
     Call, Freed, Given, Handed, Held, Kind, Lack, Passed, Standing, WaitTurn, Waiters, Want, Wished,

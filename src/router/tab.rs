@@ -4,7 +4,7 @@ use super::core::Shared;
 use crate::backend::{Billed, FailureKind, Ledger, Usage};
 use crate::event::{Doubt, Outcome};
 use crate::fleet::Member;
-use crate::limit::Spent;
+use crate::limit::{Since, Spent};
 use crate::signal::QuotaReport;
 use parking_lot::Mutex;
 use std::fmt;
@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) struct Tab {
     pub(super) shared: Arc<Shared>,
     pub(super) member: Arc<Member>,
+    /// When it took its part of the quotas.
+    since: Since,
     /// What the answer used, as its backend said last.
     used: Mutex<Option<Usage>>,
     /// It said so at all: most do not, and are asked several times.
@@ -22,10 +24,11 @@ pub(super) struct Tab {
 }
 
 impl Tab {
-    pub(super) fn new(shared: &Arc<Shared>, member: &Arc<Member>) -> Arc<Self> {
+    pub(super) fn new(shared: &Arc<Shared>, member: &Arc<Member>, since: Since) -> Arc<Self> {
         Arc::new(Self {
             shared: shared.clone(),
             member: member.clone(),
+            since,
             used: Mutex::default(),
             is_used: AtomicBool::new(false),
         })
@@ -80,7 +83,7 @@ impl Ledger for Tab {
     }
 
     fn quota(&self, report: &QuotaReport) {
-        if self.member.quotas.hear(report, self.shared.timer.now()) {
+        if self.member.quotas.hear(report, self.since, self.shared.timer.now()) {
             self.shared.metered.store(true, Ordering::Relaxed);
         }
     }

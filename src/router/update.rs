@@ -170,7 +170,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         for region in restored {
             next.fleet.gates(&region).for_each(|gate| gate.restore(now));
         }
-        requoted.iter().for_each(|member| member.quotas.renew(now));
+        requoted.iter().for_each(|member| member.quotas.renew());
         Ok(next)
     }
 

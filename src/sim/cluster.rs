@@ -114,6 +114,7 @@ impl Cluster {
             arrived: 0,
             met: 0,
             sent: 0,
+            headers: None,
             request: request.clone(),
             call,
             used: (0, 0),
@@ -173,14 +174,14 @@ impl Cluster {
         match event {
             Event::Arrive(job) => self.arrive(job),
             Event::First(job) => {
-                if let Some(job) = self.jobs.get(job) {
-                    return Step::Notice(Notice::FirstToken(job.tag));
+                if let Some(job) = self.jobs.get_mut(job) {
+                    return Step::Notice(Notice::FirstToken(job.tag, job.headers.take()));
                 }
             }
             Event::Return(job, last) => {
-                if let Some(job) = self.jobs.remove(job) {
+                if let Some(mut job) = self.jobs.remove(job) {
                     self.bill(&job);
-                    return Step::Notice(last.notice(job.tag, job.sent));
+                    return Step::Notice(last.notice(job.tag, job.sent, job.headers.take()));
                 }
             }
             Event::Progress(server, epoch) if self.machines[server].epoch == epoch => {
@@ -210,6 +211,7 @@ impl Cluster {
             let number = |kind| FailureKind::ALL.iter().position(|known| *known == kind).unwrap_or_default();
             failing.map(|(kind, _, after)| (after, Last::Failed(number(kind))))
         };
+        job.headers = if state.up { machine.headers(now) } else { None };
         let refused = refusal.is_some_and(|(_, last)| !matches!(last, Last::Throttled(_)) || state.throttled.is_some());
         self.tally.harmed += u64::from(refused || (refusal.is_none() && machine.hampers()));
         if let Some((after, last)) = refusal {
@@ -289,7 +291,7 @@ impl Cluster {
             return None;
         }
         if back == 0 {
-            return Some(Notice::FirstToken(tag));
+            return Some(Notice::FirstToken(tag, job.headers.take()));
         }
         self.push(self.now.saturating_add(back), Event::First(id));
         None
@@ -317,7 +319,7 @@ impl Cluster {
             if let Some(job) = self.jobs.remove(id) {
                 self.bill(&job);
             }
-            return Some(last.notice(tag, sent));
+            return Some(last.notice(tag, sent, None));
         }
         self.push(self.now.saturating_add(back), Event::Return(id, last));
         None
@@ -377,7 +379,7 @@ impl Cluster {
         }
         let (tag, sent) = (job.tag, job.sent_by(machine.engine.tokens()));
         self.cancel(id);
-        Some(Last::Stalled.notice(tag, sent))
+        Some(Last::Stalled.notice(tag, sent, None))
     }
 
     /// A server went down: what was in flight on it breaks.
@@ -402,6 +404,7 @@ impl Cluster {
                 }
             }
             self.tally.harmed += 1;
+            job.headers = None;
             let back = self.now.saturating_add(job.trip);
             self.push(back, Event::Return(id, Last::Broken));
         }

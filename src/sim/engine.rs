@@ -407,6 +407,7 @@ mod tests {
             arrived: 0,
             met: 0,
             sent: 0,
+            headers: None,
             request: Request::default(),
             call: (0, 1),
             used: (0, 0),

@@ -1,7 +1,8 @@
 //! Requests in flight on simulated servers.
 
 use super::audit::CallId;
-use crate::backend::{BackendError, Usage};
+use crate::backend::quota::QuotaReport;
+use crate::backend::{Attempt, BackendError, Usage};
 use std::sync::Arc;
 
 /// Names a job; a slot is used again under another generation.
@@ -87,6 +88,8 @@ pub(super) struct Job {
     /// Who is billed for it, and for how many tokens of prompt and answer so far.
     pub(super) call: CallId,
     pub(super) used: (u32, u32),
+    /// What its server says of its quotas, until its router hears of it.
+    pub(super) headers: Headers,
     /// Tokens that it sent before it broke.
     pub(super) sent: u32,
     /// Nanoseconds to the server.
@@ -111,10 +114,18 @@ impl Job {
 /// What a driver is told of a job, by its tag.
 #[derive(Debug)]
 pub(super) enum Notice {
-    FirstToken(u64),
+    FirstToken(u64, Headers),
     Done(u64),
     /// With the tokens that came before.
-    Failed(u64, BackendError, u32),
+    Failed(u64, BackendError, u32, Headers),
+}
+
+/// What a server says of its quotas beside an answer; most say nothing.
+pub(super) type Headers = Option<Box<QuotaReport>>;
+
+/// Tells a router what came with an answer, if it hears such things.
+pub(super) fn hear(headers: &Headers, hears: bool, attempt: &Attempt) {
+    headers.iter().filter(|_| hears).for_each(|headers| attempt.quota(headers));
 }
 
 /// Jobs by id.

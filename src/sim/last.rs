@@ -1,6 +1,6 @@
 //! How a job ends, as its router hears of it.
 
-use super::job::Notice;
+use super::job::{Headers, Notice};
 use crate::backend::{BackendError, FailureKind};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(super) enum Last {
 
 impl Last {
     /// What the driver is told, of a job that sent so many tokens.
-    pub(super) fn notice(self, tag: u64, sent: u32) -> Notice {
+    pub(super) fn notice(self, tag: u64, sent: u32, headers: Headers) -> Notice {
         let error = match self {
             Self::Done => return Notice::Done(tag),
             Self::Refused => BackendError::new(FailureKind::Unreachable),
@@ -27,6 +27,6 @@ impl Last {
             Self::Stalled => BackendError::new(FailureKind::Stalled),
             Self::Throttled(hint) => BackendError::new(FailureKind::RateLimited).retry_after(hint),
         };
-        Notice::Failed(tag, error, sent)
+        Notice::Failed(tag, error, sent, headers)
     }
 }

@@ -3,10 +3,11 @@
 use super::cache::PrefixCache;
 use super::engine::Engine;
 use super::fault::Effect;
-use super::job::Request;
+use super::job::{Headers, Request};
 use super::quota::Bucket;
 use super::server::Server;
 use crate::backend::FailureKind;
+use crate::backend::quota::QuotaReport;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -97,6 +98,15 @@ impl Machine {
             self.tokens.iter_mut().for_each(|bucket| bucket.take(tokens, now));
         }
         over
+    }
+
+    /// What it says of its quotas beside an answer.
+    pub(super) fn headers(&self, now: u64) -> Headers {
+        let says = |bucket: &Option<Bucket>| bucket.as_ref().map(|bucket| bucket.says(now)).unwrap_or_default();
+        self.server.quota_is_told.then(|| {
+            let (requests, tokens) = (says(&self.requests), says(&self.tokens));
+            Box::new(QuotaReport { requests, tokens, ..QuotaReport::default() })
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::audit::{Audit, Over, call_id};
 use super::cluster::Step as Happened;
 use super::flight::{Call, Flight, HEDGE, flight};
-use super::job::{Notice, Request};
+use super::job::{Notice, Request, hear};
 use super::reality::{Setting, SimRouter};
 use super::run::{Ended, Record, Run};
 use super::script::{Cue, Script};
@@ -260,7 +260,7 @@ impl<'s> Play<'s> {
     /// A server said something.
     fn hear(&mut self, notice: Notice) {
         let now = self.script.time();
-        let (Notice::FirstToken(tag) | Notice::Done(tag) | Notice::Failed(tag, ..)) = notice;
+        let (Notice::FirstToken(tag, _) | Notice::Done(tag) | Notice::Failed(tag, ..)) = notice;
         let (tag, side) = (tag & !HEDGE, usize::from(tag & HEDGE != 0));
         if self.has_left(tag) {
             return;
@@ -271,10 +271,11 @@ impl<'s> Play<'s> {
             flight.time_out(0, self.setting, now);
         }
         match notice {
-            Notice::FirstToken(_) => {
+            Notice::FirstToken(_, headers) => {
                 let Some(Call { attempt, .. }) = &flight.calls[side] else { return };
                 let attempt = attempt.clone();
                 self.setting.tell(|audit| audit.began(flight.request.number, &attempt));
+                hear(&headers, self.setting.hears(flight.router), &attempt);
                 flight.give_up(1 - side, self.setting, now);
                 flight.trip.answered(attempt.number(), now);
                 flight.trip.received(1);
@@ -302,10 +303,11 @@ impl<'s> Play<'s> {
                 self.records[flight.record].delivered += rest;
                 self.end(tag, Ended::Completed);
             }
-            Notice::Failed(_, error, sent) => {
+            Notice::Failed(_, error, sent, headers) => {
                 let Some(Call { attempt, .. }) = flight.calls[side].take() else { return };
                 let kind = error.kind();
                 self.setting.tell(|audit| audit.over(flight.request.number, &attempt, Over::Failed(&error), now));
+                hear(&headers, self.setting.hears(flight.router), &attempt);
                 if flight.answered {
                     flight.trip.received(u64::from(sent) - 1);
                 }

@@ -1,5 +1,6 @@
 //! A provider's quota: a bucket that fills steadily.
 
+use crate::backend::quota::Quota;
 use std::time::Duration;
 
 /// A bucket that holds a minute's worth and is full at first.
@@ -27,6 +28,13 @@ impl Bucket {
         (missing > 0.0).then(|| Duration::from_nanos((missing / self.per_nano).ceil() as u64))
     }
 
+    /// What its provider says of it.
+    pub(super) fn says(&self, now: u64) -> Quota {
+        let level = self.level_at(now);
+        let full_in = Duration::from_nanos(((self.size - level) / self.per_nano).ceil() as u64);
+        Quota { limit: Some(self.size as u64), remaining: Some(level as u64), resets_in: Some(full_in) }
+    }
+
     pub(super) fn take(&mut self, amount: u64, now: u64) {
         self.level = (self.level_at(now) - amount as f64).max(0.0);
         self.touched = now;
@@ -44,6 +52,8 @@ mod tests {
         bucket.take(60, 0);
         assert_eq!(bucket.wait(2, 0), Some(Duration::from_secs(2)));
         assert_eq!(bucket.wait(2, 2_000_000_000), None);
+        let said = Quota { limit: Some(60), remaining: Some(2), resets_in: Some(Duration::from_secs(58)) };
+        assert_eq!(bucket.says(2_000_000_000), said);
         // What can never fit waits for all there is.
         assert_eq!(bucket.wait(1_000, 0), Some(Duration::from_secs(60)));
     }

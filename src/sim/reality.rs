@@ -3,7 +3,7 @@
 use super::audit::{Audit, Over, call_id};
 use super::cluster::{Cluster, Step};
 use super::diary::Diary;
-use super::job::{JobId, Notice, Request};
+use super::job::{Headers, JobId, Notice, Request, hear};
 use super::rollout::Operator;
 use super::stack::{Desk, Load, Reports, Stack};
 use super::tokens::Tokens;
@@ -50,9 +50,9 @@ struct Call {
 enum News {
     #[default]
     Nothing,
-    FirstToken,
+    FirstToken(Headers),
     Done,
-    Failed(BackendError, u32),
+    Failed(BackendError, u32, Headers),
 }
 
 impl Reality {
@@ -103,9 +103,9 @@ impl Reality {
     /// Tells the future that waits for a call.
     pub(super) fn tell(&mut self, notice: Notice) -> Option<Waker> {
         let (tag, news) = match notice {
-            Notice::FirstToken(tag) => (tag, News::FirstToken),
+            Notice::FirstToken(tag, headers) => (tag, News::FirstToken(headers)),
             Notice::Done(tag) => (tag, News::Done),
-            Notice::Failed(tag, error, sent) => (tag, News::Failed(error, sent)),
+            Notice::Failed(tag, error, sent, headers) => (tag, News::Failed(error, sent, headers)),
         };
         let call = self.calls.get_mut(tag as usize)?;
         call.news = news;
@@ -136,6 +136,7 @@ struct Line {
     clock: Clock,
     attempt: Attempt,
     request: Request,
+    hears: bool,
 }
 
 impl Line {
@@ -152,14 +153,17 @@ impl Line {
         if let Some(audit) = &self.audit {
             match &news {
                 News::Nothing => {}
-                News::FirstToken => audit.began(self.request.number, &self.attempt),
+                News::FirstToken(_) => audit.began(self.request.number, &self.attempt),
                 News::Done => self.over(audit, Over::Done),
-                News::Failed(error, _) => self.over(audit, Over::Failed(error)),
+                News::Failed(error, ..) => self.over(audit, Over::Failed(error)),
             }
+        }
+        if let News::FirstToken(headers) | News::Failed(_, _, headers) = &news {
+            hear(headers, self.hears, &self.attempt);
         }
         match news {
             // Whoever answers is where it was sent in the end.
-            News::FirstToken => self.reality.lock().answers(self.request.number, self.attempt.backend()),
+            News::FirstToken(_) => self.reality.lock().answers(self.request.number, self.attempt.backend()),
             News::Done => self.attempt.used(self.request.usage()),
             News::Nothing | News::Failed(..) => {}
         }
@@ -191,6 +195,7 @@ pub(super) struct SimServer {
     audit: Option<Audit>,
     router: usize,
     pub(super) index: usize,
+    hears: bool,
     /// One way, in nanoseconds.
     pub(super) way: u64,
 }
@@ -224,7 +229,16 @@ impl Backend<Request> for SimServer {
             let tag = reality.open();
             let job = reality.cluster.submit(self.index, request, call_id(attempt), self.way, tag as u64);
             let (reality, audit, clock) = (self.reality.clone(), self.audit.clone(), self.clock.clone());
-            Line { reality, tag, job, audit, clock, attempt: attempt.clone(), request: request.clone() }
+            Line {
+                reality,
+                tag,
+                job,
+                audit,
+                clock,
+                attempt: attempt.clone(),
+                request: request.clone(),
+                hears: self.hears,
+            }
         };
         if let Some(audit) = &self.audit {
             audit.sent(self.router, self.index, request, attempt);
@@ -243,16 +257,16 @@ impl Stream for Answer {
         }
         let (count, last) = match std::task::ready!(self.line.poll(cx)) {
             News::Nothing => return Poll::Pending,
-            News::FirstToken => {
+            News::FirstToken(_) => {
                 self.begun = true;
                 (1, false)
             }
             News::Done => (self.end - self.next, true),
-            News::Failed(error, sent) if self.begun && sent > 1 => {
+            News::Failed(error, sent, _) if self.begun && sent > 1 => {
                 self.broken = Some(error);
                 (sent - 1, false)
             }
-            News::Failed(error, _) => return Poll::Ready(ended_by(error)),
+            News::Failed(error, ..) => return Poll::Ready(ended_by(error)),
         };
         let from = self.next;
         self.next += count;
@@ -276,7 +290,7 @@ pub(super) struct Setting {
     pub(super) routers: Vec<SimRouter>,
     pub(super) audit: Option<Audit>,
     pub(super) diary: Diary,
-    /// Whether a router is told the servers' limits.
+    /// Whether a router is told the servers' limits, and hears of their quotas.
     knows_limits: Vec<bool>,
     /// Whether it is told whose requests are, and how much they matter.
     tells: Vec<bool>,
@@ -385,7 +399,7 @@ impl Setting {
     fn server(&self, world: &World, router: usize, at: usize) -> SimServer {
         let way = world.way(world.home(router), &world.servers[at]);
         let (reality, clock, audit) = (self.reality.clone(), self.clock.clone(), self.audit.clone());
-        SimServer { reality, clock, audit, router, index: at, way }
+        SimServer { reality, clock, audit, router, index: at, hears: self.hears(router), way }
     }
 
     /// What a router is told of a server.
@@ -410,6 +424,11 @@ impl Setting {
             profile = profile.attempt_limit(limit);
         }
         profile
+    }
+
+    /// Whether a router hears what servers say of their quotas: who knows nothing of limits does not look at headers.
+    pub(super) fn hears(&self, router: usize) -> bool {
+        self.knows_limits[router]
     }
 
     /// Whether a router is told whose requests are, and how much they matter.

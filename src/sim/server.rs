@@ -23,6 +23,7 @@ pub struct Server {
     pub(super) tariff: Option<Price>,
     pub(super) limit: Option<u32>,
     pub(super) quota_is_known: bool,
+    pub(super) quota_is_told: bool,
     pub(super) joins: Duration,
 }
 
@@ -60,6 +61,7 @@ impl Server {
             tariff: None,
             limit: None,
             quota_is_known: false,
+            quota_is_told: false,
             joins: Duration::ZERO,
         }
     }
@@ -135,6 +137,21 @@ impl Server {
     #[must_use]
     pub const fn known_quota(mut self) -> Self {
         self.quota_is_known = true;
+        self
+    }
+
+    /// Says what is left of its [quota](Self::quota), and in how long it is full again, with every answer: with the first
+    /// token, or with the error. Routers hear of it as of the headers of a provider, by
+    /// [`Attempt::quota`](crate::backend::Attempt::quota); what they hear is as old as the answer took. By default it
+    /// says nothing but 429 and when to come back.
+    ///
+    /// ```
+    /// use fallway::sim::Server;
+    /// let server = Server::new("provider").quota(None, Some(400_000)).quota_headers();
+    /// ```
+    #[must_use]
+    pub const fn quota_headers(mut self) -> Self {
+        self.quota_is_told = true;
         self
     }
 

@@ -132,7 +132,8 @@ impl Stack {
         self
     }
 
-    /// Nothing beside the policy: no ejection, no limits of calls in flight, and retries are as many as it wants.
+    /// Nothing beside the policy: no ejection, no limits of calls in flight, no quotas, whatever servers
+    /// [say](super::Server::quota_headers) of them, and retries are as many as it wants.
     #[must_use]
     pub fn bare(self) -> Self {
         let bare = self.ejection(Ejection::off()).retry_budget(RetryBudget::unlimited());

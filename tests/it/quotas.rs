@@ -3,7 +3,9 @@
 mod http;
 mod learned;
 mod limits;
+mod shared;
 mod usage;
+mod windows;
 
 use crate::support::{VirtualTimer, World};
 use fallway::backend::{Attempt, Backend, BackendError, FailureKind, Usage, backend_fn};

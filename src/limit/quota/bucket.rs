@@ -13,9 +13,14 @@ use crate::time::{Instant, nanos};
 pub(super) struct Bucket {
     /// When it is full again, in nanoseconds.
     pub(super) full_at: AtomicU64,
-    /// When its level was last known for certain, in nanoseconds: somebody found it full, or the backend said what is
-    /// left. What was taken before has no part in the level any more.
-    certain_at: AtomicU64,
+    /// All that was ever taken, in nanoseconds of refill; wraps. What it shows once a claim is in it is the mark of that
+    /// claim: what was taken later is the difference.
+    taken: AtomicU64,
+    /// The mark up to which claims have no part in the level any more: somebody found it full since, or the backend
+    /// said what is left.
+    closed: AtomicU64,
+    /// The mark of the latest attempt whose answer said what is left.
+    heard: AtomicU64,
     /// How long one unit refills, in 2⁻²⁰ nanoseconds; 0 while there is no limit.
     unit: AtomicU64,
     /// How long all of it refills, in nanoseconds.
@@ -32,12 +37,12 @@ pub(super) struct Bucket {
     window: AtomicU64,
 }
 
-/// What a request took: time, and the rate at which it was counted.
+/// What a request took: time, the rate at which it was counted, and its place among all claims.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Taken {
     cost: u64,
     unit: u64,
-    at: Instant,
+    mark: u64,
 }
 
 /// The quotas that are mirrored are those of a minute.
@@ -63,7 +68,9 @@ impl Default for Bucket {
         let zero = || AtomicU64::new(0);
         Self {
             full_at: zero(),
-            certain_at: zero(),
+            taken: zero(),
+            closed: zero(),
+            heard: zero(),
             unit: zero(),
             depth: zero(),
             limit: zero(),
@@ -86,6 +93,11 @@ impl Taken {
     /// Whether there was a limit when it was taken.
     pub(super) const fn is_counted(&self) -> bool {
         self.unit != 0
+    }
+
+    /// What had been taken of the bucket with it.
+    pub(super) const fn mark(&self) -> u64 {
+        self.mark
     }
 }
 
@@ -118,10 +130,12 @@ impl Bucket {
         self.unit.store(unit, Ordering::Relaxed);
     }
 
-    /// Full again, and as the host said: whoever took of it took of another.
-    pub(super) fn renew(&self, now: Instant) {
+    /// Full again, and as the host said: whoever took of it took of another, and what its answer says is of another.
+    pub(super) fn renew(&self) {
         self.unhear();
-        self.certain_at.fetch_max(now.as_nanos().saturating_add(1), Ordering::AcqRel);
+        let mark = self.taken.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        self.closed.store(mark, Ordering::Release);
+        self.heard.store(mark, Ordering::Release);
         self.full_at.store(0, Ordering::Release);
     }
 
@@ -172,29 +186,34 @@ impl Bucket {
         }
         let unit = self.unit.load(Ordering::Relaxed);
         if unit == 0 {
-            return Some(Taken::default());
+            return Some(Taken { mark: self.taken.load(Ordering::Acquire), ..Taken::default() });
         }
         let depth = self.depth.load(Ordering::Relaxed);
         let (now, cost) = (now.as_nanos(), cost(amount, unit).min(depth));
+        let fits = |full_at: u64| {
+            let after = full_at.max(now).saturating_add(cost);
+            (after <= now.saturating_add(depth)).then_some(after)
+        };
+        fits(self.full_at.load(Ordering::Relaxed))?;
+        // Before the level moves: who hears the backend's word in between takes this for a claim that is not in it.
+        let before = self.taken.fetch_add(cost, Ordering::AcqRel);
+        let mark = before.wrapping_add(cost);
         let mut full_at = self.full_at.load(Ordering::Acquire);
         loop {
             if full_at <= now {
                 // Before the level moves: who gives back what was taken earlier sees both or none of the two.
-                self.certain_at.fetch_max(now, Ordering::AcqRel);
+                self.closed.fetch_max(before, Ordering::AcqRel);
             }
-            let after = full_at.max(now).saturating_add(cost);
-            if after > now.saturating_add(depth) {
-                return None;
-            }
+            let after = fits(full_at)?;
             match self.full_at.compare_exchange_weak(full_at, after, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Some(Taken { cost, unit, at: Instant::from_nanos(now) }),
+                Ok(_) => return Some(Taken { cost, unit, mark }),
                 Err(seen) => full_at = seen,
             }
         }
     }
 
-    /// Corrects what was taken to `amount` units. Less gives the rest back, unless the level became certain since: then
-    /// the rest has refilled already, or the backend has counted it.
+    /// Corrects what was taken to `amount` units. Less gives the rest back, unless the claim is closed: then the rest has
+    /// refilled already, or the backend has counted it.
     pub(super) fn settle(&self, taken: Taken, amount: u64) {
         if taken.unit == 0 {
             return;
@@ -206,23 +225,24 @@ impl Bucket {
             self.move_by(|full_at| Some(full_at.saturating_add(owed - taken.cost)));
         } else {
             self.move_by(|full_at| {
-                let open = self.certain_at.load(Ordering::Acquire) <= taken.at.as_nanos();
+                let open = self.closed.load(Ordering::Acquire) < taken.mark;
                 open.then(|| full_at.saturating_sub(taken.cost - owed))
             });
         }
     }
 
-    /// The backend refused `taken` and wants to be asked again in `hint` nanoseconds: no sooner is that much there.
+    /// The backend refused `taken` and wants to be asked again in `hint` nanoseconds: no sooner is that much there. What is on its
+    /// way is refused as well, or was counted before.
     pub(super) fn refused(&self, taken: Taken, hint: u64, now: Instant) {
         let depth = self.depth.load(Ordering::Relaxed);
         let least = now.as_nanos().saturating_add(depth).saturating_add(hint.min(WINDOW)) - taken.cost.min(depth);
-        self.lower(least, now);
+        self.correct(least, u64::MAX, self.taken.load(Ordering::Acquire), now);
     }
 
     /// Whether the limit in this word of the backend may be one of a minute. A bucket of a minute is full again only after
     /// the time in which what is used of it refills, so an earlier reset is that of a shorter window, or comes near the end
     /// of a minute of the clock; and then there are late ones as well.
-    pub(super) fn counts_minutes(&self, quota: &Quota) -> bool {
+    fn counts_minutes(&self, quota: &Quota) -> bool {
         if let (Some(limit), Some(left), Some(reset)) = (quota.limit, quota.remaining, quota.resets_in) {
             let (reset, used) = (nanos(reset), limit.saturating_sub(left));
             let refills = u128::from(WINDOW) * u128::from(used);
@@ -238,11 +258,20 @@ impl Bucket {
         self.window.load(Ordering::Relaxed) != SHORTER
     }
 
-    /// The backend says how many units a minute there are, and how many are left. Fewer than expected is believed. More
-    /// than the host said is not for this router alone. Returns whether there was no limit before.
-    pub(super) fn hear(&self, limit: Option<u64>, left: Option<u64>, now: Instant) -> bool {
-        let was_limited = self.is_limited();
-        if let Some(limit) = limit.filter(|limit| *limit > 0) {
+    /// The answer to the attempt of `mark`, which was sent at `sent`, says how many units a minute there are, and how
+    /// many were left at some moment since. Fewer than expected are believed. More are where the bucket holds all that the
+    /// backend's holds; else they are not for this router alone, and no more is a limit than the host said. What an earlier
+    /// attempt brings later is old. Returns whether there was no limit before.
+    pub(super) fn hear(&self, quota: &Quota, mark: u64, sent: Instant, now: Instant) -> bool {
+        // What takes longer to be full is the quota of a day or a month.
+        let is_of_a_minute = quota.resets_in.is_none_or(|reset| nanos(reset) <= WINDOW);
+        let says_nothing = quota.limit.is_none() && quota.remaining.is_none();
+        if says_nothing || !is_of_a_minute || self.heard.fetch_max(mark, Ordering::AcqRel) > mark {
+            return false;
+        }
+        let before = self.per_minute();
+        let limit = quota.limit.filter(|limit| *limit > 0 && self.counts_minutes(quota));
+        if let Some(limit) = limit {
             let told = self.told.load(Ordering::Relaxed);
             let part = if told == 0 { limit } else { limit.min(told) };
             self.heard_until.store(now.as_nanos().saturating_add(HEARD_FOR), Ordering::Relaxed);
@@ -251,19 +280,28 @@ impl Bucket {
             }
         }
         let unit = self.unit.load(Ordering::Relaxed);
-        if let Some(left) = left.filter(|_| unit != 0) {
+        if let Some(left) = quota.remaining.filter(|_| unit != 0) {
             let depth = self.depth.load(Ordering::Relaxed);
-            self.lower(now.as_nanos().saturating_add(depth - cost(left, unit).min(depth)), now);
+            let full = |from: Instant| from.as_nanos().saturating_add(depth - cost(left, unit).min(depth));
+            let latest = if limit == Some(self.most()) { full(now) } else { u64::MAX };
+            // Books that were kept by another limit say nothing of what refilled meanwhile.
+            let soonest = full(if self.per_minute() == before { sent.min(now) } else { now });
+            self.correct(soonest, latest, mark, now);
         }
-        !was_limited && unit != 0
+        before == 0 && unit != 0
     }
 
-    /// It is not full before `least`, by the backend's own word.
-    fn lower(&self, least: u64, now: Instant) {
-        let higher = |full_at: u64| (full_at.max(now.as_nanos()) < least).then_some(least);
-        if higher(self.full_at.load(Ordering::Acquire)).is_some() {
-            self.certain_at.fetch_max(now.as_nanos().saturating_add(1), Ordering::AcqRel);
-            self.move_by(higher);
+    /// By the backend's own word it is full between `soonest` and `latest`, and later by what was taken after `mark`: that
+    /// may still be on its way. An expectation between the two stays.
+    fn correct(&self, soonest: u64, latest: u64, mark: u64, now: Instant) {
+        let corrected = |full_at: u64| {
+            let since = self.taken.load(Ordering::Acquire).wrapping_sub(mark);
+            let (soonest, latest) = (soonest.saturating_add(since), latest.saturating_add(since));
+            if full_at.max(now.as_nanos()) < soonest { Some(soonest) } else { (full_at > latest).then_some(latest) }
+        };
+        if corrected(self.full_at.load(Ordering::Acquire)).is_some() {
+            self.closed.fetch_max(mark, Ordering::AcqRel);
+            self.move_by(corrected);
         }
     }
 

@@ -5,13 +5,15 @@ mod bucket;
 mod models;
 #[cfg(all(test, not(fallway_loom)))]
 mod tests;
+#[cfg(all(test, not(fallway_loom)))]
+mod words;
 
 use crate::backend::quota::{Quota, QuotaReport};
 use crate::decision::Reason;
 use crate::facts::{Need, Profile};
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::{Instant, nanos};
-use bucket::{Bucket, Taken, WINDOW};
+use bucket::{Bucket, Taken};
 use std::time::Duration;
 
 /// The quotas of one backend with its model and credential.
@@ -29,6 +31,7 @@ pub(crate) struct Quotas {
 pub(crate) struct Claim {
     requests: Taken,
     tokens: Taken,
+    at: Instant,
 }
 
 /// What an attempt did to the quotas, in the end.
@@ -42,10 +45,23 @@ pub(crate) enum Spent {
     Tokens(Option<u64>),
 }
 
+/// When an attempt took its part, by the clock and among all claims.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since {
+    requests: u64,
+    tokens: u64,
+    at: Instant,
+}
+
 impl Claim {
     /// Whether there was any limit when it was taken.
     pub(crate) const fn is_counted(&self) -> bool {
         self.requests.is_counted() || self.tokens.is_counted()
+    }
+
+    /// What its answer says is no older, and need not know of what was taken later.
+    pub(crate) const fn since(&self) -> Since {
+        Since { requests: self.requests.mark(), tokens: self.tokens.mark(), at: self.at }
     }
 
     /// Whether there was a limit of tokens, so that usage matters.
@@ -62,9 +78,9 @@ impl Quotas {
     }
 
     /// Another key, or another model: what was learned and taken is that of the one before.
-    pub(crate) fn renew(&self, now: Instant) {
-        self.requests.renew(now);
-        self.tokens.renew(now);
+    pub(crate) fn renew(&self) {
+        self.requests.renew();
+        self.tokens.renew();
     }
 
     /// The limit that the request exceeds, whatever is left.
@@ -84,7 +100,7 @@ impl Quotas {
     pub(crate) fn take(&self, need: Need, now: Instant) -> Option<Claim> {
         let requests = self.requests.take(1, now)?;
         match self.tokens.take(need.expected, now) {
-            Some(tokens) => Some(Claim { requests, tokens }),
+            Some(tokens) => Some(Claim { requests, tokens, at: now }),
             None => {
                 self.requests.settle(requests, 0);
                 None
@@ -116,17 +132,10 @@ impl Quotas {
         }
     }
 
-    /// The backend says what it has left. Returns whether it was not known before that there is a limit.
-    pub(crate) fn hear(&self, report: &QuotaReport, now: Instant) -> bool {
-        let hear = |bucket: &Bucket, quota: &Quota| {
-            // What takes longer to be full is the quota of a day or a month.
-            let short_enough = quota.resets_in.is_none_or(|reset| nanos(reset) <= WINDOW);
-            short_enough && {
-                let limit = quota.limit.filter(|_| bucket.counts_minutes(quota));
-                bucket.hear(limit, quota.remaining, now)
-            }
-        };
-        hear(&self.requests, &report.requests) | hear(&self.tokens, &report.tokens)
+    /// The answer to the attempt of `since` says what the backend has left. Returns whether it was not known before that there is a limit.
+    pub(crate) fn hear(&self, report: &QuotaReport, since: Since, now: Instant) -> bool {
+        let Since { requests, tokens, at } = since;
+        self.requests.hear(&report.requests, requests, at, now) | self.tokens.hear(&report.tokens, tokens, at, now)
     }
 
     /// The most tokens of one answer that are believed: a minute's worth, or a whole bucket if that is more. A burst below that

@@ -1,6 +1,7 @@
 //! Every interleaving of what threads do to a bucket, tried by loom (docs/contributing.md says how to run it).
 
 use super::bucket::{Bucket, WINDOW};
+use crate::backend::quota::Quota;
 use crate::sync::Ordering;
 use crate::time::Instant;
 use std::sync::Arc;
@@ -29,6 +30,10 @@ fn bucket(limit: u64, burst: u64) -> Arc<Bucket> {
 fn spawn<T: 'static>(bucket: &Arc<Bucket>, act: impl FnOnce(&Bucket) -> T + 'static) -> loom::thread::JoinHandle<T> {
     let bucket = bucket.clone();
     loom::thread::spawn(move || act(&bucket))
+}
+
+const fn left(amount: u64) -> Quota {
+    Quota { limit: Some(100), remaining: Some(amount), resets_in: None }
 }
 
 fn racing_takes(take: fn(&Bucket) -> bool) {
@@ -84,11 +89,29 @@ fn who_found_the_bucket_full_is_not_paid_by_what_refilled_before() {
 }
 
 #[test]
+fn what_is_taken_while_the_backend_speaks_is_not_in_its_word() {
+    model(|| {
+        let bucket = bucket(100, 0);
+        let early = bucket.take(40, at(0)).unwrap();
+        let mark = early.mark();
+        let word = spawn(&bucket, move |bucket| bucket.hear(&left(80), mark, at(0), at(0)));
+        let late = bucket.take(10, at(0)).unwrap();
+        word.join().unwrap();
+        // At worst it is counted twice, until the next word.
+        let gone = bucket.gone(at(0));
+        assert!((30 * UNIT..=40 * UNIT).contains(&gone), "{gone}");
+        bucket.settle(late, 0);
+        assert!(bucket.gone(at(0)) >= 20 * UNIT);
+    });
+}
+
+#[test]
 fn the_word_of_the_backend_is_the_last() {
     model(|| {
         let bucket = bucket(100, 0);
         let early = bucket.take(40, at(0)).unwrap();
-        let word = spawn(&bucket, |bucket| bucket.hear(None, Some(20), at(1)));
+        let mark = early.mark();
+        let word = spawn(&bucket, move |bucket| bucket.hear(&left(20), mark, at(1), at(1)));
         bucket.settle(early, 0);
         word.join().unwrap();
         // Said before or after: what is left is no more than the backend said.

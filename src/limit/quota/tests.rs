@@ -1,6 +1,7 @@
 //! The buckets against plain arithmetic: never over, exact, and nothing left behind.
 
 use super::bucket::{Bucket, WINDOW};
+use super::words::word;
 use super::{Claim, Need, Quotas, Spent};
 use crate::facts::{Facts, Profile};
 use crate::limit::{Gauge, Ticket};
@@ -12,18 +13,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-fn bucket(limit: u64, burst: u64) -> Bucket {
+pub(super) fn bucket(limit: u64, burst: u64) -> Bucket {
     let bucket = Bucket::default();
     bucket.tell(limit, burst);
     bucket
 }
 
-const fn at(nanos: u64) -> Instant {
+pub(super) const fn at(nanos: u64) -> Instant {
     Instant::from_nanos(nanos)
 }
 
 /// An hour, in which nothing but a bucket happened yet.
-const START: u64 = 3_600_000_000_000;
+pub(super) const START: u64 = 3_600_000_000_000;
 
 /// How many units of one are granted until `end` to who asks every `gap` nanoseconds.
 fn granted(bucket: &Bucket, gap: u64, end: u64) -> u64 {
@@ -79,7 +80,7 @@ fn a_whole_bucket_fits_and_one_more_does_not() {
 }
 
 /// Cases that once failed stand beside this file, and are played first.
-fn with_old_failures() -> ProptestConfig {
+pub(super) fn with_old_failures() -> ProptestConfig {
     let beside = FileFailurePersistence::WithSource("proptest-regressions");
     ProptestConfig { failure_persistence: Some(Box::new(beside)), ..Default::default() }
 }
@@ -308,26 +309,6 @@ fn what_was_taken_is_given_back_to_the_nanosecond() {
 }
 
 #[test]
-fn a_word_of_the_backend_closes_what_was_taken_before() {
-    let bucket = bucket(6_000, 0);
-    let early = bucket.take(1_000, at(START)).unwrap();
-    assert!(!bucket.hear(None, Some(2_000), at(START + 1)));
-    let late = bucket.take(500, at(START + 5)).unwrap();
-    // The backend has counted what came before it spoke.
-    bucket.settle(early, 0);
-    assert_eq!(bucket.read(at(START + 5)), Some((6_000, 1_500)));
-    bucket.settle(late, 0);
-    assert_eq!(bucket.read(at(START + 5)), Some((6_000, 2_000)));
-    // More than expected is not believed, nor is more than the host said.
-    bucket.hear(Some(9_000), Some(9_000), at(START + 6));
-    assert_eq!(bucket.read(at(START + 6)), Some((6_000, 2_000)));
-    bucket.hear(Some(3_000), None, at(START + 7));
-    assert_eq!(bucket.read(at(START + 7)), Some((3_000, 1_000)));
-    bucket.hear(Some(4_500), None, at(START + 8));
-    assert_eq!(bucket.read(at(START + 8)), Some((4_500, 1_500)));
-}
-
-#[test]
 fn nothing_overflows_at_the_edges() {
     for limit in [1, u64::MAX] {
         let bucket = bucket(limit, 0);
@@ -335,8 +316,8 @@ fn nothing_overflows_at_the_edges() {
             for amount in [0, 1, u64::MAX] {
                 let taken = bucket.take(amount, at(now));
                 bucket.returns_at(amount, at(now));
-                bucket.hear(Some(limit), Some(amount), at(now));
                 if let Some(taken) = taken {
+                    bucket.hear(&word(limit, amount), taken.mark(), at(START), at(now));
                     bucket.refused(taken, u64::MAX, at(now));
                     bucket.settle(taken, amount);
                     bucket.settle(taken, 0);

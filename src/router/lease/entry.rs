@@ -32,7 +32,7 @@ impl Lease {
         let Entered { held, canary, prefill, work } = entered;
         // Made where it stays: it is large, and every request moves it.
         Some(Self {
-            tab: Tab::new(shared, &berth.member),
+            tab: Tab::new(shared, &berth.member, held.1.since()),
             ties: berth.ties.clone(),
             held: Some(held),
             stake: Some(stake),

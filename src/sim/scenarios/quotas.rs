@@ -13,16 +13,22 @@ const AZURE_CODE: &str = include_str!("../data/azure-code.csv");
 const PROVIDERS: [(&str, u64, f64); 3] = [("a", 400_000, 1.0), ("b", 300_000, 1.3), ("c", 1_500_000, 3.0)];
 
 /// S5. The load is the speed of the trace; `Settings::trace` replaces it whole, with its times.
-pub(super) fn bursts(settings: &Settings, speed: f64) -> Stage {
-    stage(Scenario::S5, settings, speed, World::new())
+pub(super) fn bursts(settings: &Settings, speed: f64) -> Vec<Stage> {
+    stages(Scenario::S5, settings, speed, &World::new())
 }
 
 /// S12.
-pub(super) fn mix(settings: &Settings, speed: f64) -> Stage {
-    stage(Scenario::S12, settings, speed, World::new().critical_share(0.3))
+pub(super) fn mix(settings: &Settings, speed: f64) -> Vec<Stage> {
+    stages(Scenario::S12, settings, speed, &World::new().critical_share(0.3))
 }
 
-fn stage(scenario: Scenario, settings: &Settings, speed: f64, world: World) -> Stage {
+/// Whether the providers say with each answer what is left, as OpenAI, Azure OpenAI and Anthropic do.
+fn stages(scenario: Scenario, settings: &Settings, speed: f64, world: &World) -> Vec<Stage> {
+    let stage = |tells| stage(scenario, settings, speed, world.clone(), tells);
+    vec![stage(true).called("headers"), stage(false).called("silent")]
+}
+
+fn stage(scenario: Scenario, settings: &Settings, speed: f64, world: World, tells: bool) -> Stage {
     let trace = settings.trace.clone().or_else(|| Trace::parse(AZURE_CODE).ok()).unwrap_or_default();
     let trace = trace.spread(stream(settings.seed, "spread"));
     let (recorded, requests) = (trace.rate(), trace.len() as f64);
@@ -31,7 +37,8 @@ fn stage(scenario: Scenario, settings: &Settings, speed: f64, world: World) -> S
     let server = |(name, tokens, price): (&str, u64, f64)| {
         let server = Server::new(name).base_latency(secs(0.4)).prefill_rate(200_000.0);
         let server = server.decode(Duration::from_millis(10), Duration::ZERO, 4_096);
-        server.quota(None, Some(tokens)).known_quota().price(price)
+        let server = server.quota(None, Some(tokens)).known_quota().price(price);
+        if tells { server.quota_headers() } else { server }
     };
     let world = world.servers(PROVIDERS.map(server)).trace(trace);
     let share = recorded * speed / world.capacity();

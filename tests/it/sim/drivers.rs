@@ -214,6 +214,7 @@ fn any_server() -> impl Strategy<Value = Parts> {
 
 fn server(number: usize, (speed, base, limit, joins, quota, batch): Parts) -> Server {
     let server = Server::new(format!("s{number}")).speed(speed).base_latency(secs(base)).quota(quota, None);
+    let server = if quota.is_some_and(|quota| quota % 2 == 0) { server.quota_headers() } else { server };
     // Somebody must be there from the start.
     let server = if number == 0 { server } else { server.joins_after(secs(joins)) };
     let server = server.decode(secs(0.02), secs(0.0004), batch).prefix_cache(50);

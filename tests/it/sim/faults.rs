@@ -181,6 +181,27 @@ fn a_quota_of_tokens_is_kept_by_the_server() {
 }
 
 #[test]
+fn who_is_told_what_is_left_sends_no_more_and_who_looks_at_nothing_hears_nothing() {
+    for (requests, tokens) in [(Some(60), None), (None, Some(60_000))] {
+        let silent = Server::new("a").quota(requests, tokens);
+        let play = |server: &Server, bare: bool| {
+            let world =
+                World::new().server(server.clone()).lengths(Lengths::fixed(900, 100)).load(0.5).lasting(secs(200));
+            let stack = || Stack::new(ordered());
+            let run = world.run(|_| if bare { stack().bare() } else { stack() }).unwrap();
+            check(&run);
+            (run.rate_limited_per_1k(), count(&run, |ended| ended == Ended::Completed), run.decisions_hash())
+        };
+        let (refused, done, _) = play(&silent.clone().quota_headers(), false);
+        assert_eq!(refused, 0.0);
+        // As many as there are.
+        assert!((235..=260).contains(&done), "{done}");
+        assert!(play(&silent, false).0 > 20.0);
+        assert_eq!(play(&silent.clone().quota_headers(), true), play(&silent, true));
+    }
+}
+
+#[test]
 fn flapping_goes_on_and_off() {
     let fault = at(secs(10)).lasting(secs(95)).flapping(secs(2), secs(8)).errors(1.0, secs(0));
     let world = small().round_trip("eu", "eu", secs(0)).round_trip("eu", "us", secs(0)).fault(fault);

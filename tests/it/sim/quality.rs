@@ -82,6 +82,23 @@ fn quotas_are_used_up_and_not_overrun() {
 }
 
 #[test]
+fn routers_that_know_nothing_of_each_other_share_quotas_by_what_providers_say() {
+    for seed in [1, 9] {
+        let [told, silent] = ["headers", "silent"].map(|variant| {
+            let stages = stages(Scenario::S5, 32, seed);
+            play(stages.iter().find(|stage| stage.variant() == variant).unwrap(), "fallway").1
+        });
+        assert!(told.rate_limited <= 46.0 && told.cost_vs_best <= Some(1.02), "seed {seed}: {told:?}");
+        // Better than without in both.
+        assert!(told.rate_limited < silent.rate_limited && told.cost_vs_best < silent.cost_vs_best, "{silent:?}");
+        for stage in stages(Scenario::S12, 32, seed) {
+            let measured = play(&stage, "fallway").1;
+            assert!(measured.critical_goodput >= Some(0.98), "{}, seed {seed}: {measured:?}", stage.variant());
+        }
+    }
+}
+
+#[test]
 fn the_impossible_is_refused_at_entry_and_the_possible_is_served() {
     for seed in [1, 2] {
         for routers in [1, 32] {
