@@ -20,7 +20,7 @@ use crate::prefix::PrefixIndex;
 use crate::recover::{Alarm, Ejection, Recovery, RegionGate, Throttle, Ties};
 use crate::rng::hash_str;
 use crate::signal::{LatencyModel, LoadReports, Reported};
-use crate::time::Instant;
+use crate::time::{Dated, Instant};
 use rustc_hash::FxHashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -36,6 +36,8 @@ pub(crate) struct Member {
     pub(crate) latency: LatencyModel,
     /// Its queue and how full it is, where it reports that.
     reported: OnceLock<Arc<Reported>>,
+    /// What this router sent since it last said how many tokens wait there, in the unit of that.
+    sent: Dated,
     pub(crate) prefixes: PrefixIndex,
     /// Kept where the policy asks for it.
     pub(crate) throttle: Throttle,
@@ -74,8 +76,11 @@ impl Crowd {
         }
     }
 
-    /// A request is sent.
-    pub(crate) fn note(&self, tokens: u64) {
+    /// So many prompt tokens are sent to `member`.
+    pub(crate) fn note(&self, member: &Member, tokens: u64, now: Instant) {
+        if let Some((_, at)) = member.reported_tokens(now) {
+            member.sent.add_since(at, tokens.div_ceil(Reported::UNIT));
+        }
         if self.reports.is_some() {
             let usual = self.usual.load(Ordering::Relaxed);
             let tokens = tokens.min(u64::from(u32::MAX));
@@ -88,6 +93,10 @@ impl Crowd {
     /// nothing.
     #[inline]
     pub(crate) fn waiting(&self, member: &Member, now: Instant) -> u64 {
+        if let Some((there, at)) = member.reported_tokens(now) {
+            // What is on its way is on the own books only: they are the least that waits.
+            return ((there + member.sent.since(at)) * Reported::UNIT).saturating_sub(member.gauge.waiting_tokens());
+        }
         let Some(reported) = member.reported.get() else { return 0 };
         let (waiting, _) = reported.waiting.read(now, LoadReports::STALE_AFTER);
         waiting.saturating_sub(member.gauge.waiting_calls().into()).saturating_mul(self.usual.load(Ordering::Relaxed))
@@ -172,12 +181,19 @@ impl Member {
             recovery: Arc::new(recovery),
             latency: LatencyModel::default(),
             reported: OnceLock::new(),
+            sent: Dated::default(),
             prefixes: PrefixIndex::default(),
             throttle: Throttle::default(),
             canary_until: AtomicU64::new(0),
             patience: AtomicU64::new(CANARY_INTERVAL.0),
             gap: AtomicU64::new(0),
         }
+    }
+
+    /// How many prompt tokens wait there as it says, and when it said so; `None` where it does not, or did long ago.
+    #[inline]
+    fn reported_tokens(&self, now: Instant) -> Option<(u64, Instant)> {
+        self.reported.get()?.tokens.fresh(now, LoadReports::STALE_AFTER)
     }
 
     /// How full it says that it is, in thousandths, and when it said so. A stale report says nothing.

@@ -320,6 +320,11 @@ impl Gauge {
         Instant::from_nanos(self.last_called.load(Ordering::Relaxed))
     }
 
+    /// Prompt tokens of calls that wait for their first item.
+    pub(crate) fn waiting_tokens(&self) -> u64 {
+        self.waiting_tokens.load(Ordering::Relaxed)
+    }
+
     /// Calls that wait for their first item.
     pub(crate) fn waiting_calls(&self) -> u32 {
         self.waiting_calls.load(Ordering::Relaxed)
@@ -328,7 +333,7 @@ impl Gauge {
     pub(crate) fn read(&self) -> Load {
         Load {
             in_flight: self.in_flight(),
-            waiting_tokens: self.waiting_tokens.load(Ordering::Relaxed),
+            waiting_tokens: self.waiting_tokens(),
             oldest_wait: Instant::from_nanos(self.oldest_wait.load(Ordering::Relaxed)),
             last_called: Instant::from_nanos(self.last_called.load(Ordering::Relaxed)),
             others_tokens: 0,

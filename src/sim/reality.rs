@@ -379,9 +379,13 @@ impl Setting {
         let mut reality = self.reality.lock();
         for server in reality.scrape() {
             if self.heard {
-                let Load { in_flight, queued, .. } = reality.reported[server];
-                let (running, waiting) = (Some(in_flight.saturating_sub(queued) as u64), Some(queued as u64));
-                let report = LoadReport { running, waiting, ..LoadReport::default() };
+                let Load { in_flight, queued, waiting_tokens, .. } = reality.reported[server];
+                let report = LoadReport {
+                    running: Some(in_flight.saturating_sub(queued) as u64),
+                    waiting: Some(queued as u64),
+                    waiting_tokens: Some(waiting_tokens.round() as u64),
+                    ..LoadReport::default()
+                };
                 self.reports.report(BackendId::new(server as u32, 0), Ok(report), now);
             }
         }

@@ -69,7 +69,7 @@ impl Stack {
         self
     }
 
-    /// Hears the servers' load reports, of the requests that they work on and those that wait.
+    /// Hears the servers' load reports: how many requests they work on, how many wait, and with how many tokens.
     #[must_use]
     pub const fn load_reports(mut self) -> Self {
         self.reports = true;

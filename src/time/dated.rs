@@ -29,11 +29,44 @@ impl Dated {
     #[inline]
     pub(crate) fn read(&self, now: Instant, age: Duration) -> (u64, Instant) {
         let word = self.0.load(Ordering::Relaxed);
-        let at = Instant::from_nanos(word & !NUMBER);
-        // Who measured may be a moment ahead of who decides.
-        let fresh = now.nanos_since(at) <= nanos(age);
-        (if fresh { word & NUMBER } else { 0 }, at)
+        (if is_fresh(word, now, age) { word & NUMBER } else { 0 }, time_of(word))
     }
+
+    /// The number and its time; `None` where nothing was said, or it was longer than `age` ago.
+    #[inline]
+    pub(crate) fn fresh(&self, now: Instant, age: Duration) -> Option<(u64, Instant)> {
+        let word = self.0.load(Ordering::Relaxed);
+        (word != NOTHING && is_fresh(word, now, age)).then_some((word & NUMBER, time_of(word)))
+    }
+
+    /// Counts what came since `at`, the time of another that was read.
+    pub(crate) fn add_since(&self, at: Instant, number: u64) {
+        let more = |word| Some(at.as_nanos() | counted(word, at).saturating_add(number).min(NUMBER));
+        // It gives no `None`, so this is an addition.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    /// What was counted since `at`.
+    #[inline]
+    pub(crate) fn since(&self, at: Instant) -> u64 {
+        counted(self.0.load(Ordering::Relaxed), at)
+    }
+}
+
+#[inline]
+const fn time_of(word: u64) -> Instant {
+    Instant::from_nanos(word & !NUMBER)
+}
+
+#[inline]
+fn is_fresh(word: u64, now: Instant, age: Duration) -> bool {
+    // Who measured may be a moment ahead of who decides.
+    now.nanos_since(time_of(word)) <= nanos(age)
+}
+
+#[inline]
+fn counted(word: u64, since: Instant) -> u64 {
+    if time_of(word) == since { word & NUMBER } else { 0 }
 }
 
 impl fmt::Debug for Dated {

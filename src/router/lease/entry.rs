@@ -140,7 +140,7 @@ fn enter(shared: &Arc<Shared>, berth: &Berth, in_hand: &mut Option<Slot>, needs:
     if !canary && called != Instant::default() {
         member.note_gap(now.nanos_since(called));
     }
-    shared.crowd.note(need.prefill);
+    shared.crowd.note(member, need.prefill, now);
     let work = member.gauge.read().waiting_tokens.saturating_add(others);
     Some(Entered { held, canary, prefill: need.prefill, work })
 }

@@ -29,18 +29,28 @@ impl LoadReport {
         })
     }
 
-    /// Reads the metrics page of SGLang (`--enable-metrics`): `sglang:num_running_reqs`, `sglang:num_queue_reqs` and
-    /// `sglang:token_usage`. Data-parallel ranks (label `dp_rank`) add up, tensor-parallel ranks work on the same
-    /// requests and do not.
+    /// Reads what SGLang says at `/v1/loads?format=prometheus`: `sglang_num_running_reqs`, `sglang_num_waiting_reqs`,
+    /// `sglang_num_waiting_uncached_tokens` and `sglang_token_usage`; or its metrics page (`--enable-metrics`), which has no
+    /// tokens: `sglang:num_running_reqs`, `sglang:num_queue_reqs` and `sglang:token_usage`. Data-parallel ranks (label
+    /// `dp_rank`) add up, tensor-parallel ranks work on the same requests and do not.
+    ///
+    /// ```
+    /// use fallway::signal::LoadReport;
+    /// let page = "sglang_num_waiting_reqs{dp_rank=\"0\"} 2\nsglang_num_waiting_uncached_tokens{dp_rank=\"0\"} 61440\n";
+    /// let report = LoadReport::from_sglang(page)?;
+    /// assert_eq!((report.waiting, report.waiting_tokens), (Some(2), Some(61_440)));
+    /// # Ok::<(), fallway::signal::Unreadable>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// [`Unreadable`] says why it was not believed.
     pub fn from_sglang(page: impl AsRef<[u8]>) -> Result<Self, Unreadable> {
         prometheus::read(page.as_ref(), |name, labels| {
-            let gauge = match name.strip_prefix("sglang:")? {
+            let gauge = match name.strip_prefix("sglang")?.strip_prefix([':', '_'])? {
                 "num_running_reqs" => Gauge::Running,
-                "num_queue_reqs" => Gauge::Waiting,
+                "num_queue_reqs" | "num_waiting_reqs" => Gauge::Waiting,
+                "num_waiting_uncached_tokens" => Gauge::WaitingTokens,
                 "token_usage" => Gauge::KvCache,
                 _ => return None,
             };

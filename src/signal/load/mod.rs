@@ -27,6 +27,9 @@ pub struct LoadReport {
     pub running: Option<u64>,
     /// Requests that wait in its queue.
     pub waiting: Option<u64>,
+    /// Prompt tokens that it has still to work through: those of the requests in its queue and the rest of the prompts
+    /// that it works on, without what it has in its cache.
+    pub waiting_tokens: Option<u64>,
     /// How much of its KV cache is in use, of 1000.
     pub kv_cache: Option<u32>,
     /// How much of its compute is in use, of 1000; more than that where its limit is a soft one.
@@ -64,8 +67,8 @@ impl LoadReport {
     }
 }
 
-/// More requests than this on one server are a mistake.
-const MOST_REQUESTS: f64 = 1e9;
+/// More requests, or tokens, than this on one server are a mistake.
+const MOST: f64 = 1e9;
 /// Compute may be over its soft limit, but not a thousand times.
 const MOST_UTILIZATION: f64 = 1000.0;
 /// A share may be a rounding error over one.
@@ -76,6 +79,7 @@ const ROUNDING: f64 = 0.01;
 enum Gauge {
     Running,
     Waiting,
+    WaitingTokens,
     KvCache,
     Utilization,
 }
@@ -85,6 +89,7 @@ impl Gauge {
         match self {
             Self::Running => "running requests",
             Self::Waiting => "waiting requests",
+            Self::WaitingTokens => "waiting tokens",
             Self::KvCache => "KV cache",
             Self::Utilization => "utilization",
         }
@@ -94,6 +99,7 @@ impl Gauge {
         match self {
             Self::Running => report.running,
             Self::Waiting => report.waiting,
+            Self::WaitingTokens => report.waiting_tokens,
             Self::KvCache => report.kv_cache.map(u64::from),
             Self::Utilization => report.utilization.map(u64::from),
         }
@@ -103,15 +109,16 @@ impl Gauge {
         match self {
             Self::Running => report.running = Some(value),
             Self::Waiting => report.waiting = Some(value),
+            Self::WaitingTokens => report.waiting_tokens = Some(value),
             Self::KvCache => report.kv_cache = u32::try_from(value).ok(),
             Self::Utilization => report.utilization = u32::try_from(value).ok(),
         }
     }
 
-    /// The value in whole requests or in thousandths; an error where it can not be true.
+    /// The value in whole requests or tokens, or in thousandths; an error where it can not be true.
     fn measure(self, value: f64) -> Result<u64, Unreadable> {
         let (most, scale) = match self {
-            Self::Running | Self::Waiting => (MOST_REQUESTS, 1.0),
+            Self::Running | Self::Waiting | Self::WaitingTokens => (MOST, 1.0),
             Self::KvCache => (1.0 + ROUNDING, 1000.0),
             Self::Utilization => (MOST_UTILIZATION, 1000.0),
         };

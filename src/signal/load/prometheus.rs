@@ -28,7 +28,7 @@ impl<'t> Labels<'t> {
 
 /// Reads a page of metrics. `gauge` says what a series measures, and of which part of the server. Within a part the
 /// highest value counts (ranks that work on the same requests report them each), over the parts numbers of requests
-/// add up, and of shares the highest is told.
+/// and tokens add up, and of shares the highest is told.
 pub(super) fn read(
     page: &[u8],
     gauge: impl for<'t> Fn(&'t str, Labels<'t>) -> Option<(Gauge, &'t str)>,
@@ -74,6 +74,7 @@ fn joined(one: LoadReport, other: LoadReport) -> LoadReport {
     LoadReport {
         running: sum(one.running, other.running),
         waiting: sum(one.waiting, other.waiting),
+        waiting_tokens: sum(one.waiting_tokens, other.waiting_tokens),
         kv_cache: one.kv_cache.max(other.kv_cache),
         utilization: one.utilization.max(other.utilization),
     }

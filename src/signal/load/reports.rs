@@ -101,8 +101,10 @@ impl LoadReports {
                     Some(score) => row.verdict.set(score, now),
                     None => row.verdict.clear(),
                 }
-                row.reported.waiting.set(said.ok().and_then(|report| report.waiting), now);
-                row.reported.full.set(said.ok().and_then(|report| report.fullness()).map(u64::from), now);
+                let say = |number: fn(&LoadReport) -> Option<u64>| said.ok().and_then(|report| number(&report));
+                row.reported.waiting.set(say(|report| report.waiting), now);
+                row.reported.tokens.set(say(|report| Some(report.waiting_tokens?.div_ceil(Reported::UNIT))), now);
+                row.reported.full.set(say(|report| report.fullness().map(u64::from)), now);
             }
             (in_order, before, row.verdict.ill_at())
         });
