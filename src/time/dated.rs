@@ -75,3 +75,44 @@ impl fmt::Debug for Dated {
         write!(f, "{} at {:?}", word & NUMBER, Instant::from_nanos(word & !NUMBER))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn nothing_is_no_zero() {
+        let (dated, at) = (Dated::default(), Instant::from_nanos(7_000_000_000));
+        assert_eq!((dated.fresh(at, SECOND), dated.read(at, SECOND).0), (None, 0));
+        dated.set(Some(0), at);
+        assert_eq!(dated.fresh(at, SECOND).unwrap().0, 0);
+        dated.set(Some(1 << 20), at);
+        assert_eq!(dated.fresh(at + SECOND, SECOND + SECOND).unwrap().0, NUMBER);
+        assert_eq!(dated.fresh(at + SECOND, SECOND / 2), None);
+        dated.set(None, at);
+        assert_eq!(dated.fresh(at, SECOND), None);
+    }
+
+    #[test]
+    fn it_counts_what_came_since() {
+        let (said, since) = (Dated::default(), Dated::default());
+        let told = |nanos| {
+            said.set(Some(1), Instant::from_nanos(nanos));
+            said.fresh(Instant::from_nanos(nanos), SECOND).unwrap().1
+        };
+        let first = told(7_000_000_123);
+        assert_eq!(since.since(first), 0);
+        since.add_since(first, 3);
+        since.add_since(first, 4);
+        assert_eq!(since.since(first), 7);
+        let next = told(7_100_000_123);
+        assert_eq!(since.since(next), 0);
+        since.add_since(next, 5);
+        assert_eq!((since.since(next), since.since(first)), (5, 0));
+        // No time goes wrong by what is too much.
+        since.add_since(next, u64::MAX);
+        assert_eq!(since.since(next), NUMBER);
+    }
+}

@@ -162,6 +162,7 @@ fn signals_cost_no_allocation_in_good_times_and_in_bad() {
         .signal(rate.clone().hysteresis(Score::from_permille(400), Score::from_permille(700)).unwrap())
         .signal(probes.clone())
         .signal(manual.worst_of(reports.clone()).fresh_for(Duration::from_secs(60)))
+        .load_reports(reports.clone())
         .signal(Quorum::of(2, [rate.clone().shared(), probes.clone().shared()]).unwrap())
         .build()
         .unwrap();
@@ -171,7 +172,8 @@ fn signals_cost_no_allocation_in_good_times_and_in_bad() {
     let down = BackendError::new(FailureKind::Unreachable);
     for (number, id) in ids.enumerate() {
         let ill = number % 8 == 0;
-        reports.report(id, LoadReport::from_vllm("vllm:kv_cache_usage_perc 0.3"), now);
+        let page = format!("sglang_token_usage 0.3\nsglang_num_waiting_uncached_tokens {number}000");
+        reports.report(id, LoadReport::from_sglang(page), now);
         probes.report(id, if ill { Err(&down) } else { Ok(()) }, now);
         let made = Decisions::new(&router, &options, 1).allocations(1_000, is_chosen);
         assert_eq!(made, 0, "after {number}");

@@ -7,6 +7,7 @@ mod http;
 mod load;
 mod manual;
 mod probes;
+mod queues;
 mod quota;
 mod success_rate;
 mod table;

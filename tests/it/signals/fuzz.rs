@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 const ROUNDS: usize = 100_000;
 
 /// What real ones look like, and the pieces that parsers stumble over.
-const PIECES: [&str; 58] = [
+const PIECES: [&str; 59] = [
     "TEXT ",
     "JSON ",
     "BIN ",
@@ -39,6 +39,7 @@ const PIECES: [&str; 58] = [
     "vllm:kv_cache_usage_perc",
     "sglang:token_usage",
     "sglang:num_queue_reqs",
+    "sglang_num_waiting_uncached_tokens",
     "nv_gpu_utilization",
     "nv_trt_llm_request_metrics",
     "{engine=\"0\"}",

@@ -106,6 +106,41 @@ sglang:token_usage{model_name="m"} 0.28
 sglang:num_running_reqs_total 100
 "#;
     assert_eq!(figures(LoadReport::from_sglang(page)), Ok((Some(5), Some(3), Some(280), None)));
+    assert_eq!(LoadReport::from_sglang(page).unwrap().waiting_tokens, None);
+}
+
+/// `GET /v1/loads?format=prometheus`.
+#[test]
+fn sglang_says_how_many_tokens_wait() {
+    let page = r#"# TYPE sglang_num_running_reqs gauge
+sglang_num_running_reqs{dp_rank="0"} 24
+sglang_num_running_reqs{dp_rank="1"} 19
+# TYPE sglang_num_waiting_reqs gauge
+sglang_num_waiting_reqs{dp_rank="0"} 3
+sglang_num_waiting_reqs{dp_rank="1"} 0
+# TYPE sglang_num_waiting_uncached_tokens gauge
+sglang_num_waiting_uncached_tokens{dp_rank="0"} 6144
+sglang_num_waiting_uncached_tokens{dp_rank="1"} 512
+# TYPE sglang_num_used_tokens gauge
+sglang_num_used_tokens{dp_rank="0"} 382910
+sglang_num_total_tokens{dp_rank="0"} 401294
+# TYPE sglang_token_usage gauge
+sglang_token_usage{dp_rank="0"} 0.7303
+sglang_token_usage{dp_rank="1"} 0.5551
+# TYPE sglang_queues_waiting gauge
+sglang_queues_waiting{dp_rank="0"} 99
+"#;
+    assert_eq!(figures(LoadReport::from_sglang(page)), Ok((Some(43), Some(3), Some(730), None)));
+    assert_eq!(LoadReport::from_sglang(page).unwrap().waiting_tokens, Some(6_656));
+    let read = |value: &str| LoadReport::from_sglang(format!("sglang_num_waiting_uncached_tokens {value}"));
+    assert_eq!(read("0").unwrap().waiting_tokens, Some(0));
+    for value in ["-1", "NaN", "inf", "1e10"] {
+        assert_eq!(read(value), Err(Unreadable::OutOfRange { what: "waiting tokens" }), "{value}");
+    }
+    assert_eq!(read("many"), Err(Unreadable::NotANumber { what: "waiting tokens" }));
+    for other in ["sglangnum_waiting_reqs 1", "sglang::num_waiting_reqs 1", "sglang 1"] {
+        assert_eq!(LoadReport::from_sglang(other), Err(Unreadable::Nothing), "{other}");
+    }
 }
 
 #[test]
