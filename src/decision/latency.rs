@@ -14,11 +14,17 @@ pub struct Latency {
     pub usual: u64,
     /// The least that was ever usual, in nanoseconds.
     pub best: u64,
-    /// Samples behind it; 0 means that nothing is known.
+    /// Samples behind it; 0 means that nothing is known of it. Then the first two are those of its peers, and 0 where
+    /// nothing is known of these either. Of few samples, the first two are partly those of its peers.
     pub samples: u32,
 }
 
 impl Latency {
+    /// Whether something is known of its peers, where nothing is of itself.
+    pub(crate) const fn is_known_of_peers(&self) -> bool {
+        self.base > 0 || self.per_token > 0
+    }
+
     /// The predicted time to first token behind `tokens` prompt tokens, in nanoseconds.
     pub const fn predict(&self, tokens: u64) -> u64 {
         self.base.saturating_add(self.per_token.saturating_mul(tokens) >> 10)

@@ -59,10 +59,14 @@ impl RoutingPolicy for PredictedTtft {
             let behind = load.queued_tokens().saturating_add(work);
             let age = load.age(now);
             doubtful |= load.stale;
+            let idle = load.in_flight == 0;
             let latency = candidate.latency();
             if latency.samples == 0 {
                 doubtful = true;
-                return candidate.rank(UNKNOWN);
+                // One call at a time finds out whether it is as its peers are.
+                if !(idle && latency.is_known_of_peers()) {
+                    return candidate.rank(UNKNOWN);
+                }
             }
             let predicted = latency.predict(behind).max(age).min(UNKNOWN - 1);
             if predicted < best {
@@ -111,7 +115,7 @@ fn is_canary(candidate: &mut Contender<'_>, promising: u64, light: bool, draw: u
     let latency = candidate.latency();
     if out {
         false
-    } else if latency.samples == 0 {
+    } else if latency.samples == 0 && !latency.is_known_of_peers() {
         idle
     } else {
         let odds = if latency.best <= promising { CANARY_ODDS.0 } else { CANARY_ODDS.1 };

@@ -1,5 +1,6 @@
 //! What is learned of a backend's time to first token, and of its time for each token after that.
 
+use super::fit::Fit;
 use super::sketch::Sketch;
 use crate::decision::{Latency, Pace, Spread, scale};
 use crate::time::Instant;
@@ -19,8 +20,7 @@ use std::sync::{Arc, OnceLock};
 /// short one.
 #[derive(Debug, Default)]
 pub(crate) struct LatencyModel {
-    base: AtomicU64,
-    per_token: AtomicU64,
+    line: Line,
     peak: AtomicU64,
     samples: AtomicU32,
     /// Mean of the last answered samples; lower bounds do not count.
@@ -41,34 +41,48 @@ pub(crate) struct LatencyModel {
 /// backend is from its own prediction is much the same for all of them.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
+    fit: Mutex<Fit>,
+    line: Line,
     spread: Sketch,
     pace_spread: Sketch,
 }
 
-/// Decayed sums of the fit; times in nanoseconds.
+/// What a fit says, for those who decide.
 #[derive(Debug, Default)]
-struct Fit {
-    n: f64,
-    x: f64,
-    y: f64,
-    xx: f64,
-    xy: f64,
+struct Line {
+    base: AtomicU64,
+    per_token: AtomicU64,
 }
 
-/// What one sample leaves of the weight of those before it: the last twenty carry two thirds.
-const DECAY: f64 = 0.95;
-/// The weight of the line through the origin, as a share of the squared mean work.
-const PRIOR: f64 = 0.05;
 /// After so many samples a mean means something.
 const SETTLED: u32 = 4;
-/// Work beyond this many times the usual is not believed.
-const OUTLIER: f64 = 16.0;
+/// What one sample leaves of the weight of those before it: the last twenty carry two thirds; of all peers together, the last
+/// two hundred.
+const DECAY: (f64, f64) = (0.95, 0.995);
 /// How fast the peak EWMA comes down: by an eighth of the gap per sample. It goes up at once.
 const PEAK_SHIFT: u32 = 3;
 /// How much of the usual time per token the latest is, as a power of two.
 const PACE_SHIFT: u32 = 4;
 /// Samples below which a quantile is a guess.
 pub(crate) const ENOUGH: u32 = 20;
+
+impl Line {
+    fn draw(&self, fit: Fit) {
+        let (base, slope) = fit.line();
+        self.base.store(base as u64, Ordering::Relaxed);
+        self.per_token.store((slope * 1024.0) as u64, Ordering::Relaxed);
+    }
+}
+
+impl Peers {
+    /// Learns what one of them did. Returns what all did.
+    fn learn(&self, work: f64, time: f64) -> Fit {
+        let mut fit = self.fit.lock();
+        fit.add(work, time, DECAY.1);
+        self.line.draw(*fit);
+        *fit
+    }
+}
 
 impl LatencyModel {
     /// It serves what these serve. Where it did before, it stays with those.
@@ -117,15 +131,15 @@ impl LatencyModel {
             }
             self.spread.record(ttft, predicted, now);
         }
+        let (work, time) = (work.max(1) as f64, ttft as f64);
         let mut fit = self.fit.lock();
-        // Callers estimate the work, and one absurd estimate would have the leverage of thousands of good ones.
-        // Where prompts really grow, so does what is usual, in a few samples.
-        let work = work.max(1) as f64;
-        let most = fit.usual().map_or(work, |usual| usual * OUTLIER);
-        fit.add(work.min(most), ttft as f64);
-        let (base, slope) = fit.line();
-        self.base.store(base as u64, Ordering::Relaxed);
-        self.per_token.store((slope * 1024.0) as u64, Ordering::Relaxed);
+        fit.add(work, time, DECAY.0);
+        let line = match self.peers.get() {
+            // What it lacks itself of enough samples, it has of its peers.
+            Some(peers) => fit.filled_up(f64::from(ENOUGH.saturating_sub(before.samples + 1)), peers.learn(work, time)),
+            None => *fit,
+        };
+        self.line.draw(line);
         let peak = self.peak.load(Ordering::Relaxed);
         let peak = if ttft >= peak { ttft } else { peak - ((peak - ttft) >> PEAK_SHIFT) };
         self.peak.store(peak, Ordering::Relaxed);
@@ -172,13 +186,16 @@ impl LatencyModel {
     }
 
     pub(crate) fn read(&self) -> Latency {
+        let samples = self.samples.load(Ordering::Relaxed);
+        // Whom nobody asked yet is taken for one of its peers.
+        let line = self.peers.get().filter(|_| samples == 0).map_or(&self.line, |peers| &peers.line);
         Latency {
-            base: self.base.load(Ordering::Relaxed),
-            per_token: self.per_token.load(Ordering::Relaxed),
+            base: line.base.load(Ordering::Relaxed),
+            per_token: line.per_token.load(Ordering::Relaxed),
             peak: self.peak.load(Ordering::Relaxed),
             usual: self.typical.load(Ordering::Relaxed),
             best: self.best.load(Ordering::Relaxed),
-            samples: self.samples.load(Ordering::Relaxed),
+            samples,
         }
     }
 
@@ -208,39 +225,6 @@ impl LatencyModel {
         let few = (1..ENOUGH).contains(&spread.samples);
         let theirs = self.peers.get().filter(|_| few).map(|peers| read(theirs(peers)));
         theirs.filter(|(_, theirs)| theirs.samples >= ENOUGH).unwrap_or((own, spread))
-    }
-}
-
-impl Fit {
-    /// What was learned weighs next to nothing from now on.
-    fn forget(&mut self) {
-        for sum in [&mut self.n, &mut self.x, &mut self.y, &mut self.xx, &mut self.xy] {
-            *sum *= 0.02;
-        }
-    }
-
-    /// The usual work; `None` without samples.
-    fn usual(&self) -> Option<f64> {
-        (self.n > 0.0).then(|| self.x / self.n)
-    }
-
-    fn add(&mut self, x: f64, y: f64) {
-        for (sum, sample) in
-            [(&mut self.n, 1.0), (&mut self.x, x), (&mut self.y, y), (&mut self.xx, x * x), (&mut self.xy, x * y)]
-        {
-            *sum = *sum * DECAY + sample;
-        }
-    }
-
-    /// Intercept and slope, neither negative.
-    fn line(&self) -> (f64, f64) {
-        let (mean_x, mean_y) = (self.x / self.n, self.y / self.n);
-        let variance = (self.xx / self.n - mean_x * mean_x).max(0.0);
-        let covariance = self.xy / self.n - mean_x * mean_y;
-        let through_origin = mean_y / mean_x;
-        let prior = PRIOR * mean_x * mean_x;
-        let slope = ((covariance + prior * through_origin) / (variance + prior)).clamp(0.0, through_origin);
-        ((mean_y - slope * mean_x).max(0.0), slope)
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod calm;
 mod ext;
+mod fit;
 mod fusion;
 mod invalid;
 mod latch;
