@@ -22,8 +22,9 @@ pub struct PredictedTtft;
 /// seed chooses among them; without that, every request would run to the backend that is a microsecond ahead. Of
 /// equals, those that have most of the prompt cached come first.
 ///
-/// What is not known is not good: a backend without samples ranks with the worst of its peers, but one request at a
-/// time tries it. What was learned in bad times is not believed for ever: a backend that was not called for ten
+/// What is not known is not good. A backend that was not called yet is predicted as its peers of the same model are, for
+/// one request at a time; where nothing is known of these either, it ranks with the worst of all, and one request
+/// at a time tries it. What was learned in bad times is not believed for ever: a backend that was not called for ten
 /// seconds is tried by one request, a canary, if at its best it was about as good as the best is now. While canaries
 /// find nothing better, they come every 20 and then every 40 seconds. One that was never that good is tried too, by
 /// fewer. A request that takes longer than is usual is no canary: it would lose the most. [`fail_safe`](super::FailSafe) gives a canary up in time for another attempt.

@@ -12,6 +12,8 @@ pub(super) struct Fit {
 
 /// The weight of the line through the origin, as a share of the squared mean work.
 const PRIOR: f64 = 0.05;
+/// Who takes so many times as long as others, or as short, is not one of them.
+pub(super) const UNLIKE: f64 = 4.0;
 /// Work beyond this many times the usual is not believed.
 const OUTLIER: f64 = 16.0;
 
@@ -34,9 +36,16 @@ impl Fit {
         *self = self.scaled(decay).plus(Self { n: 1.0, x, y: time, xx: x * x, xy: x * time });
     }
 
-    /// With the weight of so many samples of `other`.
-    pub(super) fn filled_up(self, samples: f64, other: Self) -> Self {
-        if other.n > 0.0 { self.plus(other.scaled(samples / other.n)) } else { self }
+    /// With the weight of so many samples of `others`, unless these are of another kind.
+    pub(super) fn filled_up(self, samples: f64, others: Self) -> Self {
+        let expected = others.line().map_or(0.0, |(base, slope)| base * self.n + slope * self.x);
+        let alike = self.y <= expected * UNLIKE && expected <= self.y * UNLIKE && expected > 0.0;
+        if alike { self.plus(others.scaled(samples / others.n)) } else { self }
+    }
+
+    /// How long so much work takes by this line; `None` without samples.
+    pub(super) fn expected(&self, work: f64) -> Option<f64> {
+        self.line().map(|(base, slope)| base + slope * work)
     }
 
     fn scaled(self, by: f64) -> Self {
@@ -53,14 +62,17 @@ impl Fit {
         }
     }
 
-    /// Intercept and slope, neither negative. There are samples.
-    pub(super) fn line(&self) -> (f64, f64) {
+    /// Intercept and slope, neither negative; `None` without samples.
+    pub(super) fn line(&self) -> Option<(f64, f64)> {
+        if self.n <= 0.0 {
+            return None;
+        }
         let (mean_x, mean_y) = (self.x / self.n, self.y / self.n);
         let variance = (self.xx / self.n - mean_x * mean_x).max(0.0);
         let covariance = self.xy / self.n - mean_x * mean_y;
         let through_origin = mean_y / mean_x;
         let prior = PRIOR * mean_x * mean_x;
         let slope = ((covariance + prior * through_origin) / (variance + prior)).clamp(0.0, through_origin);
-        ((mean_y - slope * mean_x).max(0.0), slope)
+        Some(((mean_y - slope * mean_x).max(0.0), slope))
     }
 }

@@ -1,6 +1,6 @@
 //! What is learned of a backend's time to first token, and of its time for each token after that.
 
-use super::fit::Fit;
+use super::fit::{Fit, UNLIKE};
 use super::sketch::Sketch;
 use crate::decision::{Latency, Pace, Spread, scale};
 use crate::time::Instant;
@@ -14,6 +14,9 @@ use std::sync::{Arc, OnceLock};
 /// is a decayed least-squares fit, drawn towards one through the origin: where all requests look alike, their
 /// spread says nothing about the slope, and the reading "twice the work takes twice as long" is the safe one, for
 /// it makes a busy backend look busy.
+///
+/// Of few samples no line is drawn: what a backend lacks of [`ENOUGH`], it has of those that serve the same model, unless they
+/// are of another kind. Many routers over one fleet have few samples of each backend for long.
 ///
 /// The line is about work. What it does not explain, jitter, the load of others, is about time: how far samples are from
 /// what was predicted of them is kept as a [`Sketch`] of the ratio, so that a quantile holds for a long prompt as for a
@@ -68,18 +71,22 @@ pub(crate) const ENOUGH: u32 = 20;
 
 impl Line {
     fn draw(&self, fit: Fit) {
-        let (base, slope) = fit.line();
+        let Some((base, slope)) = fit.line() else { return };
         self.base.store(base as u64, Ordering::Relaxed);
         self.per_token.store((slope * 1024.0) as u64, Ordering::Relaxed);
     }
 }
 
 impl Peers {
-    /// Learns what one of them did. Returns what all did.
-    fn learn(&self, work: f64, time: f64) -> Fit {
+    /// Learns what one of them did, if it did. Returns what all did.
+    fn learn(&self, sample: Option<(f64, f64)>) -> Fit {
         let mut fit = self.fit.lock();
-        fit.add(work, time, DECAY.1);
-        self.line.draw(*fit);
+        if let Some((work, time)) = sample {
+            // One that is ill says little of the others.
+            let most = fit.expected(work).map_or(time, |expected| expected * UNLIKE);
+            fit.add(work, time.min(most), DECAY.1);
+            self.line.draw(*fit);
+        }
         *fit
     }
 }
@@ -103,7 +110,7 @@ impl LatencyModel {
                 self.best.store(typical.max(1), Ordering::Relaxed);
             }
         }
-        self.learn(work, ttft, now);
+        self.learn(work, ttft, true, now);
     }
 
     /// A canary's first item arrived. Where it came in less than half of what was expected, what was learned before
@@ -120,7 +127,8 @@ impl LatencyModel {
         better
     }
 
-    fn learn(&self, work: u64, ttft: u64, now: Instant) {
+    /// `answered`: it took so long, and not only at least so long.
+    fn learn(&self, work: u64, ttft: u64, answered: bool, now: Instant) {
         let before = self.read();
         if before.samples > 0 {
             let predicted = before.predict(work);
@@ -134,12 +142,10 @@ impl LatencyModel {
         let (work, time) = (work.max(1) as f64, ttft as f64);
         let mut fit = self.fit.lock();
         fit.add(work, time, DECAY.0);
-        let line = match self.peers.get() {
-            // What it lacks itself of enough samples, it has of its peers.
-            Some(peers) => fit.filled_up(f64::from(ENOUGH.saturating_sub(before.samples + 1)), peers.learn(work, time)),
-            None => *fit,
-        };
-        self.line.draw(line);
+        let peers = self.peers.get().map(|peers| peers.learn(answered.then_some((work, time))));
+        // What it lacks itself of enough samples, it has of its peers.
+        let lacking = f64::from(ENOUGH.saturating_sub(before.samples + 1));
+        self.line.draw(peers.map_or(*fit, |peers| fit.filled_up(lacking, peers)));
         let peak = self.peak.load(Ordering::Relaxed);
         let peak = if ttft >= peak { ttft } else { peak - ((peak - ttft) >> PEAK_SHIFT) };
         self.peak.store(peak, Ordering::Relaxed);
@@ -150,7 +156,7 @@ impl LatencyModel {
     /// A call timed out after `elapsed` nanoseconds without a first item: the truth is at least that.
     pub(crate) fn record_at_least(&self, work: u64, elapsed: u64, now: Instant) {
         if elapsed > self.read().predict(work) {
-            self.learn(work, elapsed, now);
+            self.learn(work, elapsed, false, now);
         }
     }
 
@@ -346,6 +352,59 @@ mod tests {
         let new = LatencyModel::default();
         new.join(&peers);
         assert_eq!(new.read_spread(NOW).samples, 0);
+    }
+
+    /// Members that know a line of 1 ms for a token, and one that nobody called.
+    fn line_of_peers() -> ([LatencyModel; 8], LatencyModel) {
+        let peers = Arc::<Peers>::default();
+        let members: [LatencyModel; 8] = Default::default();
+        for model in &members {
+            model.join(&peers);
+            (0..20).for_each(|at| model.record(100 + at * 50, (100 + at * 50) * MS, NOW));
+        }
+        let new = LatencyModel::default();
+        new.join(&peers);
+        (members, new)
+    }
+
+    fn per_1000(model: &LatencyModel) -> u64 {
+        model.read().predict(1_000) / MS
+    }
+
+    #[test]
+    fn few_samples_are_filled_up_by_those_of_peers() {
+        let (_, new) = line_of_peers();
+        assert_eq!((per_1000(&new), new.read().samples), (1_000, 0));
+        // One that was odd does not make the line; twenty do.
+        new.record(1_000, 2_000 * MS, NOW);
+        assert!((1_020..1_250).contains(&per_1000(&new)), "{}", per_1000(&new));
+        (0..19).for_each(|_| new.record(1_000, 2_000 * MS, NOW));
+        assert!((1_990..2_010).contains(&per_1000(&new)), "{}", per_1000(&new));
+    }
+
+    #[test]
+    fn a_backend_of_another_kind_is_not_one_of_them() {
+        for times in [20, 1] {
+            let (members, new) = line_of_peers();
+            // Twenty times as long, or a twentieth.
+            (0..3).for_each(|_| new.record(1_000, 1_000 * MS * times * times / 20, NOW));
+            assert_eq!(per_1000(&new), 1_000 * times * times / 20);
+            // They stay what they are, and so does what one takes a newcomer for, nearly.
+            assert_eq!(per_1000(&members[0]), 1_000);
+            let next = LatencyModel::default();
+            next.join(new.peers.get().unwrap());
+            assert!((900..1_100).contains(&per_1000(&next)), "{}", per_1000(&next));
+        }
+    }
+
+    #[test]
+    fn what_was_given_up_says_nothing_of_peers() {
+        let (members, new) = line_of_peers();
+        for _ in 0..20 {
+            members[0].record_at_least(1_000, 3_000 * MS, NOW);
+        }
+        assert_eq!(per_1000(&new), 1_000);
+        assert!(per_1000(&members[0]) > 2_000);
     }
 
     #[test]

@@ -4,14 +4,14 @@ use crate::support::{ANSWER, Reply, TestRouter, World, always, ms, secs};
 use fallway::policy::{FailSafe, PolicyExt, predicted_ttft};
 use fallway::router::{Step, Trip};
 use fallway::signal::{LoadReport, LoadReports, Unreadable};
-use fallway::time::Instant;
 use fallway::{CallOptions, Decision, Facts, Profile};
 use std::sync::Arc;
+use std::time::Duration;
 
 struct Scene {
     router: TestRouter,
     reports: Arc<LoadReports>,
-    now: Instant,
+    world: World,
 }
 
 /// A report of a queue.
@@ -33,33 +33,36 @@ impl Scene {
             world.router(predicted_ttft().fail_safe(FailSafe::default())).load_reports(reports.clone()).seed(7);
         let members = ["a", "b"].map(|id| (Profile::new(id), always(ANSWER)));
         let (router, _) = world.fleet(builder, members);
-        let mut scene = Self { router, reports, now: world.now() + secs(100) };
+        world.run_for(secs(100));
+        let scene = Self { router, reports, world };
         for _ in 0..20 {
             let (mut trip, attempt) = scene.send(1_000);
-            scene.now = scene.now + secs(1);
-            trip.answered(attempt, scene.now);
-            trip.finish(scene.now);
+            scene.pass(secs(1));
+            trip.answered(attempt, scene.world.now());
+            trip.finish(scene.world.now());
         }
         scene
     }
 
+    fn pass(&self, time: Duration) {
+        self.world.run_for(time);
+    }
+
     fn report(&self, id: &str, report: Result<LoadReport, Unreadable>) {
-        self.reports.report(self.router.backend_id(id).unwrap(), report, self.now);
+        self.reports.report(self.router.backend_id(id).unwrap(), report, self.world.now());
     }
 
     /// Sends a prompt, with the number of its attempt.
     fn send(&self, tokens: u64) -> (Trip<'_, str, Reply>, u32) {
-        let mut trip = self.router.trip(prompt(tokens), self.now);
-        match trip.next(self.now).unwrap() {
+        let mut trip = self.router.trip(prompt(tokens), self.world.now());
+        match trip.next(self.world.now()).unwrap() {
             Step::Call(attempt) => (trip, attempt.number()),
             other => panic!("{other:?}"),
         }
     }
 
     fn decision(&self) -> Decision {
-        let mut trip = self.router.trip(prompt(1_000), self.now);
-        trip.next(self.now).unwrap();
-        trip.decision().clone()
+        self.router.explain(&prompt(1_000))
     }
 }
 
@@ -97,7 +100,7 @@ fn nothing_waits_where_a_server_says_so() {
 
 #[test]
 fn what_was_sent_since_a_report_is_behind_it() {
-    let mut scene = Scene::new();
+    let scene = Scene::new();
     scene.report("a", queue(1, Some(6_400)));
     scene.report("b", queue(1, Some(64_000)));
     // Goes to `a`, behind what is there.
@@ -105,12 +108,12 @@ fn what_was_sent_since_a_report_is_behind_it() {
     assert_eq!(first.decision().chosen().unwrap().name(), "a");
     assert_eq!(waiting(&scene.decision(), "a"), (640, 6_400));
     // The next report has it.
-    scene.now = scene.now + ms(50);
+    scene.pass(ms(50));
     scene.report("a", queue(2, Some(7_040)));
     scene.report("b", queue(1, Some(64_000)));
     assert_eq!(waiting(&scene.decision(), "a"), (640, 6_400));
     // It works.
-    scene.now = scene.now + ms(50);
+    scene.pass(ms(50));
     scene.report("a", queue(2, Some(1_280)));
     assert_eq!(waiting(&scene.decision(), "a"), (640, 640));
     let (second, _) = scene.send(1_280);
@@ -120,10 +123,10 @@ fn what_was_sent_since_a_report_is_behind_it() {
 
 #[test]
 fn a_router_knows_best_what_it_sent_itself() {
-    let mut scene = Scene::new();
+    let scene = Scene::new();
     let (sent, _) = scene.send(5_000);
     let id = sent.decision().chosen().unwrap().name().to_owned();
-    scene.now = scene.now + ms(50);
+    scene.pass(ms(50));
     // It has not got there yet.
     scene.report(&id, queue(0, Some(0)));
     assert_eq!(waiting(&scene.decision(), &id), (5_000, 0));
@@ -131,11 +134,11 @@ fn a_router_knows_best_what_it_sent_itself() {
 
 #[test]
 fn tokens_of_a_stale_report_do_not_wait() {
-    let mut scene = Scene::new();
+    let scene = Scene::new();
     scene.report("a", queue(1, Some(6_400)));
-    scene.now = scene.now + ms(1_999);
+    scene.pass(ms(1_999));
     assert_eq!(waiting(&scene.decision(), "a"), (0, 6_400));
-    scene.now = scene.now + ms(2);
+    scene.pass(ms(2));
     assert_eq!(waiting(&scene.decision(), "a"), (0, 0));
     scene.report("a", queue(1, Some(6_400)));
     scene.report("a", Err(Unreadable::Nothing));
@@ -144,16 +147,16 @@ fn tokens_of_a_stale_report_do_not_wait() {
 
 #[test]
 fn reported_tokens_are_work_that_is_learned_from() {
-    let mut scene = Scene::new();
+    let scene = Scene::new();
     for _ in 0..40 {
         // Behind as much of others again, twice the time: the time for a token stays what it is.
         for id in ["a", "b"] {
             scene.report(id, queue(1, Some(1_024)));
         }
         let (mut trip, attempt) = scene.send(1_024);
-        scene.now = scene.now + ms(2_048);
-        trip.answered(attempt, scene.now);
-        trip.finish(scene.now);
+        scene.pass(ms(2_048));
+        trip.answered(attempt, scene.world.now());
+        trip.finish(scene.world.now());
     }
     let decision = scene.decision();
     for candidate in decision.candidates() {
@@ -172,4 +175,23 @@ fn a_decision_by_tokens_replays_when_they_have_changed() {
     let again = scene.router.replay(&decision);
     assert!(again.same_choice(&decision) && again.to_string() == decision.to_string());
     assert_eq!(scene.decision().chosen().unwrap().name(), "b");
+}
+
+/// A newcomer is as its peers are, and stands behind its queue as they do.
+#[test]
+fn a_newcomer_is_called_when_its_queue_is_short() {
+    let scene = Scene::new();
+    scene.router.update(|fleet| fleet.add(Profile::new("c"), scene.world.backend("c", always(ANSWER)))).unwrap();
+    for (id, tokens) in [("a", 6_400), ("b", 6_400), ("c", 64_000)] {
+        scene.report(id, queue(1, Some(tokens)));
+    }
+    let chosen = |seeds: u32| (0..seeds).filter(|_| scene.decision().chosen().unwrap().name() == "c").count();
+    assert_eq!(chosen(50), 0);
+    scene.report("c", queue(0, Some(0)));
+    // Its start is slow, as that of any other.
+    assert!(chosen(50) > 10);
+    // One at a time.
+    let calls: Vec<_> = (0..50).map(|_| scene.send(1_000).0).collect();
+    let of_it = calls.iter().filter(|call| call.decision().chosen().unwrap().name() == "c").count();
+    assert_eq!((of_it, chosen(50)), (1, 0));
 }
