@@ -176,23 +176,3 @@ fn a_decision_by_tokens_replays_when_they_have_changed() {
     assert!(again.same_choice(&decision) && again.to_string() == decision.to_string());
     assert_eq!(scene.decision().chosen().unwrap().name(), "b");
 }
-
-/// A newcomer is as its peers are, and stands behind its queue as they do.
-#[test]
-fn a_newcomer_is_called_when_its_queue_is_short() {
-    let scene = Scene::new();
-    scene.router.update(|fleet| fleet.add(Profile::new("c"), scene.world.backend("c", always(ANSWER)))).unwrap();
-    for (id, tokens) in [("a", 6_400), ("b", 6_400), ("c", 64_000)] {
-        scene.report(id, queue(1, Some(tokens)));
-    }
-    let chosen = |seeds: u32| (0..seeds).filter(|_| scene.decision().chosen().unwrap().name() == "c").count();
-    assert_eq!(chosen(50), 0);
-    scene.report("c", queue(0, Some(0)));
-    // Its start is slow, as that of any other.
-    let often = chosen(50);
-    assert!(often > 0, "{often}");
-    // One at a time.
-    let calls: Vec<_> = (0..50).map(|_| scene.send(1_000).0).collect();
-    let of_it = calls.iter().filter(|call| call.decision().chosen().unwrap().name() == "c").count();
-    assert_eq!((of_it, chosen(50)), (1, 0));
-}
