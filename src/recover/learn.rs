@@ -65,6 +65,9 @@ const RAMP_PER_OUTAGE: u32 = 10;
 
 /// More returns than this change nothing.
 const MOST_RETURNS: u32 = 3;
+/// So long must it be well, in seconds, to make up for one of them. Who asks it a few times a minute meets what flaps while it is
+/// well, again and again.
+const MADE_UP_AFTER: u64 = 180;
 
 /// An attempt that ended, with all that judges it.
 #[derive(Clone, Copy)]
@@ -329,11 +332,11 @@ impl Recovery {
         shut
     }
 
-    /// How often it came back too early lately: each minute in which it was well makes up for one time.
+    /// How often it came back too early lately: each three minutes in which it was well make up for one time.
     fn returns(&self, now: Instant) -> u32 {
         let well = now - Instant::from_nanos(self.back_since.load(Ordering::Relaxed));
-        let minutes = u32::try_from(well.as_secs() / Ejection::SLOW_START.as_secs()).unwrap_or(u32::MAX);
-        self.returns.load(Ordering::Relaxed).min(MOST_RETURNS).saturating_sub(minutes)
+        let made_up = u32::try_from(well.as_secs() / MADE_UP_AFTER).unwrap_or(u32::MAX);
+        self.returns.load(Ordering::Relaxed).min(MOST_RETURNS).saturating_sub(made_up)
     }
 
     /// When a rest that begins now ends.

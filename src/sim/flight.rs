@@ -3,7 +3,7 @@
 use super::Answer;
 use super::audit::Over;
 use super::job::{JobId, Request};
-use super::reality::Setting;
+use super::setting::Setting;
 use crate::backend::{Attempt, FailureKind};
 use crate::router::Trip;
 use crate::time::Instant;

@@ -41,6 +41,7 @@ mod run;
 pub mod scenarios;
 mod script;
 mod server;
+mod setting;
 mod source;
 mod stack;
 mod tally;

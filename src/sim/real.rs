@@ -2,9 +2,9 @@
 
 use super::audit::Audit;
 use super::cluster::Step as Happened;
-use super::reality::{Setting, SimRouter};
 use super::run::{Ended, Record, Run};
 use super::script::{Cue, Script};
+use super::setting::{Setting, SimRouter};
 use super::source::Arrival;
 use super::stack::{Desk, Stack};
 use super::{Answer, Clock, Executor, Request, Tokens, World, WorldError};

@@ -2,7 +2,7 @@
 
 use super::World;
 use super::machine::nanos;
-use super::reality::{Setting, router_time};
+use super::setting::{Setting, router_time};
 use super::source::{Arrival, Source};
 use crate::router::CallOptions;
 use crate::time::Instant;

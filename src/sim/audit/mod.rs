@@ -10,8 +10,8 @@ mod rest;
 mod witness;
 
 use super::job::Request;
-use super::reality::SimRouter;
 use super::run::Ended;
+use super::setting::SimRouter;
 use super::source::Arrival;
 use crate::backend::{Attempt, BackendError};
 use crate::decision::{Candidate, Decision, Next, Reason};
