@@ -55,7 +55,15 @@ fn nothing_is_inferred_of_one_where_most_flap_or_of_one_that_has_too_much_to_do(
 }
 
 #[test]
-fn each_minute_in_which_it_was_well_makes_up_for_a_return() {
-    let times = ejections(&scene(&[Some(Unreachable), None, None, None], 75), "b0");
-    assert_eq!(times.len(), 4, "{times:?}");
+fn each_three_minutes_in_which_it_was_well_make_up_for_a_return() {
+    // Those that a return too early made longer: of others, a rest of what can not be reached ends within seconds.
+    let longer = |seconds| {
+        let scene = scene(&[Some(Unreachable), None, None, None], seconds);
+        drop(ejections(&scene, "b0"));
+        let turns = scene.turns.all();
+        let own = turns.iter().filter(|turn| turn.who == "b0" && turn.cause != Cause::RampEnded);
+        own.filter_map(|turn| Some(turn.until? - turn.at)).filter(|rest| *rest > secs(8)).collect::<Vec<_>>()
+    };
+    assert_eq!(longer(200), []);
+    assert_eq!(longer(75)[..2], [secs(20), secs(40)]);
 }
