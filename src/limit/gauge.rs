@@ -102,6 +102,14 @@ impl Default for Gauge {
     }
 }
 
+impl Hold {
+    /// A load as it is without this.
+    pub(crate) const fn leave_out_of(&self, load: &mut Load) {
+        load.in_flight = load.in_flight.saturating_sub(1);
+        load.waiting_tokens = load.waiting_tokens.saturating_sub(self.0.prefill);
+    }
+}
+
 impl Gauge {
     /// Takes a slot and puts the work of a call on the books, unless `limit` calls are in flight or its tokens do not fit in
     /// `share` thousandths of their bounds.

@@ -58,9 +58,9 @@ impl Ground<'_> {
         *load = member.load(now);
         load.learned_limit = berth.learned();
         load.others_tokens = live.crowd.waiting(member, now);
-        // The slot that was freed for this request is counted, and is no call of another.
-        if live.has_in_hand(member.id) {
-            load.in_flight = load.in_flight.saturating_sub(1);
+        // The slot that was freed for this request is counted, and is no call of another; nor is its own prompt work before it.
+        if let Some(held) = live.held_at(member.id) {
+            held.hold.leave_out_of(load);
         }
         if live.metered {
             let [until, kept] = live.over_quota(self.cx, member);

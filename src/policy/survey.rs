@@ -93,21 +93,28 @@ impl Live<'_> {
 
     #[inline(never)]
     fn full_closely(&self, cx: &PlanContext<'_>, berth: &Berth, in_flight: u32, limit: u32) -> Option<Reason> {
-        let own = self.has_in_hand(berth.member.id) && in_flight <= limit;
+        // Nobody waits for a slot in vain.
+        if self.metered
+            && let Some(reason) = self.too_small(cx, berth)
+        {
+            return Some(reason);
+        }
+        let own = self.held_at(berth.member.id).is_some() && in_flight <= limit;
         if in_flight >= limit && !own {
             return Some(Reason::AtCapacity { in_flight, limit });
         }
         if self.metered { self.short(cx, berth) } else { None }
     }
 
-    pub(crate) fn has_in_hand(&self, backend: BackendId) -> bool {
-        self.in_hand.is_some_and(|(own, _)| own == backend)
+    /// What is held there for the request.
+    pub(crate) fn held_at(&self, backend: BackendId) -> Option<&Held> {
+        self.in_hand.filter(|(own, _)| *own == backend).map(|(_, held)| held)
     }
 
     /// Until when the quotas have too little for the request, and until when what they have is kept for another. A moment that is
     /// past is now.
     pub(crate) fn over_quota(&self, cx: &PlanContext<'_>, member: &Member) -> [Instant; 2] {
-        if self.in_hand.is_some_and(|(own, held)| own == member.id && held.claim.is_some()) {
+        if self.held_at(member.id).is_some_and(|held| held.claim.is_some()) {
             return [Instant::default(); 2];
         }
         let kept = member.gauge.promised_until(cx.facts.request_priority());
@@ -116,7 +123,7 @@ impl Live<'_> {
 
     /// What there is too little of.
     fn short(&self, cx: &PlanContext<'_>, berth: &Berth) -> Option<Reason> {
-        self.too_small(cx, berth).or_else(|| self.by_tokens(cx.facts, berth, TokenLoad::full)).or_else(|| {
+        self.by_tokens(cx.facts, berth, TokenLoad::full).or_else(|| {
             let [until, kept] = self.over_quota(cx, &berth.member);
             if until > cx.now {
                 return Some(Reason::OverQuota { until });
@@ -149,10 +156,10 @@ impl Live<'_> {
     /// The tokens in flight to the backend in `berth`, as the request finds them.
     pub(crate) fn tokens(&self, facts: &Facts, berth: &Berth) -> TokenLoad {
         let gauge = &berth.member.gauge;
-        match self.in_hand {
+        match self.held_at(berth.member.id) {
             _ if !self.metered || !gauge.is_bounded() => TokenLoad::default(),
-            Some((own, held)) if own == berth.member.id => gauge.tokens_beside(&held.hold),
-            _ => gauge.tokens_for(facts.request_priority()),
+            Some(held) => gauge.tokens_beside(&held.hold),
+            None => gauge.tokens_for(facts.request_priority()),
         }
     }
 }

@@ -79,7 +79,7 @@ impl Drop for Slot {
             self.shared.shares.give_back(stake);
         }
         self.passed.see(self.shared.freed.load(Ordering::SeqCst));
-        self.shared.hand_over(member.as_ref(), &self.passed, self.freed);
+        self.shared.hand_on(member.as_ref(), &self.passed, self.freed, false);
     }
 }
 
@@ -95,6 +95,12 @@ impl Shared {
     /// Something of this backend was freed, or a call of some share, or both: who can start with that, and has not passed it
     /// on, gets it. Where tokens are bounded that may be several, or nobody as yet.
     pub(super) fn hand_over(self: &Arc<Self>, member: Option<&Arc<Member>>, passed: &Passed, freed: Instant) {
+        self.hand_on(member, passed, freed, true);
+    }
+
+    /// As [`hand_over`](Self::hand_over). Not to `many` where it is what one could not use: that goes to one, and with the call
+    /// of that one the next may look. Of slots that several pass on to each other there would be ever more.
+    fn hand_on(self: &Arc<Self>, member: Option<&Arc<Member>>, passed: &Passed, freed: Instant, many: bool) {
         let mut member = member.filter(|member| member.gauge.is_wanted() || member.gauge.is_promised());
         let mut started = false;
         while member.is_some() || self.shares.are_wanted() {
@@ -114,9 +120,9 @@ impl Shared {
                 }
                 Handed::Slot => {
                     started = true;
-                    member = member.filter(|it| it.gauge.is_bounded() || it.gauge.is_promised());
+                    member = member.filter(|it| many && (it.gauge.is_bounded() || it.gauge.is_promised()));
                 }
-                Handed::Gone | Handed::Promised => member = None,
+                Handed::Probe | Handed::Gone | Handed::Promised => member = None,
                 Handed::Share => {}
             }
         }

@@ -353,7 +353,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         let waiting = match &mut self.waiting {
             Some(waiting) => {
                 if let Some(slot) = &mut self.in_hand {
-                    waiting.decline(slot, &wants, decision);
+                    waiting.decline(slot, decision);
                 }
                 waiting
             }
@@ -367,7 +367,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             // With what is in its hands still there: without, it would take that for what it lacks.
             Wished::New => {
                 // What is left of a quota from now on is kept for the first that waits.
-                waiting.ask_for_quotas(&generation.fleet, &self.decision, now);
+                waiting.ask_for_what_is_kept(&generation.fleet, &self.decision, now);
                 Ok(None)
             }
             Wished::Known => {

@@ -109,23 +109,24 @@ impl<'r> Waiting<'r> {
         self.turn.wish(wants)
     }
 
-    /// What is there of quotas that it waits for is given to the first that does, or kept for it.
-    pub(super) fn ask_for_quotas(&self, fleet: &Fleet, decision: &Decision, now: Instant) {
-        let entries = decision.record().sheet.entries.iter();
-        for entry in entries.filter(|entry| entry.rejected.is_some_and(is_for_quota)) {
-            self.shared.hand_over(Some(&fleet.berths[entry.seat as usize].member), &Passed::default(), now);
+    /// What is there of quotas that it waits for is given to the first that does, or kept for it; and so is what is kept of
+    /// tokens, for that may be for one that waits elsewhere by now.
+    pub(super) fn ask_for_what_is_kept(&self, fleet: &Fleet, decision: &Decision, now: Instant) {
+        for entry in &decision.record().sheet.entries {
+            let member = &fleet.berths[entry.seat as usize].member;
+            if entry.rejected.is_some_and(|why| is_for_quota(why) || (is_by_size(why) && member.gauge.is_promised())) {
+                self.shared.hand_over(Some(member), &Passed::default(), now);
+            }
         }
     }
 
-    /// Notes that `slot` is of no use, before it is dropped. What is in the way of this request as before, or of all, is in the way of those who wait
-    /// for the same. That there is no slot for a share is so for all of the kind, unless this one has reasons of its own.
-    pub(super) fn decline(&self, slot: &mut Slot, wants: &[Want], decision: &Decision) {
+    /// Notes that `slot` is of no use, before it is dropped. What is in the way of this request as before, whatever its size, or
+    /// of all, is in the way of those who wait for the same. That there is no slot for a share is so for all of the kind, unless
+    /// this one has reasons of its own.
+    pub(super) fn decline(&self, slot: &mut Slot, decision: &Decision) {
         let mut rejected = decision.candidates().filter_map(|it| Some((it.id(), it.rejected()?)));
         let alike = match slot.backend() {
-            Some(id) => {
-                wants.binary_search_by_key(&id, |want| want.backend).is_ok()
-                    || rejected.any(|(other, why)| other == id && why.is_for_all())
-            }
+            Some(id) => rejected.any(|(other, why)| other == id && is_as_before(why)),
             None => decision.attempts().is_empty() && rejected.all(|(_, why)| is_alike(why)),
         };
         slot.decline(&self.turn, alike);
@@ -180,8 +181,17 @@ const fn is_alike(why: Reason) -> bool {
             | Reason::TenantForbidden
             | Reason::OutsideShard { .. }
             | Reason::MissingCapabilities { .. }
-    ) || (lack(why).is_some() && !is_for_quota(why))
-        || why.is_for_all()
+    ) || is_as_before(why)
+}
+
+/// Whether a candidate that was ruled out so is so for all that wait for it.
+const fn is_as_before(why: Reason) -> bool {
+    (lack(why).is_some() && !is_by_size(why)) || why.is_for_all()
+}
+
+/// Whether one that needs fewer tokens may not be ruled out so.
+const fn is_by_size(why: Reason) -> bool {
+    is_for_quota(why) || matches!(why, Reason::PrefillFull { .. } | Reason::TokensFull { .. })
 }
 
 /// The backends that are waited for. Pools are large, and nothing here may take the square of their size.

@@ -1,6 +1,7 @@
 //! What backends can take, and who gets it.
 
 mod headroom;
+mod kept;
 mod learned;
 mod never_over;
 mod odd;

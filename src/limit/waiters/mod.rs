@@ -117,6 +117,8 @@ pub(crate) enum Handed {
     Nobody,
     /// Somebody has the slot.
     Slot,
+    /// Somebody has the slot who waits for a probe: what that will be is to be seen before another looks.
+    Probe,
     /// Somebody has the share; the slot is still there.
     Share,
     /// The slot was taken by another meanwhile.
@@ -184,7 +186,7 @@ impl<S> Waiters<S> {
             let mut queue = self.queue.lock();
             let Queue { order, places, .. } = &mut *queue;
             let named = at.map(|at| at.backend);
-            let (id, stake, held) = loop {
+            let (id, handed, stake, held) = loop {
                 let Some((id, is_share)) = order.next(named, right, &passed) else {
                     // Whoever is left has passed it on.
                     if let Some(Freed { gauge, .. }) = at {
@@ -214,9 +216,12 @@ impl<S> Waiters<S> {
                     }
                     continue;
                 };
-                let Some(Freed { gauge, quotas, .. }) = at else { break (id, stake, None) };
+                let Some(Freed { gauge, quotas, .. }) = at else { break (id, Handed::Share, stake, None) };
                 match gauge.hold(gauge.limit(), 1000 - kept, need) {
-                    Ok(hold) => break (id, stake, Some(Held { hold, claim: quotas.take(need, freed) })),
+                    Ok(hold) => {
+                        let handed = if lack == Some(Lack::Probe) { Handed::Probe } else { Handed::Slot };
+                        break (id, handed, stake, Some(Held { hold, claim: quotas.take(need, freed) }));
+                    }
                     Err(short) => {
                         shares.give_back(stake);
                         match short {
@@ -231,7 +236,6 @@ impl<S> Waiters<S> {
                     }
                 }
             };
-            let handed = if held.is_some() { Handed::Slot } else { Handed::Share };
             let place = places.get_mut(&id).expect("it is locked");
             let slot = give(Given { held, stake, passed: passed.into_owned() });
             place.class = place.spot.take().map(|spot| order.serve(&place.standing, &spot, freed));
