@@ -36,8 +36,9 @@ pub(crate) struct Gauge {
     /// How many tokens there may be of each; `u64::MAX` for no bound.
     prefill_bound: AtomicU64,
     total_bound: AtomicU64,
-    /// The priority of the one for whom what is free is kept, and one more; `NOBODY` where nothing is.
-    promised: AtomicU32,
+    /// The priority of the one for whom what is free is kept, and one more, below the round of the queue; `NOBODY` where nothing
+    /// is.
+    promised: AtomicU64,
     /// When the quotas have what that one needs; `NEVER` where it is tokens in flight that are kept.
     promised_until: AtomicU64,
     /// Calls that wait for their first item.
@@ -70,6 +71,16 @@ struct Tokens {
     total: u64,
 }
 
+/// For whom something is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Promise {
+    pub(crate) priority: Priority,
+    /// Of the queue.
+    pub(crate) round: u32,
+    /// When the quotas have what it needs; `None` where it is tokens in flight that are kept.
+    pub(crate) until: Option<Instant>,
+}
+
 /// What there is none of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Short {
@@ -78,7 +89,7 @@ pub(crate) enum Short {
 }
 
 const NEVER: u64 = 0;
-const NOBODY: u32 = 0;
+const NOBODY: u64 = 0;
 
 impl Default for Gauge {
     fn default() -> Self {
@@ -92,7 +103,7 @@ impl Default for Gauge {
             total_tokens: AtomicU64::new(0),
             prefill_bound: AtomicU64::new(u64::MAX),
             total_bound: AtomicU64::new(u64::MAX),
-            promised: AtomicU32::new(NOBODY),
+            promised: AtomicU64::new(NOBODY),
             promised_until: AtomicU64::new(NEVER),
             waiting_calls: AtomicU32::new(0),
             oldest_wait: AtomicU64::new(NEVER),
@@ -237,17 +248,24 @@ impl Gauge {
         self.wanted.load(Ordering::Relaxed) > 0
     }
 
-    /// Tokens that are free are for a request of this priority that waits, and for nobody who comes after it; or the quotas
-    /// until they have what it needs, where that is said.
-    pub(crate) fn promise(&self, to: Option<Priority>, until: Option<Instant>) {
-        self.promised_until.store(until.map_or(NEVER, Instant::as_nanos), Ordering::SeqCst);
-        self.promised.store(to.map_or(NOBODY, |priority| priority as u32 + 1), Ordering::SeqCst);
+    /// What is free is for the one to whom it is promised, and for nobody who comes after it.
+    pub(crate) fn promise(&self, to: Option<Promise>) {
+        let until = to.and_then(|it| it.until).map_or(NEVER, Instant::as_nanos);
+        self.promised_until.store(until, Ordering::SeqCst);
+        let to = to.map_or(NOBODY, |it| u64::from(it.round) << 32 | (it.priority as u64 + 1));
+        self.promised.store(to, Ordering::SeqCst);
+    }
+
+    /// Whether it is promised, in this round, to one that comes before newcomers of this priority.
+    fn is_promised_before(&self, priority: Priority, round: u32) -> bool {
+        let promised = self.promised.load(Ordering::SeqCst);
+        (promised & u64::from(u32::MAX)) > priority as u64 && promised >> 32 == u64::from(round)
     }
 
     /// Until when the quotas are kept for one that comes before newcomers of this priority; the origin of time where they are
     /// not.
-    pub(crate) fn promised_until(&self, priority: Priority) -> Instant {
-        let promised = self.promised.load(Ordering::Relaxed) > priority as u32;
+    pub(crate) fn promised_until(&self, priority: Priority, round: u32) -> Instant {
+        let promised = self.is_promised_before(priority, round);
         Instant::from_nanos(if promised { self.promised_until.load(Ordering::Relaxed) } else { NEVER })
     }
 
@@ -294,9 +312,8 @@ impl Gauge {
     }
 
     /// The tokens in flight, as a newcomer of this priority finds them.
-    pub(crate) fn tokens_for(&self, priority: Priority) -> TokenLoad {
-        let promised = self.promised.load(Ordering::SeqCst) > priority as u32
-            && self.promised_until.load(Ordering::SeqCst) == NEVER;
+    pub(crate) fn tokens_for(&self, priority: Priority, round: u32) -> TokenLoad {
+        let promised = self.is_promised_before(priority, round) && self.promised_until.load(Ordering::SeqCst) == NEVER;
         TokenLoad { promised, ..self.token_load() }
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Live<'a> {
     pub(crate) metered: bool,
     /// Where the request has a slot in hand, which was freed for it: others find the backend full.
     pub(crate) in_hand: Option<(BackendId, &'a Held)>,
+    /// Of the queue: what is promised to those who wait holds in one.
+    pub(crate) round: u32,
     /// Why it may not start anywhere, where its tenant or its route has all that it may have.
     pub(crate) share: Option<Reason>,
     /// What it may cost, where that is limited.
@@ -117,7 +119,7 @@ impl Live<'_> {
         if self.held_at(member.id).is_some_and(|held| held.claim.is_some()) {
             return [Instant::default(); 2];
         }
-        let kept = member.gauge.promised_until(cx.facts.request_priority());
+        let kept = member.gauge.promised_until(cx.facts.request_priority(), self.round);
         [member.quotas.returns_at(Need::of(cx.facts), cx.now), kept]
     }
 
@@ -159,7 +161,7 @@ impl Live<'_> {
         match self.held_at(berth.member.id) {
             _ if !self.metered || !gauge.is_bounded() => TokenLoad::default(),
             Some(held) => gauge.tokens_beside(&held.hold),
-            None => gauge.tokens_for(facts.request_priority()),
+            None => gauge.tokens_for(facts.request_priority(), self.round),
         }
     }
 }

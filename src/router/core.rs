@@ -298,6 +298,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
             alarm: &self.alarm,
             metered: generation.fleet.metered || self.shared.metered.load(Ordering::Relaxed),
             in_hand: in_hand.and_then(Slot::held),
+            round: self.shared.waiters.round(),
             share,
             purse: purse(record, means.as_ref()),
         };

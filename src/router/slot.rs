@@ -79,7 +79,7 @@ impl Drop for Slot {
             self.shared.shares.give_back(stake);
         }
         self.passed.see(self.shared.freed.load(Ordering::SeqCst));
-        self.shared.hand_on(member.as_ref(), &self.passed, self.freed, false);
+        self.shared.hand(Offer::PassedOn, member.as_ref(), &self.passed, self.freed);
     }
 }
 
@@ -95,17 +95,22 @@ impl Shared {
     /// Something of this backend was freed, or a call of some share, or both: who can start with that, and has not passed it
     /// on, gets it. Where tokens are bounded that may be several, or nobody as yet.
     pub(super) fn hand_over(self: &Arc<Self>, member: Option<&Arc<Member>>, passed: &Passed, freed: Instant) {
-        self.hand_on(member, passed, freed, true);
+        self.hand(Offer::Freed, member, passed, freed);
     }
 
-    /// As [`hand_over`](Self::hand_over). Not to `many` where it is what one could not use: that goes to one, and with the call
-    /// of that one the next may look. Of slots that several pass on to each other there would be ever more.
-    fn hand_on(self: &Arc<Self>, member: Option<&Arc<Member>>, passed: &Passed, freed: Instant, many: bool) {
+    /// What this backend has kept for somebody, or refilled, is for the first that waits.
+    pub(super) fn offer(self: &Arc<Self>, member: &Arc<Member>, now: Instant) {
+        self.hand(Offer::Kept, Some(member), &Passed::default(), now);
+    }
+
+    fn hand(self: &Arc<Self>, offer: Offer, member: Option<&Arc<Member>>, passed: &Passed, freed: Instant) {
         let mut member = member.filter(|member| member.gauge.is_wanted() || member.gauge.is_promised());
+        let are_free = offer != Offer::Kept;
         let mut started = false;
-        while member.is_some() || self.shares.are_wanted() {
+        while member.is_some() || (are_free && self.shares.are_wanted()) {
             let at = member.map(|it| Freed { backend: it.id, gauge: &it.gauge, quotas: &it.quotas });
-            let called = self.waiters.call_one(at, &self.shares, passed, freed, |Given { held, stake, passed }| {
+            let shares = (&self.shares, are_free);
+            let called = self.waiters.call_one(at, shares, passed, freed, |Given { held, stake, passed }| {
                 let held = member.cloned().zip(held);
                 Slot { shared: self.clone(), held, stake: Some(stake), freed, passed }
             });
@@ -120,11 +125,24 @@ impl Shared {
                 }
                 Handed::Slot => {
                     started = true;
-                    member = member.filter(|it| many && (it.gauge.is_bounded() || it.gauge.is_promised()));
+                    let more = |it: &&Arc<Member>| it.gauge.is_bounded() || it.gauge.is_promised();
+                    member = member.filter(|it| offer != Offer::PassedOn && more(it));
                 }
                 Handed::Probe | Handed::Gone | Handed::Promised => member = None,
                 Handed::Share => {}
             }
         }
     }
+}
+
+/// What there is to hand over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Offer {
+    /// What a call gave back.
+    Freed,
+    /// What one could not use. It goes to one, and with the call of that one the next may look: of slots that several pass on to
+    /// each other there would be ever more.
+    PassedOn,
+    /// What was there before; no share was freed.
+    Kept,
 }

@@ -365,9 +365,10 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         }
         match waiting.wish(wants, &generation.fleet, decision) {
             // With what is in its hands still there: without, it would take that for what it lacks.
+            Wished::New if self.in_hand.is_some() => Ok(None),
             Wished::New => {
                 // What is left of a quota from now on is kept for the first that waits.
-                waiting.ask_for_what_is_kept(&generation.fleet, &self.decision, now);
+                waiting.ask_for_quotas(&generation.fleet, &self.decision, now);
                 Ok(None)
             }
             Wished::Known => {

@@ -5,7 +5,7 @@ use super::slot::Slot;
 use crate::decision::{Decision, Reason, Refusal};
 use crate::facts::Need;
 use crate::fleet::{Fleet, Member};
-use crate::limit::{Call, Cells, Kind, Lack, Passed, Standing, WaitTurn, Want, Wished};
+use crate::limit::{Call, Cells, Kind, Lack, Standing, WaitTurn, Want, Wished};
 use crate::time::Instant;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -41,7 +41,7 @@ impl Drop for Wish<'_> {
         self.member.gauge.unwant();
         // What was kept for this one, or held and is not needed, is enough for the next, perhaps.
         if self.member.gauge.is_promised() {
-            self.shared.hand_over(Some(&self.member), &Passed::default(), self.shared.timer.now());
+            self.shared.offer(&self.member, self.shared.timer.now());
         }
     }
 }
@@ -109,14 +109,11 @@ impl<'r> Waiting<'r> {
         self.turn.wish(wants)
     }
 
-    /// What is there of quotas that it waits for is given to the first that does, or kept for it; and so is what is kept of
-    /// tokens, for that may be for one that waits elsewhere by now.
-    pub(super) fn ask_for_what_is_kept(&self, fleet: &Fleet, decision: &Decision, now: Instant) {
-        for entry in &decision.record().sheet.entries {
-            let member = &fleet.berths[entry.seat as usize].member;
-            if entry.rejected.is_some_and(|why| is_for_quota(why) || (is_by_size(why) && member.gauge.is_promised())) {
-                self.shared.hand_over(Some(member), &Passed::default(), now);
-            }
+    /// What is there of quotas that it waits for is given to the first that does, or kept for it.
+    pub(super) fn ask_for_quotas(&self, fleet: &Fleet, decision: &Decision, now: Instant) {
+        let entries = decision.record().sheet.entries.iter();
+        for entry in entries.filter(|entry| entry.rejected.is_some_and(is_for_quota)) {
+            self.shared.offer(&fleet.berths[entry.seat as usize].member, now);
         }
     }
 

@@ -149,7 +149,7 @@ impl<'s> Play<'s> {
         let now = self.script.time();
         let record = self.records.len();
         self.records.push(Record::new(&arrival));
-        self.setting.tell(|audit| audit.came(&arrival, now));
+        self.setting.tell(|audit| audit.came(&arrival, &options.facts, now));
         let slot = self.free.pop().unwrap_or_else(|| {
             self.flights.push((0, None));
             self.flights.len() as u32 - 1

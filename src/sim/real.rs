@@ -68,7 +68,7 @@ impl World {
                 }
                 Cue::Arrival => {
                     if let Some((arrival, options)) = script.take_arrival(&setting) {
-                        setting.tell(|audit| audit.came(&arrival, script.time()));
+                        setting.tell(|audit| audit.came(&arrival, &options.facts, script.time()));
                         let caller = Caller::new(&setting, executor.clock(), &records, &arrival, self.resuming);
                         executor.spawn(caller.call(arrival, options));
                     }

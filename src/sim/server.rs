@@ -1,5 +1,6 @@
 //! [`Server`]: what a simulated inference server is made of. What it does is in [`engine`](super::engine).
 
+use super::audit::Bounds;
 use crate::facts::Price;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub struct Server {
     pub(super) price: f64,
     pub(super) tariff: Option<Price>,
     pub(super) limit: Option<u32>,
+    pub(super) token_bounds: Bounds,
     pub(super) quota_is_known: bool,
     pub(super) quota_is_told: bool,
     pub(super) joins: Duration,
@@ -60,6 +62,7 @@ impl Server {
             price: 1.0,
             tariff: None,
             limit: None,
+            token_bounds: (None, None),
             quota_is_known: false,
             quota_is_told: false,
             joins: Duration::ZERO,
@@ -188,6 +191,15 @@ impl Server {
         self
     }
 
+    /// How many tokens of prompts that wait for their first token, and of prompts and expected answers in flight, routers are told
+    /// that it takes ([`Profile::max_prefill_tokens`](crate::Profile::max_prefill_tokens),
+    /// [`max_total_tokens`](crate::Profile::max_total_tokens)); by default they know no bound. It does not hold them to that.
+    #[must_use]
+    pub const fn known_token_bounds(mut self, prefill: Option<u64>, total: Option<u64>) -> Self {
+        self.token_bounds = (prefill, total);
+        self
+    }
+
     /// Joins the fleet of every router this long after the start; by default it is there from the start.
     #[must_use]
     pub const fn joins_after(mut self, after: Duration) -> Self {
@@ -210,6 +222,8 @@ impl Server {
             Some("its decode batch is empty")
         } else if self.limit == Some(0) {
             Some("its known limit is 0")
+        } else if self.token_bounds.0 == Some(0) || self.token_bounds.1 == Some(0) {
+            Some("a bound of its tokens is 0")
         } else if self.requests_per_minute == Some(0) || self.tokens_per_minute == Some(0) {
             Some("a quota of it is 0")
         } else {

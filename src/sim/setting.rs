@@ -151,6 +151,11 @@ impl Setting {
         if let Some(limit) = server.limit.filter(|_| self.knows_limits[router]) {
             profile = profile.concurrency(limit);
         }
+        let (prefill, total) = server.token_bounds;
+        if self.knows_limits[router] {
+            profile = prefill.into_iter().fold(profile, Profile::max_prefill_tokens);
+            profile = total.into_iter().fold(profile, Profile::max_total_tokens);
+        }
         let (requests, tokens) = server.known_part(world.routers);
         if self.knows_limits[router] {
             // Its part of what there is in a minute, and, as nobody asks all the time, the whole of it at once.

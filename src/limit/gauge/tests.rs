@@ -70,7 +70,7 @@ fn what_is_held_is_entered_with_to_the_token() {
     // A prompt longer than the bound, for all that is known of caches: who enters knows more.
     let hold = gauge.hold(9, 1000, need(150, 50)).unwrap();
     assert_eq!(books(&gauge), (1, 100, 200));
-    assert_eq!(gauge.tokens_beside(&hold), bounded(100, 300).tokens_for(Priority::Batch));
+    assert_eq!(gauge.tokens_beside(&hold), bounded(100, 300).tokens_for(Priority::Batch, 0));
     let ticket = gauge.enter_held(hold, need(150, 50).without(70), at(1));
     assert_eq!(books(&gauge), (1, 80, 200));
     let hold = gauge.hold(9, 1000, need(20, 80)).unwrap();
@@ -83,10 +83,18 @@ fn what_is_held_is_entered_with_to_the_token() {
 #[test]
 fn a_promise_is_for_whoever_comes_before() {
     let gauge = bounded(100, 0);
-    gauge.promise(Some(Priority::Standard), None);
-    let promised = |priority| gauge.tokens_for(priority).promised;
+    let until = None;
+    gauge.promise(Some(Promise { priority: Priority::Standard, round: 3, until }));
+    let promised = |priority| gauge.tokens_for(priority, 3).promised;
     assert!(promised(Priority::Batch) && promised(Priority::Standard) && !promised(Priority::Critical));
-    gauge.promise(None, None);
+    // All were called since, and nobody is first.
+    assert!(!gauge.tokens_for(Priority::Batch, 4).promised);
+    let until = Some(Instant::from_nanos(70));
+    gauge.promise(Some(Promise { priority: Priority::Standard, round: 3, until }));
+    assert!(!promised(Priority::Batch));
+    let until = |priority, round| gauge.promised_until(priority, round).as_nanos();
+    assert_eq!([until(Priority::Batch, 3), until(Priority::Critical, 3), until(Priority::Batch, 4)], [70, 0, 0]);
+    gauge.promise(None);
     assert!(!promised(Priority::Batch) && !gauge.is_promised());
 }
 

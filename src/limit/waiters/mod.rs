@@ -18,10 +18,10 @@ pub(crate) use order::{Kind, Lack, Passed, PlaceId, Standing, Want};
 
 use crate::backend::BackendId;
 use crate::bug;
-use crate::limit::gauge::{Gauge, Hold, Short};
+use crate::limit::gauge::{Gauge, Hold, Promise, Short};
 use crate::limit::quota::{Claim, Quotas};
 use crate::limit::shares::{Shares, Stake};
-use crate::sync::Mutex;
+use crate::sync::{AtomicU32, Mutex, Ordering};
 use crate::time::Instant;
 use order::{Class, Order, Spot};
 use rustc_hash::FxHashMap;
@@ -38,6 +38,8 @@ use std::task::{Context, Poll, Waker};
 #[derive(Debug)]
 pub(crate) struct Waiters<S> {
     bound: usize,
+    /// How often all were called.
+    round: AtomicU32,
     queue: Mutex<Queue<S>>,
 }
 
@@ -149,7 +151,12 @@ impl<S> Waiters<S> {
     /// At most `bound` wait; tenants that are not among `weights` have a weight of 1.
     pub(crate) fn new(bound: usize, weights: HashMap<Arc<str>, u32>) -> Self {
         let queue = Queue { next: 0, places: FxHashMap::default(), taken: 0, order: Order::new(weights) };
-        Self { bound, queue: Mutex::new(queue) }
+        Self { bound, round: AtomicU32::new(0), queue: Mutex::new(queue) }
+    }
+
+    /// What was promised to those who wait holds in the round in which it was: nobody is first after all were called.
+    pub(crate) fn round(&self) -> u32 {
+        self.round.load(Ordering::Relaxed)
     }
 
     /// A place for a request; `None` when the queue is full of others that are not to give way to it.
@@ -169,18 +176,18 @@ impl<S> Waiters<S> {
         Some(turn)
     }
 
-    /// Hands what `give` makes of it to the first that can start with what is free at this backend, or with one
-    /// of the `shares` that were freed, of those who have not passed it on. `freed`: when that was.
+    /// Hands what `give` makes of it to the first that can start with what is free at this backend, or, where `shares` may have
+    /// been freed, with one of these; of those who have not passed it on. `freed`: when that was.
     pub(crate) fn call_one(
         &self,
         at: Option<Freed<'_>>,
-        shares: &Shares,
+        (shares, are_free): (&Shares, bool),
         passed: &Passed,
         freed: Instant,
         give: impl FnOnce(Given) -> S,
     ) -> Handed {
         let right = |cells| shares.right(cells);
-        let right: Option<&dyn Fn(_) -> _> = if shares.exist() { Some(&right) } else { None };
+        let right: Option<&dyn Fn(_) -> _> = if are_free && shares.exist() { Some(&right) } else { None };
         let mut passed = Cow::Borrowed(passed);
         let (handed, called) = 'called: {
             let mut queue = self.queue.lock();
@@ -190,7 +197,7 @@ impl<S> Waiters<S> {
                 let Some((id, is_share)) = order.next(named, right, &passed) else {
                     // Whoever is left has passed it on.
                     if let Some(Freed { gauge, .. }) = at {
-                        gauge.promise(None, None);
+                        gauge.promise(None);
                     }
                     return Handed::Nobody;
                 };
@@ -201,7 +208,7 @@ impl<S> Waiters<S> {
                 if let (Some(Freed { gauge, quotas, .. }), Some(Lack::Quota)) = (at, lack) {
                     let until = quotas.returns_at(need, freed);
                     if until > freed {
-                        gauge.promise(Some(priority), Some(until));
+                        gauge.promise(Some(Promise { priority, round: self.round(), until: Some(until) }));
                         // Who was behind another until now may look too late.
                         let is_late = place.alarm.take_if(|alarm| until < *alarm).is_some();
                         break 'called (Handed::Promised, if is_late { place.call(Call::News) } else { None });
@@ -227,7 +234,7 @@ impl<S> Waiters<S> {
                         match short {
                             Short::Slots => return Handed::Gone,
                             Short::Tokens if matches!(lack, Some(Lack::Slot | Lack::Room)) => {
-                                gauge.promise(Some(priority), None);
+                                gauge.promise(Some(Promise { priority, round: self.round(), until: None }));
                                 return Handed::Promised;
                             }
                             // It waits for something else there, and keeps nobody from tokens.
@@ -251,6 +258,7 @@ impl<S> Waiters<S> {
     pub(crate) fn call_all(&self) {
         let wakers: Vec<_> = {
             let mut queue = self.queue.lock();
+            self.round.store(self.round().wrapping_add(1), Ordering::Relaxed);
             let Queue { order, places, .. } = &mut *queue;
             let spot = |place: &mut Place<S>| Some((place.standing.priority, place.spot.take()?));
             let first_to_last = order.drain(places.values_mut().filter_map(spot).collect());

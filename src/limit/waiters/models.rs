@@ -64,7 +64,7 @@ impl House {
     fn hand_over(self: &Arc<Self>) {
         if self.gauge.is_wanted() {
             let at = Freed { backend: A, gauge: &self.gauge, quotas: &self.quotas };
-            self.waiters.call_one(Some(at), &self.shares, &Passed::default(), now(), |given| {
+            self.waiters.call_one(Some(at), (&self.shares, true), &Passed::default(), now(), |given| {
                 Slot(self.clone(), given.held.map(|held| held.hold))
             });
         }

@@ -63,7 +63,8 @@ fn nobody_goes_before_one_with_a_better_right_or_of_a_higher_band() {
             shares.give_back(stake);
             let rank = |(who, priority, _): &(usize, Priority, _)| Some((!may(&used, *who)?, Reverse(*priority)));
             let best = waiting.iter().filter_map(rank).min();
-            let call = || waiters.call_one(None, &shares, &Passed::default(), Instant::from_nanos(time), |it| it.stake);
+            let freed = Instant::from_nanos(time);
+            let call = || waiters.call_one(None, (&shares, true), &Passed::default(), freed, |it| it.stake);
             let Some(best) = best else {
                 assert_eq!(call(), Handed::Nobody);
                 continue;

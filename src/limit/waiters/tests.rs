@@ -75,7 +75,7 @@ pub(super) fn call_one<S>(
 ) {
     let (undivided, unlimited) = (Shares::new(None, None, 0), Gauge::default());
     let at = Freed { backend, gauge: &unlimited, quotas: &Quotas::default() };
-    waiters.call_one(Some(at), &undivided, passed, freed, |given| slot(given.passed));
+    waiters.call_one(Some(at), (&undivided, true), passed, freed, |given| slot(given.passed));
 }
 
 /// Frees a slot of `A`, and says which of the turns got it.

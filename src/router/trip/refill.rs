@@ -2,7 +2,6 @@
 
 use super::Trip;
 use crate::facts::Need;
-use crate::limit::Passed;
 use crate::policy::FailSafe;
 use crate::router::waiting::is_for_quota;
 use crate::time::Instant;
@@ -21,7 +20,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
             return None;
         }
         let facts = record.facts();
-        let (need, priority) = (Need::of(facts), facts.request_priority());
+        let (need, priority, round) = (Need::of(facts), facts.request_priority(), core.shared.waiters.round());
         let reserve = if record.last_resort { FailSafe::LAST_RESORT_RESERVE } else { Duration::ZERO };
         let latest = waiting.until(core.longest_wait).min(self.deadline - reserve);
         let (mut until, mut for_quota) = (latest, false);
@@ -29,9 +28,10 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
             let mut at = entry.rejected?.returns_at();
             if entry.rejected.is_some_and(is_for_quota) {
                 let member = &fleet.berths[entry.seat as usize].member;
-                let returns_at = || member.quotas.returns_at(need, now).max(member.gauge.promised_until(priority));
+                let returns_at =
+                    || member.quotas.returns_at(need, now).max(member.gauge.promised_until(priority, round));
                 if returns_at() <= now {
-                    core.shared.hand_over(Some(member), &Passed::default(), now);
+                    core.shared.offer(member, now);
                     if let Poll::Ready(slot) = waiting.poll_called(&mut Context::from_waker(Waker::noop())) {
                         (self.news, self.in_hand) = (slot.is_none(), slot);
                         return None;

@@ -4,9 +4,11 @@ use super::super::job::Request;
 use super::super::run::Ended;
 use super::super::source::Arrival;
 use super::money::Money;
+use super::tokens;
 use super::{Finding, Over, Rules};
 use crate::backend::{FailureKind, Replay, Retry};
 use crate::decision::Reason;
+use crate::facts::Need;
 use crate::time::Instant;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -74,6 +76,8 @@ pub(super) struct Seat {
     /// Calls without a first token, by their number: prompt tokens, and since when.
     pub(super) waiting: BTreeMap<u64, (u64, Instant)>,
     pub(super) waiting_tokens: u64,
+    /// Of all calls in flight, where they are bounded.
+    pub(super) total_tokens: u64,
     /// The call that ended last.
     pub(super) last_over: u64,
     /// A comparison with its peers took it out.
@@ -89,6 +93,7 @@ pub(super) struct Seat {
 #[derive(Debug)]
 struct Inquiry {
     router: usize,
+    need: Need,
     tenant: usize,
     deadline: Instant,
     replay_safe: bool,
@@ -110,7 +115,8 @@ struct Call {
     attempt: u32,
     number: u64,
     server: usize,
-    tokens: u64,
+    /// Of its prompt, and of all of it.
+    tokens: (u64, u64),
 }
 
 impl Books {
@@ -147,8 +153,9 @@ impl Books {
         self.order
     }
 
-    pub(super) fn came(&mut self, arrival: &Arrival, deadline: Instant, now: Instant) {
+    pub(super) fn came(&mut self, arrival: &Arrival, need: Need, deadline: Instant, now: Instant) {
         let inquiry = Inquiry {
+            need,
             router: arrival.router,
             tenant: arrival.tenant,
             deadline,
@@ -170,7 +177,8 @@ impl Books {
     pub(super) fn sent(&mut self, router: usize, server: usize, request: &Request, number: u32, now: Instant) {
         let order = self.next_order();
         // What the facts say, which stay those of the whole request when it goes on.
-        let tokens = u64::from(request.prompt - request.from);
+        let need = self.inquiries.get(&request.number).map_or_else(Need::default, |inquiry| inquiry.need);
+        let tokens = tokens::taken(need, self.rules.tokens[server]);
         self.last_sent[server] = now;
         self.hold_request(server, request, number, now);
         if request.bound && self.rules.outside[server] {
@@ -189,16 +197,18 @@ impl Books {
         desk.seen.started += 1;
         let seat = &mut desk.seats[server];
         seat.in_flight += 1;
-        seat.waiting.insert(order, (tokens, now));
-        seat.waiting_tokens += tokens;
+        seat.waiting.insert(order, (tokens.0, now));
+        seat.waiting_tokens += tokens.0;
+        seat.total_tokens += tokens.1;
         let (in_flight, rests) = (seat.in_flight, seat.quota_until);
         if let Some(limit) = self.rules.limits[server].filter(|limit| in_flight > *limit) {
             self.find("I2", || format!("router {router} has {in_flight} calls at server {server}, limit {limit}"));
         }
-        let ceiling = self.rules.ceiling;
+        let ceiling = if request.critical { 1000 } else { self.rules.ceiling };
+        self.hold_tokens(router, server, tokens, ceiling);
         // To the nearest call, and one at least.
         let above = |limit: u32| in_flight > ((limit * ceiling + 500) / 1000).max(1);
-        if let Some(limit) = self.rules.limits[server].filter(|limit| !request.critical && above(*limit)) {
+        if let Some(limit) = self.rules.limits[server].filter(|limit| above(*limit)) {
             self.find("I2", || {
                 format!("router {router} has {in_flight} calls at server {server}, limit {limit}, ceiling {ceiling}")
             });
@@ -328,6 +338,7 @@ impl Books {
         desk.seen.done += u64::from(kind.is_none());
         let seat = &mut desk.seats[call.server];
         seat.stop_waiting(call);
+        seat.total_tokens -= call.tokens.1;
         seat.in_flight -= 1;
         seat.last_over = call.number;
         seat.hear(call, over, order, now);
@@ -363,13 +374,11 @@ impl Books {
         self.jumped_back |= nanos < 0;
     }
 
-    /// How many slots of a server are taken, and how many there are, where one is free.
-    pub(super) fn has_room(&self, router: usize, server: usize) -> Option<(u32, u32)> {
-        if self.rules.signals {
-            return None;
-        }
-        let in_flight = self.desks[router].seats[server].in_flight;
-        self.rules.limits[server].filter(|limit| in_flight < *limit).map(|limit| (in_flight, limit))
+    /// How many slots of a server are taken, where one is free; or where nothing but tokens may be in the way.
+    pub(super) fn has_room(&self, router: usize, server: usize, by_tokens: bool) -> Option<u32> {
+        let (in_flight, limit) = (self.desks[router].seats[server].in_flight, self.rules.limits[server]);
+        let is_free = limit.map_or(by_tokens, |limit| in_flight < limit);
+        (is_free && !self.rules.signals).then_some(in_flight)
     }
 
     /// Requests that have not ended.
@@ -381,7 +390,7 @@ impl Books {
 impl Seat {
     fn stop_waiting(&mut self, call: Call) {
         if self.waiting.remove(&call.number).is_some() {
-            self.waiting_tokens -= call.tokens;
+            self.waiting_tokens -= call.tokens.0;
         }
     }
 

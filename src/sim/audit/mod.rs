@@ -7,6 +7,7 @@
 mod books;
 mod money;
 mod rest;
+mod tokens;
 mod witness;
 
 use super::job::Request;
@@ -14,13 +15,15 @@ use super::run::Ended;
 use super::setting::SimRouter;
 use super::source::Arrival;
 use crate::backend::{Attempt, BackendError};
-use crate::decision::{Candidate, Decision, Next, Reason};
+use crate::decision::{Decision, Next, Reason};
+use crate::facts::{Facts, Need};
 use crate::router::CallOptions;
 use crate::time::Instant;
 use books::Books;
 pub(super) use money::{Allowance, CallId};
 use parking_lot::Mutex;
 use std::sync::Arc;
+pub(super) use tokens::Bounds;
 pub(super) use witness::Witness;
 
 /// The books of one run. Clones share them.
@@ -33,6 +36,8 @@ pub(super) struct Rules {
     pub(super) routers: usize,
     /// The known limit of each server.
     pub(super) limits: Vec<Option<u32>>,
+    /// The known bounds of its tokens.
+    pub(super) tokens: Vec<Bounds>,
     /// Of each server: which have its model and its region, itself among them, and how many of these comparisons may
     /// take out.
     pub(super) pools: Vec<(Vec<usize>, usize)>,
@@ -97,9 +102,9 @@ impl Audit {
         Witness { audit: self.clone(), router }
     }
 
-    /// A request comes.
-    pub(super) fn came(&self, arrival: &Arrival, now: Instant) {
-        self.0.lock().came(arrival, now + arrival.deadline, now);
+    /// A request comes, which says so much of itself.
+    pub(super) fn came(&self, arrival: &Arrival, facts: &Facts, now: Instant) {
+        self.0.lock().came(arrival, Need::of(facts), now + arrival.deadline, now);
     }
 
     /// A call is sent to a server.
@@ -191,23 +196,34 @@ impl Audit {
         if !matches!(decision.next(), Next::Wait { .. }) || !decision.attempts().is_empty() {
             return;
         }
-        let full = |candidate: &Candidate<'_>| matches!(candidate.rejected(), Some(Reason::AtCapacity { .. }));
-        for candidate in decision.candidates().filter(full) {
+        for candidate in decision.candidates() {
             let server = candidate.id().slot();
-            let Some((taken, limit)) = self.0.lock().has_room(number, server) else { continue };
+            let by_tokens = match candidate.rejected() {
+                Some(Reason::AtCapacity { .. }) => false,
+                Some(Reason::PrefillFull { .. } | Reason::TokensFull { .. }) => true,
+                _ => continue,
+            };
+            let Some(taken) = self.0.lock().has_room(number, server, by_tokens) else { continue };
             let now = router.explain(&CallOptions::new(decision.facts().clone()));
-            // A trial is for whoever asks, and promised to nobody.
-            let is_free = |it: &Candidate<'_>| it.rejected().is_none() && it.note() != Some(Reason::Trial);
-            if now.candidates().any(|it| it.id() == candidate.id() && is_free(&it)) {
-                let what =
-                    format!("a request of router {number} waits for server {server}, {taken} of {limit} are taken");
+            let Some(now) = now.candidates().find(|it| it.id() == candidate.id()) else { continue };
+            let is_free = match now.rejected() {
+                // A trial is for whoever asks, and promised to nobody.
+                None => now.note() != Some(Reason::Trial),
+                // Kept for nobody, where nothing is held for one that is about to call.
+                Some(Reason::PrefillFull { .. } | Reason::TokensFull { .. }) => {
+                    taken == 0 && router.in_flight(now.name()) == Some(0)
+                }
+                _ => false,
+            };
+            if is_free {
+                let what = format!("a request of router {number} waits for server {server}, {taken} calls are there");
                 self.find("L3", || what);
             }
         }
     }
 
     /// Every request has ended, or never will.
-    pub(super) fn is_over(&self, routers: &[SimRouter], facts: &crate::Facts) {
+    pub(super) fn is_over(&self, routers: &[SimRouter], facts: &Facts) {
         for (number, router) in routers.iter().enumerate() {
             let decision = router.explain(&CallOptions::new(facts.clone()));
             let in_flight = router.total_in_flight();
@@ -217,7 +233,7 @@ impl Audit {
             let names: Vec<_> = books.rules.tenants.iter().map(|name| Some(name.clone())).collect();
             let names = if names.is_empty() { vec![None] } else { names };
             for (tenant, name) in names.into_iter().enumerate() {
-                let facts = name.map_or_else(crate::Facts::any, |name| crate::Facts::any().tenant(name));
+                let facts = name.map_or_else(Facts::any, |name| Facts::any().tenant(name));
                 if let Some(left) = router.left_to_spend(&facts) {
                     books.is_settled(number, tenant, left, decision.time());
                 }

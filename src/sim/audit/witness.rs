@@ -66,8 +66,11 @@ impl Books {
             let Some(load) = candidate.load() else { continue };
             let oldest = seat.waiting.first_key_value().map(|(_, (_, since))| *since);
             let books = (seat.waiting_tokens, oldest);
-            // Slots that are held for requests in the queue are in flight for the router, and not yet for a server.
-            if (load.waiting_tokens, load.oldest_wait()) != books || load.in_flight < in_flight {
+            // Slots that are held for requests in the queue are in flight for the router, and not yet for a server; and with them,
+            // where there is a bound of prompts, theirs.
+            let is_held = self.rules.tokens[server].0.is_some() && load.in_flight > in_flight;
+            let more = is_held && load.waiting_tokens > books.0;
+            if (load.waiting_tokens != books.0 && !more) || load.oldest_wait() != oldest || load.in_flight < in_flight {
                 self.find("I2", || {
                     format!(
                         "router {router} sees {load:?} at server {server}, where {in_flight} are in flight, {books:?}"

@@ -103,6 +103,7 @@ impl Plan {
             let known = |server: &mut Server| server.quota_is_known = server.requests_per_minute.is_some();
             plan.servers.iter_mut().for_each(known);
         }
+        draw_token_bounds(&mut own("tokens"), &mut plan);
         plan.stack.hedge = draw_hedge(&mut own("hedging"), longest, plan.deadline / 2);
         let mut budgets = own("budgets");
         plan.stack.budgeted = budgets.chance(0.4).then(|| budgets.chance(0.4));
@@ -197,6 +198,23 @@ fn draw_money(dice: &mut Dice, plan: &mut Plan) -> Option<Money> {
     let per_second = 8.0 * dearest * plan.calm_rate() / plan.routers as f64;
     let allowance = Allowance { most: dearest * calls.max(1.0), per_second };
     Some(Money { cap, allowance: dice.chance(0.7).then_some(allowance) })
+}
+
+/// Bounds of tokens that leave room for one request at least.
+fn draw_token_bounds(dice: &mut Dice, plan: &mut Plan) {
+    // Without anybody who waits, a bound that is used up refuses.
+    if plan.stack.safe.is_none() || dice.chance(0.5) {
+        return;
+    }
+    let (share, prefill, total) = (dice.unit(), dice.scale(1.0, 8.0), dice.scale(0.5, 8.0));
+    let mut servers = std::mem::take(&mut plan.servers);
+    for server in &mut servers {
+        if dice.chance(share) {
+            let bounds = (dice.chance(0.6).then_some(prefill), dice.chance(0.6).then_some(total));
+            plan.bound(server, bounds.0, bounds.1);
+        }
+    }
+    plan.servers = servers;
 }
 
 /// Often more than anybody should, and so soon that many are sent.

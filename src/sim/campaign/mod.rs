@@ -8,7 +8,7 @@
 //! | code | what |
 //! | --- | --- |
 //! | I1 | attempts of a request within its limit, extra attempts within the shared budget of every window, hedges within their share |
-//! | I2 | calls in flight within each known limit, of others than critical requests within their ceiling, and as many as the router thinks; none at rest |
+//! | I2 | calls and tokens in flight within each known limit, of others than critical requests within their ceiling, and as many as the router thinks; none at rest |
 //! | I3 | requests end by their deadline, and no attempt starts after it |
 //! | I4 | one end for each request; never at two servers at once but where it is hedged, once, at another, and may be executed twice; nor again where it failed without a reason |
 //! | I5 | no retry after the first token, except for the rest; none of what would repeat or may not be repeated |
@@ -32,6 +32,7 @@ mod draw;
 mod money;
 mod plan;
 mod shrink;
+mod tokens;
 mod verdict;
 
 pub use plan::Plan;

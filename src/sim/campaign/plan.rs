@@ -257,12 +257,12 @@ impl Plan {
     fn sustained(&self, server: &Server, lengths: &Lengths) -> f64 {
         let (prompt, output) = lengths.mean();
         let mut rate = lengths.capacity(server);
-        if let Some(limit) = server.limit {
+        if let Some(slots) = self.slots(server) {
             let step = server.step.as_secs_f64() + server.step_per_request.as_secs_f64() * f64::from(server.batch);
             let work = (prompt / server.prefill_rate + output * step) / server.speed;
             let service = work + server.base.as_secs_f64() + self.round_trip.as_secs_f64();
             // Half of what its slots would carry if none was ever idle.
-            rate = rate.min(f64::from(limit) * self.routers as f64 / service / 2.0);
+            rate = rate.min(f64::from(slots) * self.routers as f64 / service / 2.0);
         }
         let per_second = |minute: Option<u64>| minute.map_or(f64::INFINITY, |amount| amount as f64 / 60.0);
         rate.min(per_second(server.requests_per_minute) / 2.0)
@@ -325,6 +325,7 @@ impl Plan {
             pools: world.servers.iter().map(pool).collect(),
             routers: self.routers,
             limits: world.servers.iter().map(|server| server.limit).collect(),
+            tokens: world.servers.iter().map(|server| server.token_bounds).collect(),
             tenants: world.tenants.iter().map(|(name, _)| name.clone()).collect(),
             share: self.tenants.map(|tenants| tenants.most),
             attempts: self.stack.safe.map_or(1, |safe| safe.attempts),
@@ -398,6 +399,9 @@ impl fmt::Display for Plan {
                 write!(f, " {}", server.model)?;
             }
             server.limit.iter().try_for_each(|limit| write!(f, " limit {limit}"))?;
+            let (prefill, total) = server.token_bounds;
+            prefill.iter().try_for_each(|bound| write!(f, " {bound} of prompts"))?;
+            total.iter().try_for_each(|bound| write!(f, " {bound} tokens"))?;
             server.requests_per_minute.iter().try_for_each(|rpm| write!(f, " {rpm} rpm"))?;
             if !server.joins.is_zero() {
                 write!(f, " joins at {:?}", server.joins)?;

@@ -82,6 +82,9 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
         offer(&|plan| plan.stack.budgeted = None);
         offer(&|plan| plan.stack.budgeted = Some(false));
     }
+    if plan.servers.iter().any(|server| server.token_bounds != (None, None)) {
+        offer(&|plan| plan.servers.iter_mut().for_each(|server| server.token_bounds = (None, None)));
+    }
     if plan.reserve.is_some() {
         offer(&|plan| plan.reserve = None);
     }
