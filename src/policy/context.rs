@@ -1,5 +1,6 @@
 //! [`PlanContext`].
 
+use crate::bug;
 use crate::decision::attempt::counted;
 use crate::decision::names::{Lead, Names, lead};
 use crate::decision::{AttemptRecord, Beside, Extra, Refusal};
@@ -75,7 +76,7 @@ impl<'a> PlanContext<'a> {
     /// Whether a request may look after a backend, as a canary: not beside another attempt, and not once more after it was
     /// given up early for that.
     pub(super) fn may_be_canary(&self) -> bool {
-        let paid = self.attempts.iter().any(AttemptRecord::is_canary_timeout);
+        let paid = self.attempts.iter().any(AttemptRecord::is_canary_timeout) && !bug::CANARY_TWICE;
         self.beside.is_none() && !paid
     }
 
