@@ -15,6 +15,8 @@ macro_rules! planted {
 planted! {
     /// A request may make one attempt more than it is allowed.
     ATTEMPTS_PLUS_ONE = "attempts_plus_one";
+    /// A second canary of a request is given up early, and does not count either.
+    CANARY_TWICE = "canary_twice";
     /// A backend may have one call more in flight than it can take.
     LIMIT_PLUS_ONE = "limit_plus_one";
     /// A request forgets when it has to end.

@@ -50,8 +50,6 @@ pub struct Attempt {
     pub(crate) request: u64,
     pub(crate) started: Instant,
     pub(crate) limit: Instant,
-    /// The caller's deadline made the limit shorter than the host would have it.
-    pub(crate) cut_short: bool,
     pub(crate) deadline: Instant,
     pub(crate) hedge_at: Option<Instant>,
     pub(crate) hedge: bool,

@@ -14,6 +14,7 @@ pub struct AttemptRecord {
     pub(crate) profile: Arc<Profile>,
     pub(crate) number: u32,
     pub(crate) hedge: bool,
+    pub(crate) canary_timeout: bool,
     pub(crate) started: Instant,
     pub(crate) first: Option<Instant>,
     pub(crate) ended: Instant,
@@ -93,6 +94,14 @@ impl AttemptRecord {
         matches!(self.ending, Ending::Outrun)
     }
 
+    /// Whether it was a [canary](super::Reason::Canary) that [`fail_safe`](crate::policy::FailSafe) gave up early: it
+    /// [failed](Self::failure) with [`FailureKind::Timeout`], because there was no first item after three times what the best
+    /// backend is predicted to take, and 50 ms at least, and nothing else limited it to less. Such an attempt does not count
+    /// among [those that a request may make](crate::policy::FailSafe::attempts), and a request has one at most.
+    pub const fn is_canary_timeout(&self) -> bool {
+        self.canary_timeout
+    }
+
     /// How it failed; `None` when it answered, or was [outrun](Self::is_outrun).
     pub const fn failure(&self) -> Option<FailureKind> {
         if let Ending::Failed { kind } = self.ending { Some(kind) } else { None }
@@ -115,4 +124,9 @@ impl AttemptRecord {
             _ => 0,
         }
     }
+}
+
+/// How many of these count among those that their request may make: all but a canary that was given up early.
+pub(crate) fn counted(attempts: &[AttemptRecord]) -> u32 {
+    attempts.iter().filter(|attempt| !attempt.canary_timeout).count() as u32
 }

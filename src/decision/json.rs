@@ -68,7 +68,7 @@ impl Serialize for Drawn {
 
 impl Serialize for AttemptRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Attempt", 11)?;
+        let mut out = serializer.serialize_struct("Attempt", 12)?;
         out.serialize_field("backend", self.name())?;
         out.serialize_field("started_ns", &self.started())?;
         out.serialize_field("first_item_ns", &self.first_item())?;
@@ -76,6 +76,7 @@ impl Serialize for AttemptRecord {
         out.serialize_field("failure", &self.failure())?;
         out.serialize_field("number", &self.number())?;
         out.serialize_field("hedge", &self.is_hedge())?;
+        out.serialize_field("canary_timeout", &self.is_canary_timeout())?;
         out.serialize_field("outrun", &self.is_outrun())?;
         out.serialize_field("ending", &self.ending())?;
         out.serialize_field("tokens", &self.tokens())?;

@@ -1,6 +1,6 @@
 //! [`Decision`]: a choice and its reasons.
 
-mod attempt;
+pub(crate) mod attempt;
 mod class;
 mod cost;
 mod hedged;

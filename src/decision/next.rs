@@ -21,7 +21,8 @@ pub enum Refusal {
     RegistryExpired,
     /// Every attempt that the request may make was made.
     AttemptsExhausted {
-        /// How many.
+        /// How many calls that were; one more than it may make where one was a
+        /// [canary that was given up early](super::AttemptRecord::is_canary_timeout).
         attempts: u32,
     },
     /// The shared retry budget is spent, or the tenant's part of it: too many requests are being retried already.

@@ -53,6 +53,9 @@ impl AttemptRecord {
             if self.hedge {
                 f.write_str("a hedge, ")?;
             }
+            if self.canary_timeout {
+                f.write_str("a canary given up early, ")?;
+            }
             match self.ending {
                 Ending::Answering => f.write_str("answers")?,
                 Ending::Answered => f.write_str("answered")?,
@@ -122,6 +125,7 @@ mod tests {
             profile: Arc::new(Profile::new(name)),
             number: 0,
             hedge: ending == Ending::Outrun,
+            canary_timeout: false,
             started: at(from),
             first: first.map(at),
             ended: at(to),

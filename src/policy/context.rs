@@ -1,5 +1,7 @@
 //! [`PlanContext`].
 
+use crate::bug;
+use crate::decision::attempt::counted;
 use crate::decision::names::{Lead, Names, lead};
 use crate::decision::{AttemptRecord, Beside, Extra, Refusal};
 use crate::facts::{Facts, Profile};
@@ -49,6 +51,12 @@ impl<'a> PlanContext<'a> {
         self.attempts
     }
 
+    /// How many of them count among the [attempts that the request may make](crate::policy::Slate::allow_attempts): all but a
+    /// [canary that was given up early](AttemptRecord::is_canary_timeout).
+    pub fn attempts_counted(&self) -> u32 {
+        counted(self.attempts)
+    }
+
     /// Whether the shared retry budget pays for another attempt.
     pub const fn extra(&self) -> Extra {
         self.extra
@@ -63,6 +71,13 @@ impl<'a> PlanContext<'a> {
     /// Whether the host gave the router a last resort.
     pub const fn has_last_resort(&self) -> bool {
         self.last_resort
+    }
+
+    /// Whether a request may look after a backend, as a canary: not beside another attempt, and not once more after it was
+    /// given up early for that.
+    pub(super) fn may_be_canary(&self) -> bool {
+        let paid = self.attempts.iter().any(AttemptRecord::is_canary_timeout) && !bug::CANARY_TWICE;
+        self.beside.is_none() && !paid
     }
 
     /// Where a name leads, by the registry.

@@ -72,7 +72,7 @@ fn price(candidate: &mut Contender<'_>, cx: &PlanContext<'_>) {
     let known = latency.samples > 0;
     let cost = if known { latency.peak.max(age).saturating_mul(calls).min(UNKNOWN - 1) } else { UNKNOWN };
     candidate.rank(cost);
-    if idle && (unused || !known) && cx.beside().is_none() {
+    if idle && (unused || !known) && cx.may_be_canary() {
         candidate.promote(Reason::Canary);
     }
 }

@@ -27,7 +27,8 @@ pub struct PredictedTtft;
 /// at a time tries it. What was learned in bad times is not believed for ever: a backend that was not called for ten
 /// seconds is tried by one request, a canary, if at its best it was about as good as the best is now. While canaries
 /// find nothing better, they come every 20 and then every 40 seconds. One that was never that good is tried too, by
-/// fewer. A request that takes longer than is usual is no canary: it would lose the most. [`fail_safe`](super::FailSafe) gives a canary up in time for another attempt.
+/// fewer. A request that takes longer than is usual is no canary: it would lose the most. [`fail_safe`](super::FailSafe) gives a canary up in
+/// time for another attempt, and then the request is none again.
 ///
 /// ```
 /// use fallway::policy::{FailSafe, PolicyExt, predicted_ttft};
@@ -101,7 +102,7 @@ impl RoutingPolicy for PredictedTtft {
                 predicted => predicted.max(best.saturating_add(1)),
             };
             candidate.rank(cost);
-            if doubtful && cx.beside().is_none() && is_canary(candidate, promising, light, draw) {
+            if doubtful && cx.may_be_canary() && is_canary(candidate, promising, light, draw) {
                 candidate.promote(Reason::Canary);
             }
         });

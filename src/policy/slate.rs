@@ -170,7 +170,8 @@ impl<'a> Slate<'a> {
         self.sheet.next = Some(next);
     }
 
-    /// Allows this many attempts for the request, the first included; without it there is one.
+    /// Allows this many attempts for the request, the first included; without it there is one. What counts is
+    /// [`PlanContext::attempts_counted`](super::PlanContext::attempts_counted).
     pub fn allow_attempts(&mut self, attempts: u32) {
         self.sheet.attempts_allowed = Some(attempts);
     }

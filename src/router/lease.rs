@@ -42,6 +42,7 @@ pub(crate) struct Lease {
     number: u32,
     hedge: bool,
     canary: bool,
+    limiter: Limiter,
     started: Instant,
     /// When its request is over.
     deadline: Instant,
@@ -85,6 +86,16 @@ pub(super) struct Needs<'a> {
     pub(super) note: Option<Reason>,
 }
 
+/// What limits an attempt. What the host configured is a judgement on the backend; the others are not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Limiter {
+    Host,
+    /// The time that the caller leaves.
+    Caller,
+    /// It finds something out, and its request is not to pay for that.
+    Canary,
+}
+
 /// A caller with little time must not bench a backend for all: where the deadline cut an attempt short, giving it up
 /// counts against the backend only after three times its typical time to first token; for a slow backend after half
 /// as much again as is typical, but no less than this; where nothing is known, after this.
@@ -112,6 +123,11 @@ impl Lease {
     /// Whether it looks after a backend that gets no other requests.
     pub(super) const fn is_canary(&self) -> bool {
         self.canary
+    }
+
+    /// What made its limit as short as it is.
+    pub(super) const fn limited_by(&mut self, limiter: Limiter) {
+        self.limiter = limiter;
     }
 
     /// Whether the first item is still to come.
@@ -189,9 +205,9 @@ impl Lease {
         self.end(Outcome::Success, now);
     }
 
-    /// `cut_short`: the router gave up because the caller had no more time for this attempt.
-    pub(super) fn fail(mut self, error: &BackendError, cut_short: bool, now: Instant) {
-        self.excused |= cut_short && now - self.started < self.patience();
+    /// `gave_up`: its time was over; the backend had not said anything.
+    pub(super) fn fail(mut self, error: &BackendError, gave_up: bool, now: Instant) {
+        self.excused |= gave_up && self.limiter != Limiter::Host && now - self.started < self.patience();
         self.end(Outcome::Failure(error), now);
     }
 

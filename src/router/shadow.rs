@@ -89,7 +89,6 @@ async fn send<Req, B>(
             request: seed,
             started,
             limit,
-            cut_short: false,
             deadline: limit,
             hedge_at: None,
             hedge: false,

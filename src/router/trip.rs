@@ -53,8 +53,6 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     lease: Option<Lease>,
     /// The number of the attempt in flight.
     number: u32,
-    /// Whether it was cut short by the deadline.
-    cut_short: bool,
     /// What runs beside it.
     second: Option<Box<Second>>,
     /// The place in the queue, while it waits.
@@ -121,7 +119,6 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             target: None,
             lease: None,
             number: 0,
-            cut_short: false,
             second: None,
             waiting: None,
             in_hand: None,
@@ -228,7 +225,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         if let Some(lease) = &mut self.lease {
             lease.first_item(now);
         }
-        self.note(Ending::Answering, now);
+        self.note(Ending::Answering, false, now);
     }
 
     /// The answer is complete. Where its backend [said](Attempt::used) how many tokens it has, their pace is learned.
@@ -261,13 +258,13 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         let answered = self.lease.as_ref().is_some_and(|lease| !lease.is_waiting());
         let ending = Ending::Failed { kind: error.kind() };
         if !answered {
-            self.note(ending, now);
+            self.note(ending, gave_up, now);
         }
         if let Some(lease) = self.lease.take() {
             if answered {
                 self.close(&lease, ending, now);
             }
-            lease.fail(&error, gave_up && self.cut_short, now);
+            lease.fail(&error, gave_up, now);
         }
         self.last_error = Some(error);
         self.told |= answered;
@@ -323,7 +320,6 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             request: self.decision.seed(),
             started: now,
             limit: self.deadline,
-            cut_short: true,
             deadline: self.deadline,
             hedge_at: None,
             hedge: false,
@@ -380,9 +376,9 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     }
 
     /// Enters the attempt in the ledger.
-    fn note(&mut self, ending: Ending, ended: Instant) {
+    fn note(&mut self, ending: Ending, gave_up: bool, ended: Instant) {
         let Some(lease) = &self.lease else { return };
-        self.decision.record_mut().attempts.push(lease.record(ending, ended));
+        self.decision.record_mut().attempts.push(lease.record(ending, gave_up, ended));
     }
 
     /// The ledger tells how it ended, not how it began.

@@ -76,8 +76,14 @@ proptest! {
     fn never_amplify(play in Play::any()) {
         let run = Run::of(&play);
         let calls = run.backends.iter().flat_map(|backend| backend.seen());
+        // One canary that is given up early does not count.
         for seen in calls {
-            prop_assert!(seen.number as usize <= play.attempts());
+            prop_assert!(seen.number as usize <= play.attempts() + 1);
+        }
+        for decision in run.log.decisions() {
+            let early = decision.attempts().iter().filter(|attempt| attempt.is_canary_timeout()).count();
+            let called = decision.attempts().len() + usize::from(matches!(decision.next(), Next::Call { .. }));
+            prop_assert!(early <= 1 && called <= play.attempts() + early, "{decision}");
         }
         let second = |at: Instant| at.as_nanos() / 1_000_000_000;
         // One extra attempt may be decided about several times: it is paid for once.

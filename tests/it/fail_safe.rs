@@ -1,5 +1,6 @@
 //! What happens when the best is not good enough, step by step.
 
+mod canaries;
 mod last_resort;
 mod leaving;
 mod own_fault;

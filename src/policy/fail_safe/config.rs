@@ -130,7 +130,9 @@ impl FailSafe {
         self
     }
 
-    /// How many attempts a request may make, the first included; default 3.
+    /// How many attempts a request may make, the first included; default 3. One [canary that was given up
+    /// early](crate::decision::AttemptRecord::is_canary_timeout) is not counted, so a request makes one call more at most; the retry
+    /// budget pays for that as for any other. The last attempt is not given up early: with 1 there is one call.
     #[must_use]
     pub const fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;

@@ -105,7 +105,6 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
     /// Whether the failures so far end the request.
     fn end(&self, cx: &PlanContext<'_>) -> Option<Next> {
         let kind = last_failure(cx)?;
-        let attempts = cx.attempts().len() as u32;
         let conduct = kind.conduct();
         let unsafe_replay = conduct.replay == Replay::Uncertain && !cx.facts().is_replay_safe() && !bug::RETRY_UNSAFE;
         if conduct.retry == Retry::Never || unsafe_replay {
@@ -113,7 +112,8 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
         } else if cx.deadline() - cx.now() <= cx.last_resort_reserve() {
             // The rest of the time is the last resort's.
             Some(give_up(cx, Refusal::DeadlineExceeded))
-        } else if attempts >= self.config.attempts {
+        } else if cx.attempts_counted() >= self.config.attempts {
+            let attempts = cx.attempts().len() as u32;
             Some(give_up(cx, Refusal::AttemptsExhausted { attempts }))
         } else if cx.extra() == Extra::Denied {
             Some(give_up(cx, Refusal::RetryBudgetEmpty))

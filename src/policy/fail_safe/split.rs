@@ -27,7 +27,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
                 }
             }
         }
-        let left = self.config.attempts.saturating_sub(cx.attempts().len() as u32 + 1);
+        let left = self.config.attempts.saturating_sub(cx.attempts_counted() + 1);
         let following = left.min(usable.saturating_sub(1).saturating_add(self.config.tiers_behind(cx, slate)));
         let remaining = cx.time_for_attempts();
         let predicted = if fastest == u64::MAX { 0 } else { fastest.saturating_mul(2) };
@@ -40,8 +40,10 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             }
         };
         let at = |limit: u64| Instant::from_nanos(cx.now().as_nanos().saturating_add(limit));
-        // A canary finds out whether a backend is well again; if it is not, this request must not pay for that.
-        if left > 0 && predicted > 0 && cx.facts().is_replay_safe() && is_canary(slate) {
+        // A canary finds out whether a backend is well again; if it is not, this request must not pay for that, nor does the
+        // attempt count.
+        let early = left > 0 && predicted > 0 && cx.may_be_canary();
+        if early && cx.facts().is_replay_safe() && is_canary(slate) {
             slate.sheet.canary_limit = Some(at((fastest.saturating_mul(CANARY_TIMES)).max(CANARY_LEAST)));
         }
         match self.config.attempt_limit.map(nanos) {

@@ -1,6 +1,6 @@
 //! What an attempt takes before it is made: all of it, or nothing.
 
-use super::{Lease, Needs, is_limited};
+use super::{Lease, Limiter, Needs, is_limited};
 use crate::decision::Reason;
 use crate::facts::Need;
 use crate::fleet::Berth;
@@ -43,6 +43,7 @@ impl Lease {
             number: needs.number,
             hedge: needs.hedge,
             canary,
+            limiter: Limiter::Caller,
             started: now,
             deadline: needs.deadline,
             work,

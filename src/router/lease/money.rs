@@ -1,6 +1,7 @@
 //! What an attempt used and cost.
 
-use super::{Lease, Needs};
+use super::{Lease, Limiter, Needs};
+use crate::backend::FailureKind;
 use crate::bug;
 use crate::decision::{AttemptRecord, Cost, Ending, Tokens};
 use crate::facts::Profile;
@@ -13,12 +14,14 @@ impl Lease {
         self.content = self.content.saturating_add(content);
     }
 
-    /// The attempt as the ledger has it, if it ended so, or goes on.
-    pub(in crate::router) fn record(&self, ending: Ending, ended: Instant) -> AttemptRecord {
+    /// The attempt as the ledger has it, if it ended so, or goes on. `gave_up`: its time was over.
+    pub(in crate::router) fn record(&self, ending: Ending, gave_up: bool, ended: Instant) -> AttemptRecord {
         let (tokens, cost) = self.receipt(ending);
         let Self { number, hedge, started, first, .. } = *self;
         let (backend, profile) = (self.tab.member.id, self.ties.profile.clone());
-        AttemptRecord { backend, profile, number, hedge, started, first, ended, ending, tokens, cost }
+        let timed_out = gave_up && matches!(ending, Ending::Failed { kind: FailureKind::Timeout });
+        let canary_timeout = timed_out && self.limiter == Limiter::Canary;
+        AttemptRecord { backend, profile, number, hedge, canary_timeout, started, first, ended, ending, tokens, cost }
     }
 
     /// Writes in the ledger how the attempt ended.

@@ -7,7 +7,7 @@ use crate::decision::{Beside, Extra, Reason};
 use crate::event::Event;
 use crate::limit::Cells;
 use crate::router::core::{Core, Generation};
-use crate::router::lease::{Lease, Needs};
+use crate::router::lease::{Lease, Limiter, Needs};
 use crate::router::slot::Slot;
 use crate::time::Instant;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
     /// Takes the lease of the best candidate that still has room, and notes the races that were lost.
     pub(super) fn claim(&mut self, generation: Arc<Generation<Req, Res>>, now: Instant) -> Option<Attempt> {
         let record = self.decision.record_mut();
-        let (lease, seat) = lease_best(self.core, &generation, record, self.cells, &mut self.in_hand, now)?;
+        let (mut lease, seat) = lease_best(self.core, &generation, record, self.cells, &mut self.in_hand, now)?;
         // Another than the one that was freed for it: that goes to the next.
         (self.waiting, self.in_hand) = (None, None);
         self.core.shared.call_next(lease.member(), now);
@@ -26,8 +26,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         self.lost = 0;
         self.number = self.decision.attempts().len() as u32 + 1;
         let hedge_at = self.hedge_time(&lease);
-        let attempt = Attempt { hedge_at, ..self.describe(self.decision.record(), &lease, self.number) };
-        self.cut_short = attempt.cut_short;
+        let attempt = Attempt { hedge_at, ..self.describe(self.decision.record(), &mut lease, self.number) };
         self.tell_of_start(&lease, &attempt, now);
         self.lease = Some(lease);
         self.count_held_back(&generation, now);
@@ -52,25 +51,27 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
     }
 
     /// The attempt under `lease`, which `record` decided, with the time that it has.
-    pub(super) fn describe(&self, record: &Record, lease: &Lease, number: u32) -> Attempt {
+    pub(super) fn describe(&self, record: &Record, lease: &mut Lease, number: u32) -> Attempt {
         let started = lease.started();
         let own = lease.profile().attempt_limit.map_or(self.deadline, |limit| started + limit);
         let (policy, by_deadline) = record.sheet.attempt_limit.unwrap_or((self.deadline, true));
         // Given up early for another attempt, where that would be paid for; else it is the only one.
-        let canary = record.sheet.canary_limit.filter(|limit| *limit < policy && lease.is_canary());
-        let (policy, by_deadline) = match canary {
-            Some(limit) if self.would_pay(started) => (limit, true),
-            _ => (policy, by_deadline),
-        };
-        let limit = policy.min(own).min(self.deadline);
+        let canary = record.sheet.canary_limit;
+        let canary = canary.filter(|limit| *limit < policy && lease.is_canary() && self.would_pay(started));
+        let limit = canary.unwrap_or(policy).min(own).min(self.deadline);
+        lease.limited_by(if canary == Some(limit) {
+            Limiter::Canary
+        } else if limit == self.deadline || (limit == policy && by_deadline) {
+            Limiter::Caller
+        } else {
+            Limiter::Host
+        });
         Attempt {
             backend: lease.member().id,
             number,
             request: record.seed,
             started,
             limit,
-            // What the host configured is a judgement on the backend; what the caller's time leaves is not.
-            cut_short: limit == self.deadline || (limit == policy && by_deadline),
             deadline: self.deadline,
             hedge_at: None,
             hedge: false,

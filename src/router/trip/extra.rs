@@ -2,6 +2,7 @@
 
 use super::Trip;
 use crate::backend::FailureKind;
+use crate::decision::attempt::counted;
 use crate::decision::{Extra, Refusal};
 use crate::time::Instant;
 
@@ -16,7 +17,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
             // No policy speaks of retries.
             return self.over = Some(self.exhausted());
         };
-        self.extra = if self.decision.attempts().len() >= allowed as usize {
+        self.extra = if counted(self.decision.attempts()) >= allowed {
             Extra::NotAsked
         } else if self.withdraw(now) {
             Extra::Granted

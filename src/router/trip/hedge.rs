@@ -5,6 +5,7 @@ use super::claim::lease_best;
 use crate::backend::{Attempt, BackendError};
 use crate::budget::Hedge;
 use crate::bug;
+use crate::decision::attempt::counted;
 use crate::decision::record::Entry;
 use crate::decision::{Beside, Decision, Ending, Extra, Hedged, Next, Reason, Unhedged};
 use crate::event::Event;
@@ -17,7 +18,6 @@ pub(super) struct Second {
     number: u32,
     decision: Decision,
     lease: Lease,
-    cut_short: bool,
 }
 
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
@@ -76,7 +76,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
             Err(Unhedged::TooManyTokens { tokens, most })
         } else if record.attempts.iter().any(|attempt| attempt.hedge) {
             Err(Unhedged::HedgedBefore)
-        } else if self.number >= allowed {
+        } else if counted(&record.attempts) + 1 >= allowed {
             Err(Unhedged::AttemptsExhausted)
         } else {
             let delay = hedge.delay().map_or_else(|| usual_delay(hedge, lease), Ok)?;
@@ -125,12 +125,12 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
             return Err(Unhedged::NobodyElse);
         }
         let record = decision.record_mut();
-        let (lease, seat) =
+        let (mut lease, seat) =
             lease_best(core, &generation, record, self.cells, &mut None, now).ok_or(Unhedged::NobodyElse)?;
         let number = self.number + 1;
-        let attempt = Attempt { hedge: true, ..self.describe(decision.record(), &lease, number) };
+        let attempt = Attempt { hedge: true, ..self.describe(decision.record(), &mut lease, number) };
         self.tell_of_start(&lease, &attempt, now);
-        self.second = Some(Box::new(Second { number, decision, lease, cut_short: attempt.cut_short }));
+        self.second = Some(Box::new(Second { number, decision, lease }));
         self.target = Some((generation, seat));
         Ok(attempt)
     }
@@ -150,12 +150,11 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
     pub(super) fn part(&mut self, stays: u32) -> Option<Box<Second>> {
         let mut second = self.second.take()?;
         if second.number == stays {
-            let Second { number, decision, lease, cut_short } = &mut *second;
+            let Second { number, decision, lease } = &mut *second;
             // The attempts are the request's, whoever decided.
             std::mem::swap(&mut decision.record_mut().attempts, &mut self.decision.record_mut().attempts);
             std::mem::swap(decision, &mut self.decision);
             std::mem::swap(number, &mut self.number);
-            std::mem::swap(cut_short, &mut self.cut_short);
             if let Some(own) = &mut self.lease {
                 std::mem::swap(lease, own);
             }
@@ -166,15 +165,15 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
     /// One of two attempts is over, for the other was faster.
     pub(super) fn outrun(&mut self, loser: Second, now: Instant) {
         let Second { lease, .. } = loser;
-        self.decision.record_mut().attempts.push(lease.record(Ending::Outrun, now));
+        self.decision.record_mut().attempts.push(lease.record(Ending::Outrun, false, now));
         lease.outrun(now);
     }
 
     /// One of two attempts failed; the other goes on.
     pub(super) fn drop_out(&mut self, loser: Second, error: &BackendError, gave_up: bool, now: Instant) {
-        let Second { lease, cut_short, .. } = loser;
-        self.decision.record_mut().attempts.push(lease.record(Ending::Failed { kind: error.kind() }, now));
-        lease.fail(error, gave_up && cut_short, now);
+        let (Second { lease, .. }, ending) = (loser, Ending::Failed { kind: error.kind() });
+        self.decision.record_mut().attempts.push(lease.record(ending, gave_up, now));
+        lease.fail(error, gave_up, now);
     }
 }
 

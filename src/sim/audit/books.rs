@@ -3,11 +3,11 @@
 use super::super::job::Request;
 use super::super::run::Ended;
 use super::super::source::Arrival;
-use super::money::Money;
+use super::money::{CallId, Money};
 use super::tokens;
 use super::{Finding, Over, Rules};
 use crate::backend::{FailureKind, Replay, Retry};
-use crate::decision::Reason;
+use crate::decision::{AttemptRecord, Decision, Reason};
 use crate::facts::Need;
 use crate::time::Instant;
 use rustc_hash::FxHashMap;
@@ -25,6 +25,8 @@ pub(super) struct Books {
     pub(super) rules: Rules,
     pub(super) desks: Vec<Desk>,
     inquiries: FxHashMap<u64, Inquiry>,
+    /// The attempts that ledgers call canaries that were given up early, by the request that its router counts them with.
+    canary_timeouts: FxHashMap<u64, Vec<u32>>,
     /// Numbers calls and changes in the order in which they happen.
     order: u64,
     pub(super) decisions: u64,
@@ -102,6 +104,8 @@ struct Inquiry {
     attempts: u32,
     /// Under way, one or two.
     calls: Vec<Call>,
+    /// Attempts that the router gave up.
+    given_up: Vec<u32>,
     answered: bool,
     /// Tokens of its answer, and those that its caller has.
     answer: u32,
@@ -128,6 +132,7 @@ impl Books {
         Self {
             desks: (0..rules.routers).map(|_| desk()).collect(),
             inquiries: FxHashMap::default(),
+            canary_timeouts: FxHashMap::default(),
             order: 0,
             decisions: 0,
             jumps: 0,
@@ -163,6 +168,7 @@ impl Books {
             jumps: self.jumps,
             attempts: 0,
             calls: Vec::new(),
+            given_up: Vec::new(),
             answered: false,
             answer: arrival.request.output,
             delivered: 0,
@@ -174,13 +180,13 @@ impl Books {
         desk.came += 1;
     }
 
-    pub(super) fn sent(&mut self, router: usize, server: usize, request: &Request, number: u32, now: Instant) {
-        let order = self.next_order();
+    pub(super) fn sent(&mut self, router: usize, server: usize, request: &Request, id: CallId, now: Instant) {
+        let (order, number) = (self.next_order(), id.1);
         // What the facts say, which stay those of the whole request when it goes on.
         let need = self.inquiries.get(&request.number).map_or_else(Need::default, |inquiry| inquiry.need);
         let tokens = tokens::taken(need, self.rules.tokens[server]);
         self.last_sent[server] = now;
-        self.hold_request(server, request, number, now);
+        self.hold_request(server, request, id, now);
         if request.bound && self.rules.outside[server] {
             self.find("I6", || {
                 format!("request {} is sent to server {server}, outside the regions it is bound to", request.number)
@@ -234,14 +240,22 @@ impl Books {
     }
 
     /// What the request itself has to say about an attempt.
-    fn hold_request(&mut self, server: usize, request: &Request, number: u32, now: Instant) {
+    fn hold_request(&mut self, server: usize, request: &Request, (seed, number): CallId, now: Instant) {
         let (from, request) = (request.from, request.number);
         let Some(inquiry) = self.inquiries.get(&request) else {
             return self.find("I4", || format!("request {request} is sent to server {server} after its end"));
         };
         let Inquiry { router, deadline, replay_safe, jumps, attempts, answered, delivered, failed, .. } = *inquiry;
         let beside = inquiry.calls.clone();
-        let (allowed, jumped) = (self.rules.attempts, self.jumps != jumps);
+        let jumped = self.jumps != jumps;
+        let excused = self.canary_timeouts.get(&seed).map_or(&[][..], Vec::as_slice);
+        let allowed = self.rules.attempts + excused.len() as u32;
+        if excused.len() > 1 || excused.iter().any(|attempt| !inquiry.given_up.contains(attempt)) {
+            let (excused, given_up) = (excused.to_vec(), inquiry.given_up.clone());
+            self.find("I1", || {
+                format!("attempts {excused:?} of request {request} do not count, {given_up:?} timed out")
+            });
+        }
         // Hedged once, at another server, and only what may be executed twice.
         let hedges = self.rules.hedge.is_some() && replay_safe && !answered;
         if !(beside.is_empty() || matches!(&beside[..], [first] if hedges && first.server != server)) {
@@ -274,6 +288,15 @@ impl Books {
             self.find("I5", || format!("request {request}, replay safe {replay_safe}, is sent again after {kind}"));
         }
         self.pay(router, second(paid));
+    }
+
+    /// Which attempts of a request do not count, by its ledger.
+    pub(super) fn read_ledger(&mut self, decision: &Decision) {
+        let excused = decision.attempts().iter().filter(|attempt| attempt.is_canary_timeout());
+        let excused: Vec<_> = excused.map(AttemptRecord::number).collect();
+        if !excused.is_empty() {
+            self.canary_timeouts.insert(decision.seed(), excused);
+        }
     }
 
     /// A request is hedged: no more of them than may be.
@@ -326,6 +349,9 @@ impl Books {
             Over::Failed(error) => Some(error.kind()),
             Over::GivenUp => Some(FailureKind::Timeout),
         };
+        if matches!(over, Over::GivenUp) {
+            inquiry.given_up.push(attempt);
+        }
         // The one that goes on decides how it ends.
         if inquiry.calls.is_empty() {
             inquiry.failed = kind.map(|kind| (kind, now));

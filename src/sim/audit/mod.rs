@@ -44,7 +44,7 @@ pub(super) struct Rules {
     /// The tenants, and the most calls of each that a router may have in flight, where that is limited.
     pub(super) tenants: Vec<String>,
     pub(super) share: Option<u32>,
-    /// Attempts of one request.
+    /// Attempts of one request, without a canary that was given up early.
     pub(super) attempts: u32,
     /// Extra attempts per request, and per second; `None` where nothing bounds them.
     pub(super) budget: Option<(f64, u32)>,
@@ -110,7 +110,7 @@ impl Audit {
     /// A call is sent to a server.
     pub(super) fn sent(&self, router: usize, server: usize, request: &Request, attempt: &Attempt) {
         let mut books = self.0.lock();
-        books.sent(router, server, request, attempt.number(), attempt.started);
+        books.sent(router, server, request, call_id(attempt), attempt.started);
         books.open_account(call_id(attempt), router, request.number);
     }
 

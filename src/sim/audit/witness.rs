@@ -21,7 +21,10 @@ impl Observer for Witness {
         let told = &mut books.desks[self.router].told;
         match event {
             Event::Fleet { .. } | Event::Limit { .. } | Event::Mirrored { .. } | Event::Unhedged { .. } => {}
-            Event::Decided(decision) => books.compare(self.router, decision),
+            Event::Decided(decision) => {
+                books.compare(self.router, decision);
+                books.read_ledger(decision);
+            }
             Event::Started { backend, profile, .. } => {
                 told.started += 1;
                 let seat = &mut books.desks[self.router].seats[backend.slot()];

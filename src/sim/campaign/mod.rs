@@ -7,7 +7,7 @@
 //!
 //! | code | what |
 //! | --- | --- |
-//! | I1 | attempts of a request within its limit, extra attempts within the shared budget of every window, hedges within their share |
+//! | I1 | attempts of a request within its limit, one more only for a canary that was given up early; extra attempts within the shared budget of every window, hedges within their share |
 //! | I2 | calls and tokens in flight within each known limit, of others than critical requests within their ceiling, and as many as the router thinks; none at rest |
 //! | I3 | requests end by their deadline, and no attempt starts after it |
 //! | I4 | one end for each request; never at two servers at once but where it is hedged, once, at another, and may be executed twice; nor again where it failed without a reason |
