@@ -391,10 +391,11 @@ impl Reason {
         )
     }
 
-    /// Whether it keeps every request away, for as long as it holds.
+    /// Whether it keeps every request away, for as long as it holds. A doubt does not: who finds nobody else is let in all the
+    /// same.
     pub(crate) const fn is_for_all(&self) -> bool {
         let own = matches!(self, Self::OverQuota { .. } | Self::OverSpendLimit { .. });
-        matches!(self, Self::Drained | Self::Unhealthy { .. }) || (self.returns_at().is_some() && !own)
+        matches!(self, Self::Drained) || (self.returns_at().is_some() && !own && !self.is_ejection())
     }
 
     /// Whether it says what a request is sent for, so that nothing may take its place.

@@ -34,7 +34,8 @@ use std::time::Duration;
 ///   last, or [`fail`](Self::fail), and then `next` again, unless the call was answered before;
 /// - where the attempt says [when](Attempt::hedge_at), [`hedge`](Self::hedge) at that moment if neither has happened: then
 ///   two calls are under way until one is answered, and `next` comes when both failed;
-/// - after [`Step::Sleep`] and [`Step::Wait`], `next` again when the moment has come.
+/// - after [`Step::Sleep`] and [`Step::Wait`], `next` again when the moment has come, and after `Wait` also as soon as it is
+///   [called](Self::poll_called): what was freed is held for it from then on.
 ///
 /// Dropping a trip abandons its attempt: the slot is free at once, and the backend's record says neither success nor
 /// failure. Made by [`Router::trip`](super::Router::trip), which has an example.
@@ -151,6 +152,12 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         if now >= self.deadline {
             let zero = self.arrival >= self.deadline;
             return Err(self.refuse(if zero { Refusal::ZeroDeadline } else { Refusal::DeadlineExceeded }, now));
+        }
+        // For hosts that look at the clock only.
+        if self.in_hand.is_none()
+            && let Some(slot) = self.waiting.as_mut().and_then(Waiting::called)
+        {
+            (self.news, self.in_hand) = (slot.is_none(), slot);
         }
         if !std::mem::take(&mut self.news)
             && let Some(until) = self.wait_on(now)

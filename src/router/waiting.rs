@@ -129,13 +129,19 @@ impl<'r> Waiting<'r> {
         slot.decline(&self.turn, alike);
     }
 
-    /// Ready when called since it was last ready.
-    pub(super) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<Option<Slot>> {
-        self.turn.poll_called(cx).map(|call| match call {
-            Call::Slot(slot) => Some(slot),
-            Call::News | Call::Shed => None,
-        })
+    /// What it was called with since it was last asked: a slot, or news.
+    pub(super) fn called(&mut self) -> Option<Option<Slot>> {
+        self.turn.called().map(slot)
     }
+
+    /// As [`called`](Self::called); wakes the task then.
+    pub(super) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<Option<Slot>> {
+        self.turn.poll_called(cx).map(slot)
+    }
+}
+
+fn slot(call: Call<Slot>) -> Option<Slot> {
+    if let Call::Slot(slot) = call { Some(slot) } else { None }
 }
 
 /// What a call that ends may change for a request, in order.

@@ -133,3 +133,16 @@ fn attempts_end_even_where_the_policy_does_not_end_them() {
     let error = world.call(&router, Facts::any().replay_safe().into()).unwrap_err();
     assert_eq!((error.kind(), error.attempts().len()), (RouteErrorKind::AttemptsExhausted, 4));
 }
+
+#[test]
+fn a_trip_that_is_only_asked_finds_what_was_freed_for_it() {
+    let world = World::new();
+    let members = [(Profile::new("a").concurrency(1), always(ANSWER))];
+    let (router, _) = world.fleet(world.router(ordered().fail_safe(FailSafe::default())), members);
+    let [mut first, mut second] = [(); 2].map(|()| router.trip(CallOptions::new(Facts::any()), at(1)));
+    assert!(matches!(first.next(at(1)), Ok(Step::Call(_))));
+    assert!(matches!(second.next(at(2)), Ok(Step::Wait { .. })));
+    first.answered(1, at(10));
+    first.finish(at(20));
+    assert!(matches!(second.next(at(20)), Ok(Step::Call(_))));
+}

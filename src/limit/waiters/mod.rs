@@ -303,6 +303,19 @@ impl<S> Place<S> {
             State::Awake | State::Called(_) => None,
         }
     }
+
+    /// What it was called with, once; that it was shed for good.
+    fn answer(&mut self) -> Option<Call<S>> {
+        match &mut self.state {
+            State::Called(Call::Shed) => Some(Call::Shed),
+            State::Called(call) => {
+                let call = std::mem::replace(call, Call::News);
+                self.state = State::Awake;
+                Some(call)
+            }
+            State::Awake | State::Asleep(_) => None,
+        }
+    }
 }
 
 impl<S> WaitTurn<'_, S> {
@@ -351,17 +364,19 @@ impl<S> WaitTurn<'_, S> {
         order.give_back(&place.standing);
     }
 
-    /// Sleeps until called since this was last ready; keeps the place, and wants nothing any more.
+    /// Whether it was called since it was last asked, and with what; keeps the place, and wants nothing any more.
+    pub(crate) fn called(&mut self) -> Option<Call<S>> {
+        self.waiters.queue.lock().places.get_mut(&self.place).map_or(Some(Call::News), Place::answer)
+    }
+
+    /// As [`called`](Self::called); sleeps until it is.
     pub(crate) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<Call<S>> {
         let mut queue = self.waiters.queue.lock();
         let Some(place) = queue.places.get_mut(&self.place) else { return Poll::Ready(Call::News) };
+        if let Some(call) = place.answer() {
+            return Poll::Ready(call);
+        }
         let stale = match &mut place.state {
-            State::Called(Call::Shed) => return Poll::Ready(Call::Shed),
-            State::Called(call) => {
-                let call = std::mem::replace(call, Call::News);
-                place.state = State::Awake;
-                return Poll::Ready(call);
-            }
             State::Asleep(waker) if waker.will_wake(cx.waker()) => return Poll::Pending,
             state => std::mem::replace(state, State::Asleep(cx.waker().clone())),
         };

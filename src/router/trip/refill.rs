@@ -6,7 +6,6 @@ use crate::policy::FailSafe;
 use crate::router::waiting::is_for_quota;
 use crate::time::Instant;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
@@ -32,7 +31,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
                     || member.quotas.returns_at(need, now).max(member.gauge.promised_until(priority, round));
                 if returns_at() <= now {
                     core.shared.offer(member, now);
-                    if let Poll::Ready(slot) = waiting.poll_called(&mut Context::from_waker(Waker::noop())) {
+                    if let Some(slot) = waiting.called() {
                         (self.news, self.in_hand) = (slot.is_none(), slot);
                         return None;
                     }

@@ -23,6 +23,8 @@ const LAST: f64 = 30.0;
 const AMPLE: f64 = 8.0;
 /// The share that must succeed there.
 const WELL: f64 = 0.99;
+/// And where budgets refuse what may be late, by what each router saw itself, and nobody tries all the same.
+const WELL_BY_ITSELF: f64 = 0.8;
 
 impl Plan {
     /// Plays it, and once more with futures where it says so.
@@ -84,7 +86,9 @@ impl Plan {
             return found("L3", format!("the request of {:.3} s never ended", open.at));
         }
         let last = end - LAST;
-        if self.must_succeed() && run.goodput_between(last, end) < WELL {
+        let by_itself = self.stack.budgeted.is_some() && self.stack.safe.is_none();
+        let well = if by_itself { WELL_BY_ITSELF } else { WELL };
+        if self.must_succeed() && run.goodput_between(last, end) < well {
             let bad = run.between(last, end).find(|record| !run.is_good(record));
             return found("L2", format!("goodput {:.3} in the end, e.g. {bad:?}", run.goodput_between(last, end)));
         }
@@ -136,8 +140,8 @@ impl Plan {
         let retries =
             safe.is_some_and(|safe| safe.attempts > 1) && self.stack.budget.is_none_or(|(_, reserve)| reserve > 0);
         let patient = self.impatient.is_none_or(|(share, _)| share < 0.5);
-        // Who knows that there is too little of it for the deadline refuses.
-        let known = self.servers.iter().any(|server| server.quota_is_known);
+        // Who knows that there is too little of it everywhere refuses.
+        let known = self.first_tier().all(|(_, server)| server.quota_is_known);
         !known && (!quotas || retries) && !self.is_hurried() && patient && !self.is_tight()
     }
 
