@@ -37,6 +37,8 @@ planted! {
     STALE_GENERATION_CLOSES = "stale_generation_closes";
     /// The books get back less prefill work than they were charged.
     CHARGE_NOT_REFUND = "charge_not_refund";
+    /// What is promised to one that waits stays promised after all were called.
+    PROMISE_KEPT = "promise_kept";
     /// A backend's word when to come back is not heard.
     HINT_IGNORED = "hint_ignored";
     /// An answer that broke after its first token is asked for again.

@@ -259,7 +259,8 @@ impl Gauge {
     /// Whether it is promised, in this round, to one that comes before newcomers of this priority.
     fn is_promised_before(&self, priority: Priority, round: u32) -> bool {
         let promised = self.promised.load(Ordering::SeqCst);
-        (promised & u64::from(u32::MAX)) > priority as u64 && promised >> 32 == u64::from(round)
+        let is_of_round = promised >> 32 == u64::from(round) || bug::PROMISE_KEPT;
+        (promised & u64::from(u32::MAX)) > priority as u64 && is_of_round
     }
 
     /// Until when the quotas are kept for one that comes before newcomers of this priority; the origin of time where they are

@@ -400,11 +400,15 @@ impl Books {
         self.jumped_back |= nanos < 0;
     }
 
-    /// How many slots of a server are taken, where one is free; or where nothing but tokens may be in the way.
-    pub(super) fn has_room(&self, router: usize, server: usize, by_tokens: bool) -> Option<u32> {
-        let (in_flight, limit) = (self.desks[router].seats[server].in_flight, self.rules.limits[server]);
-        let is_free = limit.map_or(by_tokens, |limit| in_flight < limit);
-        (is_free && !self.rules.signals).then_some(in_flight)
+    /// How many slots of a server are taken, where one is free, and the tokens that this needs are.
+    pub(super) fn has_room(&self, router: usize, server: usize, need: Need) -> Option<u32> {
+        let (seat, bounds) = (&self.desks[router].seats[server], self.rules.tokens[server]);
+        let (prefill, total) = tokens::taken(need, bounds);
+        let fits = |bound: Option<u64>, taken: u64, own: u64| bound.is_none_or(|bound| taken + own <= bound);
+        let is_free = self.rules.limits[server].is_none_or(|limit| seat.in_flight < limit)
+            && fits(bounds.0, seat.waiting_tokens, prefill)
+            && fits(bounds.1, seat.total_tokens, total);
+        (is_free && !self.rules.signals).then_some(seat.in_flight)
     }
 
     /// Requests that have not ended.

@@ -198,12 +198,13 @@ impl Audit {
         }
         for candidate in decision.candidates() {
             let server = candidate.id().slot();
-            let by_tokens = match candidate.rejected() {
-                Some(Reason::AtCapacity { .. }) => false,
-                Some(Reason::PrefillFull { .. } | Reason::TokensFull { .. }) => true,
-                _ => continue,
+            let Some(Reason::AtCapacity { .. } | Reason::PrefillFull { .. } | Reason::TokensFull { .. }) =
+                candidate.rejected()
+            else {
+                continue;
             };
-            let Some(taken) = self.0.lock().has_room(number, server, by_tokens) else { continue };
+            let need = Need::of(decision.facts());
+            let Some(taken) = self.0.lock().has_room(number, server, need) else { continue };
             let now = router.explain(&CallOptions::new(decision.facts().clone()));
             let Some(now) = now.candidates().find(|it| it.id() == candidate.id()) else { continue };
             let is_free = match now.rejected() {
