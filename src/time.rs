@@ -13,7 +13,7 @@ use std::future::Future;
 use std::ops::{Add, Sub};
 use std::pin::Pin;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A point on the router's time line, in nanoseconds. Only differences mean anything.
 ///
@@ -55,6 +55,27 @@ impl Instant {
     /// Time since `earlier`; zero when `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// When the [`Clock`] will show it, or did, by what the system's clock shows now. What is a day and more before the start of
+/// the process may be the first of all instants, and what is centuries ahead the last. Where the system's clock is wrong,
+/// so is this, by as much; it does not change when that is set right.
+///
+/// ```
+/// use fallway::time::{Clock, Instant};
+/// use std::time::{Duration, SystemTime};
+/// let in_an_hour = Instant::from(SystemTime::now() + Duration::from_secs(3_600));
+/// assert!((in_an_hour - Clock.now()).as_secs().abs_diff(3_600) <= 1);
+/// ```
+impl From<SystemTime> for Instant {
+    #[expect(clippy::disallowed_methods, reason = "this is where the two clocks meet")]
+    fn from(wall: SystemTime) -> Self {
+        let now = Clock.now();
+        match wall.duration_since(SystemTime::now()) {
+            Ok(ahead) => now + ahead,
+            Err(past) => now - past.duration(),
+        }
     }
 }
 
@@ -139,5 +160,25 @@ impl Timer for SystemTimer {
 
     fn sleep_until(&self, at: Instant) -> Sleep {
         Box::pin(futures_timer::Delay::new(at - self.clock.now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "this is where the two clocks meet")]
+    fn what_the_wall_shows_is_an_instant_of_the_clock() {
+        let day = Duration::from_secs(86_400);
+        let near = |wall, ahead: i64| {
+            let expected = i128::from(Clock.now().as_nanos()) + i128::from(ahead) * 1_000_000_000;
+            (i128::from(Instant::from(wall).as_nanos()) - expected).abs() < 1_000_000_000
+        };
+        let now = SystemTime::now();
+        assert!(near(now, 0) && near(now + day * 400, 400 * 86_400) && near(now - day / 2, -43_200));
+        // Before the time line, and behind its end.
+        assert_eq!(Instant::from(SystemTime::UNIX_EPOCH), Instant::from_nanos(0));
+        assert_eq!(Instant::from(now + day * 366 * 700), Instant::from_nanos(u64::MAX));
     }
 }

@@ -26,7 +26,8 @@ pub enum Adaptive {
     /// By the time to first token, never by the whole time, which grows with the length of the answers: while it is usual,
     /// a limit that is half used grows by its square root with each turn of its calls; while it is more than
     /// [`SLOWER`](Self::SLOWER) times what is usual, the limit shrinks in proportion, to half in a turn at most, and not below
-    /// four. For backends that *queue* what they can not take. Refusals count as well.
+    /// four. For backends that *queue* what they can not take. Refusals count as well. A queue that lasts becomes usual after some
+    /// thousand answers, and is no longer seen: this is a brake, no bound.
     Gradient,
 }
 

@@ -132,28 +132,32 @@ impl Split {
         self
     }
 
-    /// Moves `share` basis points from one arm to another, evenly in the time of `takes` before `ends`, on the router's
-    /// [clock](crate::time::Timer). A ramp whose end is past has done its work, so a process that starts anew goes on
-    /// where the last one was.
+    /// Moves `share` basis points from one arm to another, evenly in the time of `takes` before `ends`. A ramp whose end is
+    /// past has done its work, and one that has not begun none.
+    ///
+    /// Give `ends` as the [`SystemTime`](std::time::SystemTime) that the configuration names: then a process that starts
+    /// anew goes on where the last one was, and all are at the same place. With "an hour from now" each start would begin
+    /// again. It is held against the system's clock once, here: one that is wrong then moves the ramp by as much. A router
+    /// with a [`Timer`](crate::time::Timer) on a time line of its own needs an [`Instant`] of that.
     ///
     /// Only requests that move fall to another arm, each of them once: who has come over stays. Several ramps move one
     /// part after the other; together an arm gives no more than it had from the beginning.
     ///
     /// ```
     /// use fallway::shape::Split;
-    /// use fallway::time::Clock;
-    /// use std::time::Duration;
+    /// use std::time::{Duration, SystemTime};
     ///
-    /// // One percent now, all of it within a day.
-    /// let (day, ends) = (Duration::from_secs(86_400), Clock.now() + Duration::from_secs(86_400));
+    /// // One percent first, all of it after the 15th of January 2027, 8:00 UTC.
+    /// let (day, ends) = (Duration::from_secs(86_400), SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
     /// let split = Split::new("chat", [("v1", 9_900), ("v2", 100)]).ramp("v1", "v2", 9_900, day, ends);
     /// # let _ = split;
     /// ```
     #[must_use]
-    pub fn ramp(mut self, from: &str, to: &str, share: u32, takes: Duration, ends: Instant) -> Self {
+    pub fn ramp(mut self, from: &str, to: &str, share: u32, takes: Duration, ends: impl Into<Instant>) -> Self {
         let arm = |name: &str| self.arms.iter().position(|(arm, _)| arm == name);
         let arms = arm(from).zip(arm(to)).filter(|(from, to)| from != to);
-        self.ramps.push(Ramp { from: from.to_owned(), to: to.to_owned(), arms, share, takes: nanos(takes), ends });
+        let (takes, ends) = (nanos(takes), ends.into());
+        self.ramps.push(Ramp { from: from.to_owned(), to: to.to_owned(), arms, share, takes, ends });
         self
     }
 

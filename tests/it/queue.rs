@@ -2,6 +2,7 @@
 
 mod full;
 mod handing;
+mod meters;
 mod order;
 mod refills;
 mod rounds;

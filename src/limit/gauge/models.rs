@@ -15,7 +15,7 @@ fn gauge() -> Arc<Gauge> {
 }
 
 fn look(gauge: &Gauge) {
-    let load = gauge.tokens_for(Priority::Critical);
+    let load = gauge.tokens_for(Priority::Critical, 0);
     assert!(load.prefill.taken <= 4 && load.total.taken <= 10 && gauge.in_flight() <= 2, "{load:?}");
 }
 
@@ -60,7 +60,7 @@ fn no_wish_is_missed() {
             seen
         });
         gauge.want();
-        let room = gauge.tokens_for(Priority::Standard).full(need(4, 0)).is_none();
+        let room = gauge.tokens_for(Priority::Standard, 0).full(need(4, 0)).is_none();
         assert!(call.join().unwrap() || room);
         gauge.unwant();
     });

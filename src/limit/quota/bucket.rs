@@ -83,6 +83,22 @@ impl Default for Bucket {
     }
 }
 
+/// Marks wrap: refunds do not take back what was taken, so a few days of large claims that are given back can be as many nanoseconds as
+/// there are. Of two marks, the later is less than half of all ahead. Whatever stands still must not be overtaken by that much, so
+/// each time that an eighth has gone by it is pulled along, an eighth behind; and no claim is larger.
+const EIGHTH: u64 = 1 << 61;
+
+/// Whether a mark is earlier than another.
+const fn is_before(mark: u64, other: u64) -> bool {
+    other.wrapping_sub(mark).cast_signed() > 0
+}
+
+/// Moves on to a mark, unless that is earlier; returns where it stood.
+fn advance(word: &AtomicU64, mark: u64) -> u64 {
+    let later = |seen| is_before(seen, mark).then_some(mark);
+    word.fetch_update(Ordering::AcqRel, Ordering::Acquire, later).unwrap_or_else(|seen| seen)
+}
+
 /// How long `amount` units refill, rounded up.
 const fn cost(amount: u64, unit: u64) -> u64 {
     let exact = (amount as u128 * unit as u128 + ((1 << FRACTION) - 1)) >> FRACTION;
@@ -126,7 +142,7 @@ impl Bucket {
         let most = if burst == 0 { limit } else { burst.min(whole) };
         self.limit.store(limit, Ordering::Relaxed);
         self.most.store(most, Ordering::Relaxed);
-        self.depth.store(if most == limit { WINDOW } else { cost(most, unit) }, Ordering::Relaxed);
+        self.depth.store(if most == limit { WINDOW } else { cost(most, unit).min(EIGHTH) }, Ordering::Relaxed);
         self.unit.store(unit, Ordering::Relaxed);
     }
 
@@ -198,11 +214,16 @@ impl Bucket {
         // Before the level moves: who hears the backend's word in between takes this for a claim that is not in it.
         let before = self.taken.fetch_add(cost, Ordering::AcqRel);
         let mark = before.wrapping_add(cost);
+        if before / EIGHTH != mark / EIGHTH {
+            for word in [&self.closed, &self.heard] {
+                advance(word, mark.wrapping_sub(EIGHTH));
+            }
+        }
         let mut full_at = self.full_at.load(Ordering::Acquire);
         loop {
             if full_at <= now {
                 // Before the level moves: who gives back what was taken earlier sees both or none of the two.
-                self.closed.fetch_max(before, Ordering::AcqRel);
+                advance(&self.closed, before);
             }
             let after = fits(full_at)?;
             match self.full_at.compare_exchange_weak(full_at, after, Ordering::AcqRel, Ordering::Acquire) {
@@ -225,7 +246,7 @@ impl Bucket {
             self.move_by(|full_at| Some(full_at.saturating_add(owed - taken.cost)));
         } else {
             self.move_by(|full_at| {
-                let open = self.closed.load(Ordering::Acquire) < taken.mark;
+                let open = is_before(self.closed.load(Ordering::Acquire), taken.mark);
                 open.then(|| full_at.saturating_sub(taken.cost - owed))
             });
         }
@@ -266,7 +287,7 @@ impl Bucket {
         // What takes longer to be full is the quota of a day or a month.
         let is_of_a_minute = quota.resets_in.is_none_or(|reset| nanos(reset) <= WINDOW);
         let says_nothing = quota.limit.is_none() && quota.remaining.is_none();
-        if says_nothing || !is_of_a_minute || self.heard.fetch_max(mark, Ordering::AcqRel) > mark {
+        if says_nothing || !is_of_a_minute || is_before(mark, advance(&self.heard, mark)) {
             return false;
         }
         let before = self.per_minute();
@@ -300,7 +321,7 @@ impl Bucket {
             if full_at.max(now.as_nanos()) < soonest { Some(soonest) } else { (full_at > latest).then_some(latest) }
         };
         if corrected(self.full_at.load(Ordering::Acquire)).is_some() {
-            self.closed.fetch_max(mark, Ordering::AcqRel);
+            advance(&self.closed, mark);
             self.move_by(corrected);
         }
     }

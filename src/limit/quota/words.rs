@@ -110,6 +110,45 @@ fn who_took_of_the_old_key_says_nothing_of_the_new() {
     assert_eq!(left_after(&bucket, 1_000, word(6_000, 500)), Some(500));
 }
 
+/// A bucket of which claims take years at a time, so that a few of them are more nanoseconds than there are.
+const YEARS: u64 = 10_000_000;
+
+fn deep() -> Bucket {
+    bucket(1, 3 * YEARS)
+}
+
+#[test]
+fn what_is_given_back_comes_back_however_much_was_taken_before() {
+    // Found full by each claim, and by none but the first.
+    for kept in [0, YEARS / 10] {
+        let bucket = deep();
+        bucket.take(kept, at(START)).unwrap();
+        for now in START + 1..START + 200 {
+            let claim = bucket.take(YEARS, at(now)).unwrap();
+            bucket.settle(claim, 0);
+            assert!(bucket.gone(at(now)) <= kept * WINDOW, "{kept}: claim {}", now - START);
+        }
+    }
+}
+
+#[test]
+fn what_the_backend_says_is_heard_however_much_was_taken_before() {
+    // By each answer, and after a long time in which it said nothing.
+    for every in [1, 13, 25] {
+        let bucket = deep();
+        for number in 1..200 {
+            let claim = bucket.take(YEARS, at(START)).unwrap();
+            if number % every > 0 {
+                bucket.settle(claim, 0);
+                continue;
+            }
+            let left = 2 * YEARS + number;
+            bucket.hear(&word(3 * YEARS, left), claim.mark(), at(START), at(START));
+            assert_eq!(bucket.read(at(START)).map(|(_, left)| left), Some(left), "every {every}: {number}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(with_old_failures())]
 

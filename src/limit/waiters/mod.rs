@@ -27,6 +27,7 @@ use order::{Class, Order, Spot};
 use rustc_hash::FxHashMap;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -70,9 +71,21 @@ enum State<S> {
     /// Its owner is deciding.
     Awake,
     /// Its owner sleeps.
-    Asleep(Waker),
+    Asleep(Sleeper),
     /// Something happened since its owner decided last.
     Called(Call<S>),
+}
+
+/// Who sleeps, and how to wake it.
+#[derive(Debug)]
+struct Sleeper(Waker);
+
+impl Sleeper {
+    /// A waker is an executor's, and may panic. That is its sleeper's misfortune: others are woken after it, and who wakes is in
+    /// the middle of giving something back.
+    fn wake(self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.0.wake()));
+    }
 }
 
 /// What happened to who waits.
@@ -172,7 +185,7 @@ impl<S> Waiters<S> {
         };
         let turn = WaitTurn { waiters: self, place };
         // Outside the lock: a waker may run anything.
-        shed.into_iter().for_each(Waker::wake);
+        shed.into_iter().for_each(Sleeper::wake);
         Some(turn)
     }
 
@@ -256,7 +269,7 @@ impl<S> Waiters<S> {
 
     /// Calls all, the first in the order first: the situation changed.
     pub(crate) fn call_all(&self) {
-        let wakers: Vec<_> = {
+        let sleepers: Vec<_> = {
             let mut queue = self.queue.lock();
             self.round.store(self.round().wrapping_add(1), Ordering::Relaxed);
             let Queue { order, places, .. } = &mut *queue;
@@ -268,7 +281,7 @@ impl<S> Waiters<S> {
             let called = first_to_last.into_iter().filter_map(|id| places.get_mut(&id)?.call(Call::News));
             called.collect()
         };
-        wakers.into_iter().for_each(Waker::wake);
+        sleepers.into_iter().for_each(Sleeper::wake);
     }
 
     /// How many of its tenant would be before a request that is to join, and when its turn would come if it went on as it
@@ -285,7 +298,7 @@ impl<S> Waiters<S> {
 
 impl<S> Queue<S> {
     /// Makes a place for a newcomer, and returns whom to wake; `None` when nobody gives way to it.
-    fn shed(&mut self, newcomer: &Standing) -> Option<Option<Waker>> {
+    fn shed(&mut self, newcomer: &Standing) -> Option<Option<Sleeper>> {
         let place = self.places.get_mut(&self.order.surplus(newcomer)?)?;
         if let Some(spot) = place.spot.take() {
             self.order.leave(&place.standing, &spot);
@@ -297,9 +310,9 @@ impl<S> Queue<S> {
 
 impl<S> Place<S> {
     /// Calls it, and returns whom to wake.
-    fn call(&mut self, call: Call<S>) -> Option<Waker> {
+    fn call(&mut self, call: Call<S>) -> Option<Sleeper> {
         match std::mem::replace(&mut self.state, State::Called(call)) {
-            State::Asleep(waker) => Some(waker),
+            State::Asleep(sleeper) => Some(sleeper),
             State::Awake | State::Called(_) => None,
         }
     }
@@ -377,8 +390,8 @@ impl<S> WaitTurn<'_, S> {
             return Poll::Ready(call);
         }
         let stale = match &mut place.state {
-            State::Asleep(waker) if waker.will_wake(cx.waker()) => return Poll::Pending,
-            state => std::mem::replace(state, State::Asleep(cx.waker().clone())),
+            State::Asleep(Sleeper(waker)) if waker.will_wake(cx.waker()) => return Poll::Pending,
+            state => std::mem::replace(state, State::Asleep(Sleeper(cx.waker().clone()))),
         };
         // Outside the lock: with its last waker goes a task, and whatever waits in it.
         drop(queue);

@@ -1,7 +1,9 @@
 //! Limits that are learned.
 
 use super::{of, takes};
-use crate::support::{ANSWER, Act, Answer, Cue, Load, Log, Reply, Script, Scripted, Task, TestRouter, Told, World};
+use crate::support::{
+    ANSWER, Act, Answer, Cue, Load, Log, Reply, Script, Scripted, Step, Task, TestRouter, Told, World,
+};
 use crate::support::{always, fail, ms, ok_share, percentile, secs, tries, within};
 use fallway::FailureKind::{self, Overloaded, RateLimited, Timeout};
 use fallway::decision::{Candidate, Reason};
@@ -12,6 +14,7 @@ use fallway::recover::Ejection;
 use fallway::router::Builder;
 use fallway::time::Instant;
 use fallway::{Profile, RoutingPolicy};
+use futures::StreamExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -168,6 +171,35 @@ fn a_limit_that_grows_wakes_one_for_each_slot() {
     assert_eq!((most, a.calls()), (16, 410));
     // At once for nine; the others decide to wait, look once more, and decide when their slot is there.
     assert_eq!(decided() - before, 9 + 391 * 3);
+}
+
+#[test]
+fn a_limit_that_a_first_item_raises_is_used_while_the_answers_go_on() {
+    // Nine are good, and then two of a quiet hour are one too many: half of it, which each answer raises by one.
+    let refused = |call| call == 9 || call == 11;
+    let answer = |call| if call < 12 { ANSWER } else { Act::Stream(ms(100), vec![Step::Item, Step::Pause(secs(9))]) };
+    let script: Script =
+        Box::new(move |cue: &Cue<'_>| if refused(cue.call) { fail(Overloaded) } else { answer(cue.call) });
+    let world = World::new();
+    let (router, [a]) = world.fleet(once(&world), [(adaptive("a"), script)]);
+    for (calls, limit) in [(10, 9), (2, 4)] {
+        burst(&world, &router, calls);
+        world.run();
+        assert_eq!(learned(&router), [Some(limit)]);
+    }
+    let stream = |_| {
+        let router = router.clone();
+        world.spawn(async move { router.stream("ask", within(secs(600))).await.unwrap().count().await })
+    };
+    let streams: Vec<_> = (0..20).map(stream).collect();
+    world.run_for(ms(99));
+    assert_eq!((a.backstage().in_flight(), router.waiting()), (4, 16));
+    // The first items come, and no call has ended: as many begin as the limit has risen.
+    world.run_for(ms(2));
+    let limit = learned(&router)[0].unwrap();
+    assert!(limit > 4 && a.backstage().in_flight() == limit, "{} of {limit}", a.backstage().in_flight());
+    world.run();
+    assert!(streams.into_iter().all(|stream| stream.take() == 2));
 }
 
 /// What observers were told: from, to.

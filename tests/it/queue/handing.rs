@@ -1,17 +1,19 @@
 //! A slot that is handed to a request which has no use for it any more goes to the next, at that moment.
 
 use super::fleet;
-use crate::support::{ANSWER, Act, Task, World, always, in_turn, ms, plain, secs, within};
+use crate::support::{ANSWER, Act, Reply, Task, World, always, in_turn, ms, plain, scripted_panic, secs, within};
 use fallway::FailureKind::ServerError;
 use fallway::budget::Backoff;
 use fallway::decision::Reason;
+use fallway::facts::Priority;
 use fallway::policy::{FailSafe, PolicyExt, ordered, policy_fn};
-use fallway::router::RouteErrorKind;
+use fallway::router::{RouteErrorKind, Step, Trip};
 use fallway::time::Timer;
 use fallway::{CallOptions, Facts, Profile};
 use futures::future::abortable;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 const HUNDRED: Act = Act::Answer(ms(100));
 
@@ -162,4 +164,71 @@ fn who_sleeps_before_a_retry_is_handed_nothing() {
     assert_eq!(waits.take().took, secs(12) + ms(100));
     // It did sleep beyond that moment.
     assert!(b.seen()[1].at - start > secs(12) && sleeps.take().ok());
+}
+
+/// An executor that is broken.
+struct Broken;
+
+impl Wake for Broken {
+    fn wake(self: Arc<Self>) {
+        scripted_panic();
+    }
+}
+
+fn is_called(trip: &mut Trip<'_, str, Reply>, waker: &Waker) -> bool {
+    trip.poll_called(&mut Context::from_waker(waker)) == Poll::Ready(())
+}
+
+#[test]
+fn who_can_not_be_woken_is_no_loss_for_others() {
+    let world = World::new();
+    let one = |id| (Profile::new(id).concurrency(1), always(ANSWER));
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).queue(3);
+    let (router, _) = world.fleet(builder, [one("a")]);
+    let (now, broken) = (world.now(), Waker::from(Arc::new(Broken)));
+    let mut first = router.trip(within(secs(5)), now);
+    assert!(matches!(first.next(now), Ok(Step::Call(_))));
+    let counted = [(); 3].map(|()| Arc::new(Counted::default()));
+    let wakers: [Waker; 3] = [broken.clone(), counted[1].clone().into(), counted[2].clone().into()];
+    let mut waiting = [5, 6, 7].map(|total| router.trip(within(secs(total)), now));
+    for (trip, waker) in waiting.iter_mut().zip(&wakers) {
+        assert!(matches!(trip.next(now), Ok(Step::Wait { .. })) && !is_called(trip, waker));
+    }
+    let woken = || counted.each_ref().map(|counted| counted.0.load(Ordering::SeqCst));
+    // All are called, the broken one first.
+    router.update(|fleet| fleet.reprofile(Profile::new("a").concurrency(1).weight(2.0))).unwrap();
+    assert_eq!(woken(), [0, 1, 1]);
+    for (trip, waker) in waiting.iter_mut().zip(&wakers) {
+        assert!(is_called(trip, waker) && matches!(trip.next(now), Ok(Step::Wait { .. })) && !is_called(trip, waker));
+    }
+    // One is called, and it is the broken one: it has the slot as soon as somebody looks after it.
+    first.answered(1, now);
+    first.finish(now);
+    assert_eq!(woken(), [0, 1, 1]);
+    let [mut held, second, third] = waiting;
+    assert!(is_called(&mut held, &broken) && matches!(held.next(now), Ok(Step::Call(_))));
+    // One is pushed out by who matters more.
+    drop((second, third));
+    let batch = || within(secs(9)).facts(plain().priority(Priority::Batch));
+    let mut batches = [(); 3].map(|()| router.trip(batch(), now));
+    for trip in &mut batches {
+        assert!(matches!(trip.next(now), Ok(Step::Wait { .. })) && !is_called(trip, &broken));
+    }
+    let mut critical = router.trip(within(secs(5)).facts(plain().priority(Priority::Critical)), now);
+    assert!(matches!(critical.next(now), Ok(Step::Wait { .. })));
+    assert_eq!(
+        batches.iter_mut().filter_map(|trip| is_called(trip, &broken).then(|| trip.next(now).is_err())).count(),
+        1
+    );
+    drop((held, critical, batches));
+    assert_eq!((router.waiting(), router.total_in_flight()), (0, 0));
+}
+
+#[derive(Default)]
+struct Counted(AtomicU32);
+
+impl Wake for Counted {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }

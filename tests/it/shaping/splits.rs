@@ -7,7 +7,7 @@ use fallway::recover::Ejection;
 use fallway::registry::{Alias, Catalog, Keys, ModelVersion, Placement, Publication, Registry, State};
 use fallway::router::BuildError;
 use fallway::shape::{Split, Sticky};
-use fallway::time::Instant;
+use fallway::time::{Clock, Instant};
 use fallway::{CallOptions, Decision, Facts, Profile, Router};
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -80,6 +80,45 @@ fn a_ramp_grows_with_time_and_keeps_whom_it_has() {
     for (seen, share) in shares {
         assert!((f64::from(seen) / 2_000.0 - f64::from(share) / 10_000.0).abs() < 0.03, "{seen} of 2000 for {share}");
     }
+}
+
+/// The arms of a ramp that moved all from `m@1` to `m@2` in the ten seconds before this second since 1970.
+fn share_of_ten_seconds(ends: u64) -> u32 {
+    let split = canary(0).ramp("m@1", "m@2", 10_000, secs(10), SystemTime::UNIX_EPOCH + secs(ends));
+    split.arms(Clock.now()).nth(1).unwrap().1
+}
+
+const RAMP_ENDS: &str = "FALLWAY_RAMP_ENDS";
+
+#[test]
+fn a_process_that_starts_in_the_middle_of_a_ramp_is_where_the_others_are() {
+    if let Ok(ends) = std::env::var(RAMP_ENDS) {
+        // This is the other process.
+        return println!("share {}", share_of_ten_seconds(ends.parse().unwrap()));
+    }
+    Clock.now();
+    std::thread::sleep(secs(1));
+    let ends = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() + 8;
+    let before = share_of_ten_seconds(ends);
+    let mut other = std::process::Command::new(std::env::current_exe().unwrap());
+    other
+        .args([
+            "--exact",
+            "--nocapture",
+            "shaping::splits::a_process_that_starts_in_the_middle_of_a_ramp_is_where_the_others_are",
+        ])
+        .env(RAMP_ENDS, ends.to_string());
+    let said = String::from_utf8(other.output().unwrap().stdout).unwrap();
+    let share = said.split("share ").nth(1).and_then(|said| said.lines().next()).unwrap().parse().unwrap();
+    let after = share_of_ten_seconds(ends);
+    // A tick of the system's clock between two readings is a millisecond at most, which is one in ten thousand of ten seconds.
+    assert!((before.saturating_sub(2)..=after + 2).contains(&share), "{before} {share} {after}");
+    assert!(before > 0, "{before}");
+    // What ended before the process began, even before its time line, is done; what begins later is not begun.
+    let now = ends - 8;
+    let shares =
+        [0, now - 100 * 86_400, now - 10, now + 60, now + 100 * 86_400, u64::from(u32::MAX)].map(share_of_ten_seconds);
+    assert_eq!(shares, [10_000, 10_000, 10_000, 0, 0, 0]);
 }
 
 #[test]
