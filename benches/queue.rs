@@ -3,15 +3,16 @@
 //!
 //! `cargo bench --bench queue` prints a table of nanoseconds per request, the fastest of several rounds. To queue up is two
 //! decisions (it looks once more before it sleeps) and the queue; the decisions alone, over a fleet that is full, stand below
-//! it. To wake is the end of a call, the hand-over and the waker. To start is a decision and a lease. With many waiting most
-//! of it is memory: a request that is woken after 100,000 others is in no cache. It exits with 1 when the queue grows more
-//! than so many times as much as a decision does, over the same memory, or a slot costs more than one wake-up and one
-//! decision.
+//! it. To wake is the end of a call, the hand-over and the waker. To start is a decision and a lease; to give
+//! up with a slot in hand is a hand-over and a waker. With many waiting most of it is memory: a request that is woken after
+//! 100,000 others is in no cache. It exits with 1 when the queue grows more than so many times as much as a decision does, over
+//! the same memory, or a slot costs more than one wake-up and one decision.
 
 use fallway::backend::{BackendError, backend_fn};
 use fallway::decision::Next;
 use fallway::event::{Event, Observer};
 use fallway::facts::Priority;
+use fallway::limit::{Bulkheads, Share};
 use fallway::policy::{FailSafe, PolicyExt, ordered};
 use fallway::router::{Step, Trip};
 use fallway::time::Instant as Moment;
@@ -62,6 +63,8 @@ struct Mixture {
     backends: usize,
     tenants: usize,
     bands: usize,
+    /// Whether they wait for a share of the calls, of a whole that is all slots.
+    shares: bool,
 }
 
 /// Nanoseconds of each step, wake-ups and decisions for each slot.
@@ -71,15 +74,20 @@ struct Cost {
     decide: f64,
     wake: f64,
     start: f64,
+    /// To give up with a slot in its hands, which goes to the next.
+    leave: f64,
     wakes: f64,
     decisions: f64,
 }
 
-fn router(backends: usize, observer: Option<Decisions>) -> Router<str, ()> {
+fn router(backends: usize, shares: bool, observer: Option<Decisions>) -> Router<str, ()> {
     let mut builder = Router::<str, ()>::builder(ordered().fail_safe(FailSafe::default())).queue(usize::MAX).seed(1);
     for n in 0..backends {
         let profile = Profile::new(format!("backend-{n}")).concurrency(SLOTS);
         builder = builder.backend(profile, backend_fn(|_: &str, _: &_| async { Ok::<_, BackendError>(()) }));
+    }
+    if shares {
+        builder = builder.tenant_bulkheads(Bulkheads::of(backends as u32 * SLOTS, Share::at_most(SLOTS)));
     }
     if let Some(observer) = observer {
         builder = builder.observer(observer);
@@ -89,7 +97,7 @@ fn router(backends: usize, observer: Option<Decisions>) -> Router<str, ()> {
 
 /// Lets so many wait and serves half of them.
 fn play(mixture: Mixture, waiting: usize, decisions: Option<&Decisions>) -> Cost {
-    let router = router(mixture.backends, decisions.cloned());
+    let router = router(mixture.backends, mixture.shares, decisions.cloned());
     let bell = Arc::new(Bell::default());
     let tenants: Vec<Arc<str>> = (0..mixture.tenants).map(|n| format!("tenant-{n}").into()).collect();
     let mut rng = fallway::rng::Rng::new(7);
@@ -162,7 +170,20 @@ fn play(mixture: Mixture, waiting: usize, decisions: Option<&Decisions>) -> Cost
             assert!(matches!(decision.next(), Next::Wait { .. }));
         }
     });
-    drop((trips, holders));
+    for mut ended in holders.drain(..) {
+        ended.answered(1, Moment::from_nanos(now));
+        ended.finish(Moment::from_nanos(now));
+    }
+    let (leave, _) = timed(waiting - served, || {
+        loop {
+            let woken = std::mem::take(&mut *bell.0.lock().expect("nobody panics with it"));
+            if woken.is_empty() {
+                break;
+            }
+            woken.into_iter().for_each(|who| drop(trips[who as usize].0.take()));
+        }
+    });
+    assert!(trips.iter().all(|(trip, _)| trip.is_none()), "each was the next for what another left");
     assert_eq!((router.waiting(), router.total_in_flight()), (0, 0));
     let each = served as f64;
     Cost {
@@ -170,6 +191,7 @@ fn play(mixture: Mixture, waiting: usize, decisions: Option<&Decisions>) -> Cost
         decide,
         wake: wake / each,
         start: start / each,
+        leave,
         wakes: wakes as f64 / each,
         decisions: decided as f64 / each,
     }
@@ -184,9 +206,16 @@ fn timed<T>(count: usize, run: impl FnOnce() -> T) -> (f64, T) {
 
 fn main() {
     let mixtures = [
-        Mixture { name: "1 backend, 1 tenant", backends: 1, tenants: 1, bands: 1 },
-        Mixture { name: "1 backend, 4 bands, 1,000 tenants", backends: 1, tenants: 1_000, bands: 4 },
-        Mixture { name: "8 backends, 4 bands, 100 tenants", backends: 8, tenants: 100, bands: 4 },
+        Mixture { name: "1 backend, 1 tenant", backends: 1, tenants: 1, bands: 1, shares: false },
+        Mixture { name: "1 backend, 4 bands, 1,000 tenants", backends: 1, tenants: 1_000, bands: 4, shares: false },
+        Mixture { name: "8 backends, 4 bands, 100 tenants", backends: 8, tenants: 100, bands: 4, shares: false },
+        Mixture {
+            name: "8 backends, 4 bands, 1,000,000 tenants with shares",
+            backends: 8,
+            tenants: 1_000_000,
+            bands: 4,
+            shares: true,
+        },
     ];
     println!("Nanoseconds of each request, while so many wait.\n");
     println!("| who waits | step | 100 | 1,000 | 10,000 | 100,000 |");
@@ -208,6 +237,7 @@ fn main() {
         row(name, "of that, two decisions", &decide);
         row(name, "wake", &costs.each_ref().map(|least| least(|cost| cost.wake)));
         row(name, "start", &costs.each_ref().map(|least| least(|cost| cost.start)));
+        row(name, "give up", &costs.each_ref().map(|least| least(|cost| cost.leave)));
         let own = costs.each_ref().map(|least| {
             [least(|cost| cost.sleep) - least(|cost| cost.decide), least(|cost| cost.wake)].iter().sum::<f64>()
         });

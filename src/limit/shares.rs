@@ -22,6 +22,8 @@ pub(crate) struct Shares {
 pub(crate) struct Cells {
     tenant: u32,
     route: u32,
+    /// Whether a part of either is guaranteed.
+    is_guaranteed: bool,
 }
 
 /// What a call took of the shares of its tenant and its route.
@@ -91,10 +93,11 @@ impl Shares {
         let cell = |ledger: &Option<Ledger>, name: Option<&str>| {
             ledger.as_ref().map_or(0, |ledger| ledger.cell(name.unwrap_or_default()))
         };
-        Cells {
-            tenant: cell(&self.tenants, facts.request_tenant()),
-            route: cell(&self.routes, facts.requested_model()),
-        }
+        let tenant = cell(&self.tenants, facts.request_tenant());
+        let route = cell(&self.routes, facts.requested_model());
+        let least = |ledger: &Option<Ledger>, cell| ledger.as_ref().map_or(0, |ledger| ledger.at(cell).1.least);
+        let is_guaranteed = least(&self.tenants, tenant) > 0 || least(&self.routes, route) > 0;
+        Cells { tenant, route, is_guaranteed }
     }
 
     /// Why a request may not start now, if it may not.
@@ -114,6 +117,11 @@ impl Shares {
     pub(super) fn right(&self, cells: Cells) -> Option<Right> {
         let right = |ledger: &Option<Ledger>, cell| ledger.as_ref().map_or(Some(Right::Open), |it| it.right(cell));
         Some(right(&self.tenants, cells.tenant)?.min(right(&self.routes, cells.route)?))
+    }
+
+    /// Whether something is there for all: without it nobody may start who has no guarantee.
+    pub(super) fn are_open(&self) -> bool {
+        [&self.tenants, &self.routes].into_iter().flatten().all(Ledger::is_open)
     }
 
     /// Takes one call of both shares, or nothing.
@@ -167,6 +175,13 @@ impl Shares {
     }
 }
 
+impl Cells {
+    /// The best right that a call of these may ever have.
+    pub(super) const fn best_right(self) -> Right {
+        if self.is_guaranteed { Right::Own } else { Right::Open }
+    }
+}
+
 impl Ledger {
     fn new(bulkheads: Bulkheads, salt: u64) -> Self {
         let Bulkheads { total, shares, others } = bulkheads;
@@ -209,7 +224,11 @@ impl Ledger {
         if used >= share.most {
             return Some((used, share.most));
         }
-        (used >= share.kept() && self.taken.0.load(Ordering::SeqCst) >= self.open).then_some((used, used))
+        (used >= share.kept() && !self.is_open()).then_some((used, used))
+    }
+
+    fn is_open(&self) -> bool {
+        self.taken.0.load(Ordering::SeqCst) < self.open
     }
 
     fn right(&self, cell: u32) -> Option<Right> {

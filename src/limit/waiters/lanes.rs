@@ -1,12 +1,13 @@
-//! [`Lanes`]: those who wait for the same stand in one lane, so that a slot costs a look at the lanes of its backend.
+//! [`Lanes`]: those who wait for the same stand in one lane, so that a slot costs a look at the lanes of its backend, and a
+//! share a look at those whose turn it is, however many lanes there are.
 
 use super::flows::{FlowId, Flows};
-use super::order::{BANDS, Due, Lack, PRIORITIES, Passed, PlaceId, Spot, Want};
+use super::order::{BANDS, Due, PRIORITIES, Passed, PlaceId, Spot, Want};
 use super::pace::Pace;
 use super::ranked::Ranked;
 use crate::backend::BackendId;
 use crate::facts::Priority;
-use crate::limit::shares::{Cells, Right};
+use crate::limit::shares::{Cells, Right, Shares};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -21,11 +22,23 @@ pub(super) struct Lanes {
     lanes: FxHashMap<LaneId, Lane>,
     ids: FxHashMap<Arc<[Want]>, LaneId>,
     at: FxHashMap<BackendId, BTreeSet<LaneId>>,
+    /// The lanes for shares: there may be as many as names.
+    heads: BTreeSet<(Cells, Head)>,
+    /// The first of each pair of cells, by the best right that it may have.
+    firsts: BTreeSet<(Right, Head, Cells)>,
+    /// How many cells and lanes were looked at for shares.
+    #[cfg(test)]
+    pub(super) looks: usize,
 }
+
+/// A lane for shares among the others: the highest band first, then by the first turn in it when the lane looked last.
+type Head = (Reverse<Priority>, u64, LaneId);
 
 #[derive(Debug)]
 struct Lane {
     wants: Arc<[Want]>,
+    /// Where it is a share.
+    cells: Option<Cells>,
     bands: [Band; BANDS],
     len: usize,
 }
@@ -52,6 +65,11 @@ pub(super) struct Line {
 pub(super) struct Rank(Right, Reverse<Priority>, u64, Due);
 
 impl Rank {
+    /// Whether nobody of that right and in this lane can be before it.
+    fn is_before(&self, right: Right, (band, turn, _): Head) -> bool {
+        (self.0, self.1, self.2) < (right, band, turn)
+    }
+
     pub(super) const fn place(&self) -> PlaceId {
         self.3.2
     }
@@ -61,14 +79,15 @@ impl Lanes {
     /// Puts a request of `flow`, whose turn is `turn`, into the lane for `wants`, which are sorted.
     pub(super) fn enter(&mut self, wants: &[Want], (flow, turn): (FlowId, u64), priority: Priority, due: Due) -> Spot {
         let id = self.open(wants);
-        let lane = self.lanes.get_mut(&id).expect("it was opened");
-        lane.len += 1;
-        let band = &mut lane.bands[priority as usize];
-        let (_, line) = band.lines.entry(flow).or_insert_with(|| {
-            band.turns.insert((turn, flow));
-            (turn, Line::default())
+        self.change(id, priority, |lane| {
+            lane.len += 1;
+            let band = &mut lane.bands[priority as usize];
+            let (_, line) = band.lines.entry(flow).or_insert_with(|| {
+                band.turns.insert((turn, flow));
+                (turn, Line::default())
+            });
+            line.due.insert(due);
         });
-        line.due.insert(due);
         Spot { lane: id, flow, due }
     }
 
@@ -78,28 +97,57 @@ impl Lanes {
         }
         self.last += 1;
         let (id, wants) = (self.last, Arc::<[Want]>::from(wants));
-        for want in &*wants {
+        let cells = wants.iter().find_map(Want::cells);
+        for want in wants.iter().filter(|_| cells.is_none()) {
             self.at.entry(want.backend).or_default().insert(id);
         }
         self.ids.insert(wants.clone(), id);
-        self.lanes.insert(id, Lane { wants, bands: Default::default(), len: 0 });
+        self.lanes.insert(id, Lane { wants, cells, bands: Default::default(), len: 0 });
         id
     }
 
     pub(super) fn leave(&mut self, spot: &Spot, priority: Priority) {
-        let lane = self.lanes.get_mut(&spot.lane).expect("a lane stays while somebody stands in it");
-        let band = &mut lane.bands[priority as usize];
-        let (turn, line) = band.lines.get_mut(&spot.flow).expect("a line stays while somebody stands in it");
-        line.due.remove(&spot.due);
-        if line.due.is_empty() {
-            let seen = (*turn, spot.flow);
-            band.turns.remove(&seen);
-            band.lines.remove(&spot.flow);
-        }
-        lane.len -= 1;
-        if lane.len == 0 {
+        let left = self.change(spot.lane, priority, |lane| {
+            let band = &mut lane.bands[priority as usize];
+            let (turn, line) = band.lines.get_mut(&spot.flow).expect("a line stays while somebody stands in it");
+            line.due.remove(&spot.due);
+            if line.due.is_empty() {
+                let seen = (*turn, spot.flow);
+                band.turns.remove(&seen);
+                band.lines.remove(&spot.flow);
+            }
+            lane.len -= 1;
+            lane.len
+        });
+        if left == 0 {
             self.close(spot.lane);
         }
+    }
+
+    /// Changes this band of a lane, which keeps its place among those for shares.
+    fn change<T>(&mut self, id: LaneId, priority: Priority, change: impl FnOnce(&mut Lane) -> T) -> T {
+        let lane = self.lanes.get_mut(&id).expect("a lane stays while somebody stands in it");
+        let Some(cells) = lane.cells else { return change(lane) };
+        let before = lane.head(id, priority);
+        let result = change(lane);
+        let after = lane.head(id, priority);
+        if before != after {
+            let first = self.first(cells);
+            move_key(&mut self.heads, [before, after], |head| (cells, head));
+            let now = self.first(cells);
+            move_key(&mut self.firsts, [first, now], |head| (cells.best_right(), head, cells));
+        }
+        result
+    }
+
+    /// Which lane for a share of these cells is first, as far as they know.
+    fn first(&self, cells: Cells) -> Option<Head> {
+        self.after(cells, Bound::Included((cells, (Reverse(Priority::Critical), 0, 0))))
+    }
+
+    fn after(&self, cells: Cells, bound: Bound<(Cells, Head)>) -> Option<Head> {
+        let (of, head) = self.heads.range((bound, Bound::Unbounded)).next()?;
+        (*of == cells).then_some(*head)
     }
 
     fn close(&mut self, id: LaneId) {
@@ -116,37 +164,72 @@ impl Lanes {
         }
     }
 
-    /// Who is next for a slot of `backend`, of those who have not passed it on, and of those who wait for a share instead
-    /// who has the `right` to one.
-    pub(super) fn next(
-        &mut self,
-        backend: BackendId,
-        flows: &Flows,
-        passed: &Passed,
-        right: &dyn Fn(Cells) -> Option<Right>,
-    ) -> Option<Rank> {
+    /// Who is next for a slot of `backend`, of those who have not passed it on.
+    pub(super) fn next(&mut self, backend: BackendId, flows: &Flows, passed: &Passed) -> Option<Rank> {
         let mut best: Option<Rank> = None;
         for id in self.at.get(&backend)? {
             let lane = self.lanes.get_mut(id).expect("a backend knows the lanes that there are");
-            let right = match lane.wants[..] {
-                [Want { lack: Lack::Share(cells, _), .. }] => right(cells),
-                _ => Some(Right::Open),
-            };
-            let Some(right) = right else { continue };
             for (priority, band) in PRIORITIES.into_iter().zip(&mut lane.bands).rev() {
-                if best
-                    .is_some_and(|Rank(before, Reverse(best), ..)| (before, Reverse(best)) < (right, Reverse(priority)))
-                {
+                if best.is_some_and(|Rank(_, best, ..)| best < Reverse(priority)) {
                     break;
                 }
                 if band.lines.is_empty() || passed.classes.contains(&(*id, priority)) {
                     continue;
                 }
                 if let Some((turn, due)) = band.first(flows, passed) {
-                    let rank = Rank(right, Reverse(priority), turn, due);
+                    let rank = Rank(Right::Open, Reverse(priority), turn, due);
                     best = Some(best.map_or(rank, |best| best.min(rank)));
                 }
             }
+        }
+        best
+    }
+
+    /// Who is next for a share, of those who have a right to one and have not passed it on. Looks at those cells only whose
+    /// turn it may be, and that are not full.
+    pub(super) fn next_share(&mut self, flows: &Flows, passed: &Passed, shares: &Shares) -> Option<Rank> {
+        let (mut best, mut looked) = (None::<Rank>, Bound::Unbounded);
+        while let Some(&entry) = self.firsts.range((looked, Bound::Unbounded)).next() {
+            let (may, first, cells) = entry;
+            looked = Bound::Excluded(entry);
+            let is_late = |best: Rank| best.is_before(may, first);
+            if best.is_some_and(is_late) || (may == Right::Open && !shares.are_open()) {
+                break;
+            }
+            #[cfg(test)]
+            {
+                self.looks += 1;
+            }
+            if let Some(right) = shares.right(cells) {
+                best = self.next_of(cells, right, best, (flows, passed));
+            }
+        }
+        best
+    }
+
+    /// The first of these cells, or `best` where that is before.
+    fn next_of(
+        &mut self,
+        cells: Cells,
+        right: Right,
+        mut best: Option<Rank>,
+        (flows, passed): (&Flows, &Passed),
+    ) -> Option<Rank> {
+        let mut next = self.first(cells);
+        while let Some(head) = next.filter(|head| best.is_none_or(|best| !best.is_before(right, *head))) {
+            #[cfg(test)]
+            {
+                self.looks += 1;
+            }
+            // Before it moves, which is to the back.
+            next = self.after(cells, Bound::Excluded((cells, head)));
+            let (band @ Reverse(priority), _, id) = head;
+            if passed.classes.contains(&(id, priority)) {
+                continue;
+            }
+            let first = self.change(id, priority, |lane| lane.bands[priority as usize].first(flows, passed));
+            let rank = first.map(|(turn, due)| Rank(right, band, turn, due));
+            best = best.into_iter().chain(rank).min();
         }
         best
     }
@@ -173,12 +256,30 @@ impl Lanes {
         self.lanes.clear();
         self.ids.clear();
         self.at.clear();
+        self.heads.clear();
+        self.firsts.clear();
     }
 
     /// How much is kept, all together.
     #[cfg(test)]
     pub(super) fn size(&self) -> usize {
-        self.lanes.len() + self.ids.len() + self.at.len()
+        self.lanes.len() + self.ids.len() + self.at.len() + self.heads.len() + self.firsts.len()
+    }
+}
+
+fn move_key<K: Ord>(keys: &mut BTreeSet<K>, [before, after]: [Option<Head>; 2], key: impl Fn(Head) -> K) {
+    if before != after {
+        if let Some(head) = before {
+            keys.remove(&key(head));
+        }
+        keys.extend(after.map(key));
+    }
+}
+
+impl Lane {
+    fn head(&self, id: LaneId, priority: Priority) -> Option<Head> {
+        let (turn, _) = self.bands[priority as usize].turns.first()?;
+        Some((Reverse(priority), *turn, id))
     }
 }
 

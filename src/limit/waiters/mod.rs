@@ -199,15 +199,13 @@ impl<S> Waiters<S> {
         freed: Instant,
         give: impl FnOnce(Given) -> S,
     ) -> Handed {
-        let right = |cells| shares.right(cells);
-        let right: Option<&dyn Fn(_) -> _> = if are_free && shares.exist() { Some(&right) } else { None };
         let mut passed = Cow::Borrowed(passed);
         let (handed, called) = 'called: {
             let mut queue = self.queue.lock();
             let Queue { order, places, .. } = &mut *queue;
             let named = at.map(|at| at.backend);
             let (id, handed, stake, held) = loop {
-                let Some((id, is_share)) = order.next(named, right, &passed) else {
+                let Some((id, is_share)) = order.next(named, are_free.then_some(shares), &passed) else {
                     // Whoever is left has passed it on.
                     if let Some(Freed { gauge, .. }) = at {
                         gauge.promise(None);

@@ -2,10 +2,11 @@
 
 use super::order::{PRIORITIES, Passed, Standing};
 use super::tests::call_one;
-use super::{Call, Kind, Lack, WaitTurn, Waiters, Want};
+use super::{Call, Handed, Kind, Lack, WaitTurn, Waiters, Want};
 use crate::backend::BackendId;
-use crate::facts::{Need, Priority};
-use crate::limit::shares::Cells;
+use crate::facts::{Facts, Need, Priority};
+use crate::limit::shares::{Cells, Right, Shares, Stake};
+use crate::limit::{Bulkheads, Share};
 use crate::rng::Rng;
 use crate::time::Instant;
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ const fn at(nanos: u64) -> Instant {
     Instant::from_nanos(nanos)
 }
 
-fn called(turn: &mut WaitTurn<'_, ()>) -> Option<Call<()>> {
+fn called<S>(turn: &mut WaitTurn<'_, S>) -> Option<Call<S>> {
     match turn.poll_called(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(call) => Some(call),
         Poll::Pending => None,
@@ -77,15 +78,20 @@ impl Plain {
     }
 
     fn next(&self, backend: BackendId, passed: &[Row], alike: &[bool]) -> Option<Row> {
+        let wants = |row: &Row| row.wants.iter().any(|want| want.backend == backend);
+        self.first(passed, alike, |row| wants(row).then_some(Right::Open))
+    }
+
+    fn first(&self, passed: &[Row], alike: &[bool], right: impl Fn(&Row) -> Option<Right>) -> Option<Row> {
         let turn = |row: &Row| self.flows.iter().find(|(key, ..)| *key == row.key()).unwrap().1;
         let speaks = |row: &Row| {
             passed.iter().zip(alike).any(|(other, alike)| {
                 *alike && other.wants == row.wants && other.standing.priority == row.standing.priority
             })
         };
-        let wants = |row: &&Row| row.sleeps && row.wants.iter().any(|want| want.backend == backend) && !speaks(row);
-        let key = |row: &&Row| (std::cmp::Reverse(row.standing.priority), turn(row), row.due());
-        self.rows.iter().filter(wants).min_by_key(key).cloned()
+        let may = |row: &&Row| row.sleeps && right(row).is_some() && !speaks(row);
+        let key = |row: &&Row| (right(row), std::cmp::Reverse(row.standing.priority), turn(row), row.due());
+        self.rows.iter().filter(may).min_by_key(key).cloned()
     }
 
     fn serve(&mut self, id: u64) {
@@ -249,4 +255,97 @@ fn it_does_what_a_plain_list_does() {
     let offset = std::env::var("FALLWAY_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0u64) << 32;
     let handed: usize = (0..cases).map(|case| compare(offset + case, 8 + case as usize % 24)).sum();
     assert!(handed as u64 > cases, "{handed} slots in {cases} sequences");
+}
+
+/// As [`compare`], of shares. Returns how many were handed over.
+fn compare_shares(seed: u64, events: usize) -> usize {
+    let mut rng = Rng::new(seed);
+    let tenants = Bulkheads::of(2 + rng.below(5) as u32, Share::at_most(1 + rng.below(3) as u32));
+    let tenants =
+        if rng.below(2) == 0 { tenants.share("t1", Share::at_least(2).lends(rng.below(3) as u32)) } else { tenants };
+    let routes = Bulkheads::of(4, Share::at_most(1 + rng.below(4) as u32)).share("r0", Share::at_least(1));
+    let shares = Shares::new(Some(tenants), (rng.below(2) == 0).then_some(routes), seed);
+    let waiters = Waiters::<(Stake, Passed)>::new(usize::MAX, [("t0".into(), 3)].into());
+    let mut turns: BTreeMap<u64, WaitTurn<'_, (Stake, Passed)>> = BTreeMap::new();
+    let (mut plain, mut flying) = (Plain::default(), Vec::new());
+    let (mut handed, mut clock, mut next) = (0, 100, 0);
+    for _ in 0..events {
+        clock += rng.below(3) as u64;
+        match rng.below(8) {
+            0..=4 => {
+                let (tenant, route) = (format!("t{}", rng.below(5)), format!("r{}", rng.below(3)));
+                let cells = shares.cells(&Facts::model(route.as_str()).tenant(tenant.as_str()));
+                if let Some(stake) = shares.take(cells).stake {
+                    flying.push(stake);
+                    continue;
+                }
+                let kind = Kind::of(&Facts::model(route.as_str()).tenant(tenant.as_str()), rng.below(2) as u64);
+                let standing = Standing {
+                    priority: PRIORITIES[rng.below(2)],
+                    tenant: Some(tenant.as_str().into()),
+                    arrival: at(clock),
+                    deadline: at(clock + [20, 5, 90][rng.below(3)]),
+                    cells,
+                    kind,
+                    need: Need::default(),
+                    kept: 0,
+                };
+                let mut turn = waiters.join(standing.clone()).unwrap();
+                let wants = vec![Want::share(cells, kind)];
+                turn.wish(wants.clone());
+                plain.rows.push(Row { id: next, standing, wants: wants.clone(), sleeps: true });
+                plain.sleep(next, wants);
+                turns.insert(next, turn);
+                next += 1;
+            }
+            5..=6 if !flying.is_empty() => {
+                shares.give_back(flying.swap_remove(rng.below(flying.len())));
+                let (mut passed, mut rows, mut alike) = (Passed::default(), Vec::new(), Vec::new());
+                loop {
+                    let expected = plain.first(&rows, &alike, |row| shares.right(row.standing.cells));
+                    let said = waiters.call_one(None, (&shares, true), &passed, at(clock), |it| (it.stake, it.passed));
+                    assert_eq!(said == Handed::Share, expected.is_some(), "seed {seed}");
+                    let Some(row) = expected else { break };
+                    handed += 1;
+                    plain.serve(row.id);
+                    let turn = turns.get_mut(&row.id).unwrap();
+                    let Some(Call::Slot((stake, who))) = called(turn) else {
+                        panic!("seed {seed}: {} should have it", row.id);
+                    };
+                    if rng.below(3) == 0 {
+                        flying.push(stake);
+                        turns.remove(&row.id);
+                        plain.rows.retain(|other| other.id != row.id);
+                        continue;
+                    }
+                    shares.give_back(stake);
+                    passed = who;
+                    let speaks = rng.below(2) == 0;
+                    turn.pass(&mut passed, speaks);
+                    plain.give_back(&row);
+                    rows.push(row);
+                    alike.push(speaks);
+                }
+                for row in rows {
+                    turns.get_mut(&row.id).unwrap().wish(row.wants.clone());
+                    plain.sleep(row.id, row.wants);
+                }
+            }
+            7 if !plain.rows.is_empty() => {
+                let id = plain.rows.remove(rng.below(plain.rows.len())).id;
+                plain.tidy();
+                turns.remove(&id);
+            }
+            _ => {}
+        }
+    }
+    drop(turns);
+    assert_eq!((waiters.len(), waiters.queue.lock().order.size()), (0, 0), "seed {seed}");
+    handed
+}
+
+#[test]
+fn shares_go_as_by_a_plain_list() {
+    let handed: usize = (0..4_000).map(|seed| compare_shares(seed, 20 + seed as usize % 100)).sum();
+    assert!(handed > 16_000, "{handed} shares");
 }

@@ -10,7 +10,7 @@ use super::flows::{FlowId, Flows};
 use super::lanes::{LaneId, Lanes};
 use crate::backend::BackendId;
 use crate::facts::{Facts, Need, Priority};
-use crate::limit::shares::{Cells, Right};
+use crate::limit::shares::{Cells, Shares};
 use crate::rng::{hash_keyed, mix};
 use crate::time::Instant;
 use rustc_hash::FxHashMap;
@@ -75,7 +75,7 @@ pub(crate) enum Lack {
     Share(Cells, Kind),
 }
 
-/// Stands among the backends that are waited for where a share is: no backend has this id.
+/// Stands for the backend where a share is waited for: no backend has this id.
 const SHARES: BackendId = BackendId::new(u32::MAX, 0);
 
 impl Want {
@@ -84,7 +84,15 @@ impl Want {
     }
 
     pub(crate) const fn is_share(&self) -> bool {
-        matches!(self.lack, Lack::Share(..))
+        self.cells().is_some()
+    }
+
+    /// Of whose share it is, where it is one.
+    pub(super) const fn cells(&self) -> Option<Cells> {
+        match self.lack {
+            Lack::Share(cells, _) => Some(cells),
+            _ => None,
+        }
     }
 }
 
@@ -147,16 +155,16 @@ impl Order {
         self.flows.leave(spot.flow, standing, spot.place());
     }
 
-    /// Who is next for a slot of `backend`, or, with `right`, for a share that it has the right to; of those who have not
-    /// passed it on. Returns whether it waits for a share.
+    /// Who is next for a slot of `backend`, or, where `shares` may be free, for one that it has the right to; of those who have not passed
+    /// it on. Returns whether it waits for a share.
     pub(super) fn next(
         &mut self,
         backend: Option<BackendId>,
-        right: Option<&dyn Fn(Cells) -> Option<Right>>,
+        shares: Option<&Shares>,
         passed: &Passed,
     ) -> Option<(PlaceId, bool)> {
-        let slot = backend.and_then(|id| self.lanes.next(id, &self.flows, passed, &|_| Some(Right::Open)));
-        let share = right.and_then(|right| self.lanes.next(SHARES, &self.flows, passed, right));
+        let slot = backend.and_then(|id| self.lanes.next(id, &self.flows, passed));
+        let share = shares.and_then(|shares| self.lanes.next_share(&self.flows, passed, shares));
         match (slot, share) {
             (Some(slot), Some(share)) => Some(if share < slot { (share.place(), true) } else { (slot.place(), false) }),
             (Some(slot), None) => Some((slot.place(), false)),
@@ -219,6 +227,12 @@ impl Order {
     /// What a request that stands here waits for at `backend`.
     pub(super) fn lacks(&self, spot: &Spot, backend: BackendId) -> Option<Lack> {
         self.wants(spot).iter().find(|want| want.backend == backend).map(|want| want.lack)
+    }
+
+    /// How many cells and lanes were looked at for shares.
+    #[cfg(test)]
+    pub(super) const fn looks(&self) -> usize {
+        self.lanes.looks
     }
 
     /// How much is kept, all together.

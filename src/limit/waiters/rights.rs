@@ -6,10 +6,12 @@ use crate::facts::{Facts, Need, Priority};
 use crate::limit::shares::{Shares, Stake};
 use crate::limit::{Bulkheads, Share};
 use crate::rng::Rng;
+use crate::sync::Mutex;
 use crate::time::Instant;
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 
 /// Each with what is kept for it, what it is guaranteed, and its maximum; of eight calls.
 const TENANTS: [(&str, usize, usize, usize); 5] =
@@ -85,5 +87,62 @@ fn nobody_goes_before_one_with_a_better_right_or_of_a_higher_band() {
             // As many are called as can start.
             assert_eq!(call(), Handed::Nobody);
         }
+    }
+}
+
+/// Notes who was woken.
+struct Bell(usize, Arc<Mutex<Vec<usize>>>);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.1.lock().push(self.0);
+    }
+}
+
+/// How many cells and lanes each look is at, for a share that is freed while so many names wait; `most`: what each may have.
+fn looks(names: usize, most: u32) -> usize {
+    let tenants = Bulkheads::of(64, Share::at_most(most)).share("a", Share::at_least(4));
+    let shares = Shares::new(Some(tenants), None, 7);
+    let waiters = Waiters::<Stake>::new(usize::MAX, HashMap::new());
+    let woken = Arc::<Mutex<Vec<usize>>>::default();
+    let (mut flying, mut waiting) = (std::collections::VecDeque::new(), Vec::new());
+    for n in 0..names {
+        let facts = Facts::any().tenant(n.to_string());
+        let cells = shares.cells(&facts);
+        flying.extend(shares.take(cells).stake);
+        let (arrival, deadline) = (Instant::from_nanos(n as u64), Instant::from_nanos(n as u64 + 100));
+        let (priority, tenant, kind) = (Priority::Standard, facts.tenant.clone(), Kind::of(&facts, 0));
+        let need = Need::default();
+        let standing = Standing { priority, tenant, arrival, deadline, cells, kind, need, kept: 0 };
+        let mut turn = waiters.join(standing).unwrap();
+        turn.wish(vec![Want::share(cells, kind)]);
+        let waker = Waker::from(Arc::new(Bell(n, woken.clone())));
+        assert!(turn.poll_called(&mut Context::from_waker(&waker)).is_pending());
+        waiting.push(Some(turn));
+    }
+    let call = || waiters.call_one(None, (&shares, true), &Passed::default(), Instant::from_nanos(1), |it| it.stake);
+    let before = waiters.queue.lock().order.looks();
+    for _ in 0..200 {
+        shares.give_back(flying.pop_front().unwrap());
+        // The first leaves with it in its hands, so it is for the next.
+        for stays in [false, true] {
+            assert_eq!(call(), Handed::Share);
+            let mut turn = waiting[woken.lock().pop().unwrap()].take().unwrap();
+            match turn.poll_called(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Call::Slot(stake)) if stays => flying.push_back(stake),
+                Poll::Ready(Call::Slot(stake)) => shares.give_back(stake),
+                other => panic!("{other:?} for who was woken"),
+            }
+        }
+        assert_eq!(call(), Handed::Nobody);
+    }
+    (waiters.queue.lock().order.looks() - before) / 600
+}
+
+#[test]
+fn what_a_share_looks_at_does_not_grow_with_the_names_that_wait() {
+    for most in [1, 8] {
+        let [few, many] = [1_000, 100_000].map(|names| looks(names, most));
+        assert!(many <= 2 * few.max(4) && many <= 64, "at most {most} each: {few} looks, and {many}");
     }
 }
