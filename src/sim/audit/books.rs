@@ -405,10 +405,9 @@ impl Books {
         let (seat, bounds) = (&self.desks[router].seats[server], self.rules.tokens[server]);
         let (prefill, total) = tokens::taken(need, bounds);
         let fits = |bound: Option<u64>, taken: u64, own: u64| bound.is_none_or(|bound| taken + own <= bound);
-        let is_free = self.rules.limits[server].is_none_or(|limit| seat.in_flight < limit)
-            && fits(bounds.0, seat.waiting_tokens, prefill)
-            && fits(bounds.1, seat.total_tokens, total);
-        (is_free && !self.rules.signals).then_some(seat.in_flight)
+        let slots = self.rules.limits[server].is_none_or(|limit| seat.in_flight < limit);
+        let tokens = fits(bounds.0, seat.waiting_tokens, prefill) && fits(bounds.1, seat.total_tokens, total);
+        (slots && tokens && !self.rules.signals).then_some(seat.in_flight)
     }
 
     /// Requests that have not ended.
