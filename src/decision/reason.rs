@@ -391,13 +391,6 @@ impl Reason {
         )
     }
 
-    /// Whether it keeps every request away, for as long as it holds. A doubt does not: who finds nobody else is let in all the
-    /// same.
-    pub(crate) const fn is_for_all(&self) -> bool {
-        let own = matches!(self, Self::OverQuota { .. } | Self::OverSpendLimit { .. });
-        matches!(self, Self::Drained) || (self.returns_at().is_some() && !own && !self.is_ejection())
-    }
-
     /// Whether it says what a request is sent for, so that nothing may take its place.
     pub(crate) const fn is_errand(&self) -> bool {
         matches!(self, Self::Probe | Self::QuotaProbe | Self::Trial | Self::RetriedHere { .. } | Self::MayBeLate { .. })

@@ -117,8 +117,8 @@ impl<'r> Waiting<'r> {
         }
     }
 
-    /// Notes that `slot` is of no use, before it is dropped. What is in the way of this request as before, whatever its size, or
-    /// of all, is in the way of those who wait for the same. That there is no slot for a share is so for all of the kind, unless
+    /// Notes that `slot` is of no use, before it is dropped. What is in the way of this request as before, whatever its size,
+    /// is in the way of those who wait for the same. That there is no slot for a share is so for all of the kind, unless
     /// this one has reasons of its own.
     pub(super) fn decline(&self, slot: &mut Slot, decision: &Decision) {
         let mut rejected = decision.candidates().filter_map(|it| Some((it.id(), it.rejected()?)));
@@ -187,9 +187,10 @@ const fn is_alike(why: Reason) -> bool {
     ) || is_as_before(why)
 }
 
-/// Whether a candidate that was ruled out so is so for all that wait for it.
+/// Whether a candidate that was ruled out so is so for all that wait for it. One that rests is as well, but who is not told when
+/// it returns does not look then.
 const fn is_as_before(why: Reason) -> bool {
-    (lack(why).is_some() && !is_by_size(why)) || why.is_for_all()
+    (lack(why).is_some() && !is_by_size(why)) || matches!(why, Reason::Drained)
 }
 
 /// Whether one that needs fewer tokens may not be ruled out so.
