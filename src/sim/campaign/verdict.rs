@@ -23,8 +23,6 @@ const LAST: f64 = 30.0;
 const AMPLE: f64 = 8.0;
 /// The share that must succeed there.
 const WELL: f64 = 0.99;
-/// And where budgets refuse what may be late, by what each router saw itself, and nobody tries all the same.
-const WELL_BY_ITSELF: f64 = 0.8;
 
 impl Plan {
     /// Plays it, and once more with futures where it says so.
@@ -86,9 +84,7 @@ impl Plan {
             return found("L3", format!("the request of {:.3} s never ended", open.at));
         }
         let last = end - LAST;
-        let by_itself = self.stack.budgeted.is_some() && self.stack.safe.is_none();
-        let well = if by_itself { WELL_BY_ITSELF } else { WELL };
-        if self.must_succeed() && run.goodput_between(last, end) < well {
+        if self.must_succeed() && run.goodput_between(last, end) < WELL {
             let bad = run.between(last, end).find(|record| !run.is_good(record));
             return found("L2", format!("goodput {:.3} in the end, e.g. {bad:?}", run.goodput_between(last, end)));
         }
