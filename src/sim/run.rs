@@ -119,13 +119,7 @@ impl Run {
         Self {
             records,
             servers: world.servers.iter().map(|server| server.id.clone()).collect(),
-            tenants: world
-                .tenants
-                .iter()
-                .map(|(name, _)| name)
-                .chain(world.guest.iter().map(|it| &it.name))
-                .cloned()
-                .collect(),
+            tenants: world.tenant_names(),
             tally,
             regions,
             transitions,

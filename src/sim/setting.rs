@@ -70,13 +70,7 @@ impl Setting {
                 quotas: world.servers.iter().map(|server| server.known_part(world.routers)).collect(),
                 deadline: world.deadline,
                 hurried: world.hurry.is_some(),
-                tenants: world
-                    .tenants
-                    .iter()
-                    .map(|(name, _)| name)
-                    .chain(world.guest.iter().map(|it| &it.name))
-                    .cloned()
-                    .collect(),
+                tenants: world.tenant_names(),
                 room: world.servers.iter().map(|server| server.limit).sum(),
                 reports: Reports(reality.clone()),
             };

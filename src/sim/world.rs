@@ -419,6 +419,12 @@ impl World {
         regions.into_iter().map(str::to_owned).collect()
     }
 
+    /// Who sends requests, the guest last.
+    pub(super) fn tenant_names(&self) -> Vec<String> {
+        let names = self.tenants.iter().map(|(name, _)| name);
+        names.chain(self.guest.iter().map(|guest| &guest.name)).cloned().collect()
+    }
+
     /// Where a router stands.
     pub(super) fn home(&self, router: usize) -> &str {
         match self.homes.len() {
