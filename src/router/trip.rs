@@ -155,12 +155,12 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         }
         // For hosts that look at the clock only.
         if self.in_hand.is_none()
-            && let Some(slot) = self.waiting.as_mut().and_then(Waiting::called)
+            && let Some(call) = self.waiting.as_mut().and_then(Waiting::called)
         {
-            (self.news, self.in_hand) = (slot.is_none(), slot);
+            self.hear(call);
         }
         if !std::mem::take(&mut self.news)
-            && let Some(until) = self.wait_on(now)
+            && let Some(until) = self.wait_on(false, now)
         {
             return Ok(Step::Wait { until });
         }
@@ -192,16 +192,19 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                         return Ok(Step::Sleep { until: at.min(self.deadline) });
                     }
                 }
-                Next::Wait { until } => match self.queue_up(&generation, now) {
-                    Ok(None) => {}
-                    Ok(Some(latest)) => {
-                        let refilled = self.wait_on(now).unwrap_or(self.deadline);
-                        if self.in_hand.is_none() && !std::mem::take(&mut self.news) {
-                            return Ok(Step::Wait { until: until.min(latest).min(refilled).min(self.deadline) });
+                Next::Wait { until } => {
+                    let declined = self.in_hand.is_some();
+                    match self.queue_up(&generation, now) {
+                        Ok(None) => {}
+                        Ok(Some(latest)) => {
+                            let until = self.wait_on(declined, now).unwrap_or(until);
+                            if self.in_hand.is_none() && !std::mem::take(&mut self.news) {
+                                return Ok(Step::Wait { until: until.min(latest).min(self.deadline) });
+                            }
                         }
+                        Err(why) => return self.give_up(why, now),
                     }
-                    Err(why) => return self.give_up(why, now),
-                },
+                }
                 Next::LastResort { why } => {
                     self.count_held_back(&generation, now);
                     return self.give_up(why, now);
@@ -217,7 +220,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     /// Ready when something was freed since the last [`Step::Wait`]; else wakes the task then.
     pub fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(waiting) = &mut self.waiting else { return Poll::Ready(()) };
-        waiting.poll_called(cx).map(|slot| (self.news, self.in_hand) = (slot.is_none(), slot))
+        waiting.poll_called(cx).map(|call| self.hear(call))
     }
 
     /// The backend began to answer that was called in the attempt of this [number](Attempt::number): its first item is

@@ -90,6 +90,16 @@ impl<'r> Waiting<'r> {
         self.turn.looks_at(at);
     }
 
+    /// When it is to look after quotas; that it is time for it is said once.
+    pub(super) fn alarm(&self, now: Instant) -> Option<Instant> {
+        self.turn.alarm(now)
+    }
+
+    /// How long it has waited.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now - self.since
+    }
+
     /// When it has waited for so long.
     pub(super) fn until(&self, longest: Duration) -> Instant {
         self.since + longest
@@ -129,19 +139,15 @@ impl<'r> Waiting<'r> {
         slot.decline(&self.turn, alike);
     }
 
-    /// What it was called with since it was last asked: a slot, or news.
-    pub(super) fn called(&mut self) -> Option<Option<Slot>> {
-        self.turn.called().map(slot)
+    /// What it was called with since it was last asked.
+    pub(super) fn called(&mut self) -> Option<Call<Slot>> {
+        self.turn.called()
     }
 
     /// As [`called`](Self::called); wakes the task then.
-    pub(super) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<Option<Slot>> {
-        self.turn.poll_called(cx).map(slot)
+    pub(super) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<Call<Slot>> {
+        self.turn.poll_called(cx)
     }
-}
-
-fn slot(call: Call<Slot>) -> Option<Slot> {
-    if let Call::Slot(slot) = call { Some(slot) } else { None }
 }
 
 /// What a call that ends may change for a request, in order.

@@ -60,8 +60,10 @@ struct Place<S> {
     /// Where it stands in the order; `None` where it was called since, or has not said what it waits for.
     spot: Option<Spot>,
     state: State<S>,
-    /// When its owner looks by itself after what refills, where it waits for that.
+    /// When its owner is to look after what refills.
     alarm: Option<Instant>,
+    /// Its owner has not seen as yet to when that was moved.
+    moved: bool,
     /// Which class it was called out of, for the case that it passes its slot on.
     class: Option<Class>,
 }
@@ -95,6 +97,8 @@ pub(crate) enum Call<S> {
     Slot(S),
     /// The situation changed.
     News,
+    /// What refills is kept for you: there is a time to look after it.
+    Alarm,
     /// The place was needed for another.
     Shed,
 }
@@ -180,7 +184,10 @@ impl<S> Waiters<S> {
             let place = queue.next;
             queue.next += 1;
             queue.taken += 1;
-            queue.places.insert(place, Place { standing, spot: None, state: State::Awake, alarm: None, class: None });
+            queue.places.insert(
+                place,
+                Place { standing, spot: None, state: State::Awake, alarm: None, moved: false, class: None },
+            );
             (place, shed)
         };
         let turn = WaitTurn { waiters: self, place };
@@ -216,13 +223,12 @@ impl<S> Waiters<S> {
                 let Standing { priority, cells, kind, need, kept, .. } = place.standing;
                 let at = at.filter(|_| !is_share);
                 let lack = at.zip(place.spot.as_ref()).and_then(|(at, spot)| order.lacks(spot, at.backend));
+                let promise = |until| Some(Promise { priority, round: self.round(), until });
                 if let (Some(Freed { gauge, quotas, .. }), Some(Lack::Quota)) = (at, lack) {
                     let until = quotas.returns_at(need, freed);
                     if until > freed {
-                        gauge.promise(Some(Promise { priority, round: self.round(), until: Some(until) }));
-                        // Who was behind another until now may look too late.
-                        let is_late = place.alarm.take_if(|alarm| until < *alarm).is_some();
-                        break 'called (Handed::Promised, if is_late { place.call(Call::News) } else { None });
+                        gauge.promise(promise(Some(until)));
+                        break 'called (Handed::Promised, place.looks_at(until));
                     }
                 }
                 let Some(stake) = shares.take(cells).stake else {
@@ -237,15 +243,24 @@ impl<S> Waiters<S> {
                 let Some(Freed { gauge, quotas, .. }) = at else { break (id, Handed::Share, stake, None) };
                 match gauge.hold(gauge.limit(), 1000 - kept, need) {
                     Ok(hold) => {
+                        let claim = quotas.take(need, freed);
+                        if claim.is_none() && matches!(lack, Some(Lack::Slot | Lack::Room)) {
+                            // It does not know that this is what it lacks.
+                            gauge.release(hold);
+                            shares.give_back(stake);
+                            gauge.promise(promise(Some(quotas.returns_at(need, freed))));
+                            place.spot.take().into_iter().for_each(|spot| order.leave(&place.standing, &spot));
+                            break 'called (Handed::Promised, place.call(Call::News));
+                        }
                         let handed = if lack == Some(Lack::Probe) { Handed::Probe } else { Handed::Slot };
-                        break (id, handed, stake, Some(Held { hold, claim: quotas.take(need, freed) }));
+                        break (id, handed, stake, Some(Held { hold, claim }));
                     }
                     Err(short) => {
                         shares.give_back(stake);
                         match short {
                             Short::Slots => return Handed::Gone,
                             Short::Tokens if matches!(lack, Some(Lack::Slot | Lack::Room)) => {
-                                gauge.promise(Some(Promise { priority, round: self.round(), until: None }));
+                                gauge.promise(promise(None));
                                 return Handed::Promised;
                             }
                             // It waits for something else there, and keeps nobody from tokens.
@@ -315,6 +330,21 @@ impl<S> Place<S> {
         }
     }
 
+    /// Its owner is to look then, or earlier. Returns whom to wake so that it knows.
+    fn looks_at(&mut self, at: Instant) -> Option<Sleeper> {
+        if self.alarm.is_some_and(|alarm| alarm <= at) {
+            return None;
+        }
+        (self.alarm, self.moved) = (Some(at), true);
+        match std::mem::replace(&mut self.state, State::Awake) {
+            State::Asleep(sleeper) => Some(sleeper),
+            state => {
+                self.state = state;
+                None
+            }
+        }
+    }
+
     /// What it was called with, once; that it was shed for good.
     fn answer(&mut self) -> Option<Call<S>> {
         match &mut self.state {
@@ -354,15 +384,26 @@ impl<S> WaitTurn<'_, S> {
         wants.sort_unstable();
         wants.dedup();
         place.spot = Some(order.enter(self.place, &place.standing, place.spot.take(), &wants));
+        // What was kept for it is asked for again.
+        (place.alarm, place.moved) = (None, false);
         // Who waits for a moment only has nothing to look for.
         if wants.is_empty() { Wished::Known } else { Wished::New }
     }
 
-    /// It waits for what refills, and looks after that by itself then.
+    /// It looks after what refills by itself then.
     pub(crate) fn looks_at(&self, at: Instant) {
         if let Some(place) = self.waiters.queue.lock().places.get_mut(&self.place) {
-            place.alarm = Some(at);
+            // It is awake, and asks when that is before it sleeps.
+            place.looks_at(at);
         }
+    }
+
+    /// When it is to look after what refills; that it is time for it is said once.
+    pub(crate) fn alarm(&self, now: Instant) -> Option<Instant> {
+        let mut queue = self.waiters.queue.lock();
+        let place = queue.places.get_mut(&self.place)?;
+        place.moved = false;
+        place.alarm.take_if(|alarm| *alarm <= now).or(place.alarm)
     }
 
     /// Notes, once, that it can not use what it was handed. `alike`: nor can those who wait for the same.
@@ -386,6 +427,9 @@ impl<S> WaitTurn<'_, S> {
         let Some(place) = queue.places.get_mut(&self.place) else { return Poll::Ready(Call::News) };
         if let Some(call) = place.answer() {
             return Poll::Ready(call);
+        }
+        if std::mem::take(&mut place.moved) {
+            return Poll::Ready(Call::Alarm);
         }
         let stale = match &mut place.state {
             State::Asleep(Sleeper(waker)) if waker.will_wake(cx.waker()) => return Poll::Pending,

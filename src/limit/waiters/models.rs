@@ -1,7 +1,7 @@
 //! Every interleaving of who begins to wait, who gives up, and who gives back what they wait for.
 
 use super::*;
-use crate::facts::{Need, Priority};
+use crate::facts::{Need, Priority, Profile};
 use crate::limit::gauge::Ticket;
 use crate::limit::shares::Cells;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -71,6 +71,10 @@ impl House {
     }
 
     fn wait(&self) -> WaitTurn<'_, Slot> {
+        self.wait_for(Lack::Slot)
+    }
+
+    fn wait_for(&self, lack: Lack) -> WaitTurn<'_, Slot> {
         let standing = Standing {
             priority: Priority::Standard,
             tenant: None,
@@ -83,7 +87,7 @@ impl House {
         };
         let mut turn = self.waiters.join(standing).expect("there is a place");
         self.gauge.want();
-        assert_eq!(turn.wish(vec![Want { backend: A, lack: Lack::Slot }]), Wished::New);
+        assert_eq!(turn.wish(vec![Want { backend: A, lack }]), Wished::New);
         turn
     }
 }
@@ -137,5 +141,27 @@ fn what_was_handed_to_one_that_left_is_not_lost() {
         assert!(slot.is_some() && house.gauge.in_flight() == 1);
         drop((slot, second));
         assert_eq!((house.gauge.in_flight(), house.waiters.len()), (0, 0));
+    });
+}
+
+/// One begins to sleep while what refills is kept for it: it knows by when it is to look, and is woken where it slept.
+#[test]
+fn who_begins_to_sleep_hears_of_its_alarm() {
+    loom::model(|| {
+        let (house, _) = House::with(0);
+        house.gauge.set_limit(1, false);
+        house.quotas.tell(&Profile::new("a").requests_per_minute(60).request_burst(1));
+        let spent = house.quotas.take(Need::default(), now()).expect("there is one");
+        let mut turn = house.wait_for(Lack::Quota);
+        let other = house.clone();
+        let call = loom::thread::spawn(move || other.hand_over());
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let heard = turn.poll_called(&mut Context::from_waker(&waker));
+        call.join().unwrap();
+        assert!(matches!(heard, Poll::Pending | Poll::Ready(Call::Alarm)));
+        assert_eq!(woken.0.load(Ordering::SeqCst), u32::from(heard.is_pending()));
+        assert!(turn.alarm(now()).is_some_and(|alarm| alarm > now()));
+        drop((turn, spent));
     });
 }

@@ -1,49 +1,77 @@
 //! Waiting for what refills.
 
 use super::Trip;
+use crate::decision::{Next, Reason};
 use crate::facts::Need;
+use crate::limit::Call;
 use crate::policy::FailSafe;
+use crate::router::slot::Slot;
 use crate::router::waiting::is_for_quota;
 use crate::time::Instant;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Who waits for a quota that is kept for another looks after it all the same when it has waited for twice as long, and for this
+/// at least: the other may never be polled again.
+const LOOKS_AFTER: Duration = Duration::from_secs(1);
+
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
-    /// It waits, was not called, and it is time to see whether a quota has refilled. What has goes to the first in the queue;
-    /// who is not that waits on, without another decision. `None` where there is one to make.
-    pub(super) fn wait_on(&mut self, now: Instant) -> Option<Instant> {
+    /// Something happened to it in the queue.
+    pub(super) fn hear(&mut self, call: Call<Slot>) {
+        match call {
+            Call::Slot(slot) => self.in_hand = Some(slot),
+            Call::News | Call::Shed => self.news = true,
+            Call::Alarm => {}
+        }
+    }
+
+    /// It waits for what refills: when to look next, without another decision. `None` where there is one to make.
+    ///
+    /// The first in the queue is given what has refilled, or has it kept and is told when there is enough; nobody else need
+    /// look. `declined`: it did not use what it was given, and what is kept is for others.
+    pub(super) fn wait_on(&mut self, declined: bool, now: Instant) -> Option<Instant> {
         let (core, waiting) = (self.core, self.waiting.as_mut().filter(|_| self.in_hand.is_none())?);
         let record = self.decision.record();
         let fleet = &core.current.load().fleet;
         if !Arc::ptr_eq(&record.roster, &fleet.roster) {
             return None;
         }
-        let facts = record.facts();
-        let (need, priority, round) = (Need::of(facts), facts.request_priority(), core.shared.waiters.round());
+        let reasons = || record.sheet.entries.iter().filter_map(|entry| Some((entry.seat, entry.rejected?)));
+        let quotas = || reasons().filter(|(_, why)| is_for_quota(*why));
         let reserve = if record.last_resort { FailSafe::LAST_RESORT_RESERVE } else { Duration::ZERO };
         let latest = waiting.until(core.longest_wait).min(self.deadline - reserve);
-        let (mut until, mut for_quota) = (latest, false);
-        for entry in &record.sheet.entries {
-            let mut at = entry.rejected?.returns_at();
-            if entry.rejected.is_some_and(is_for_quota) {
-                let member = &fleet.berths[entry.seat as usize].member;
-                let returns_at =
-                    || member.quotas.returns_at(need, now).max(member.gauge.promised_until(priority, round));
-                if returns_at() <= now {
-                    core.shared.offer(member, now);
-                    if let Some(slot) = waiting.called() {
-                        (self.news, self.in_hand) = (slot.is_none(), slot);
-                        return None;
-                    }
-                }
-                (at, for_quota) = (Some(returns_at()), true);
-            }
-            until = until.min(at.unwrap_or(until));
-        }
-        if !for_quota || until <= now || until >= latest {
+        let others = reasons().filter(|(_, why)| !is_for_quota(*why)).filter_map(|(_, why)| match why {
+            Reason::Reserved { until, .. } => until,
+            _ => why.returns_at(),
+        });
+        let verdict = match self.decision.next() {
+            Next::Wait { until } if quotas().all(|(_, why)| why.returns_at() != Some(until)) => until,
+            _ => latest,
+        };
+        let due = others.fold(latest.min(verdict), Instant::min);
+        if due <= now || quotas().next().is_none() {
             return None;
         }
-        waiting.looks_at(until);
-        Some(until)
+        let facts = record.facts();
+        let (need, priority, round) = (Need::of(facts), facts.request_priority(), core.shared.waiters.round());
+        let rang = waiting.alarm(now).is_some_and(|at| at <= now);
+        let mut enough = latest;
+        for (seat, _) in quotas() {
+            let member = &fleet.berths[seat as usize].member;
+            let returns_at = || member.quotas.returns_at(need, now).max(member.gauge.promised_until(priority, round));
+            if rang || returns_at() <= now {
+                core.shared.offer(member, now);
+                if let Some(call) = waiting.called() {
+                    self.hear(call);
+                    return None;
+                }
+            }
+            enough = enough.min(returns_at());
+        }
+        if declined && enough > now {
+            waiting.looks_at(enough);
+        }
+        let by_itself = enough.max(now + waiting.age(now).max(LOOKS_AFTER));
+        Some(due.min(waiting.alarm(now).unwrap_or(by_itself)).min(by_itself))
     }
 }

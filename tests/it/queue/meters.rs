@@ -204,6 +204,8 @@ fn no_inversion_over_tokens_and_quotas() {
     // FALLWAY_CASES=1000000 for a million.
     let cases = std::env::var("FALLWAY_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
     let (mut chosen, mut seed) = ([0; 3], 0);
+    // Here one waited for tokens whose quota had too little by the time that they were free.
+    play(30_344);
     while chosen.iter().sum::<usize>() < cases {
         chosen[seed as usize % 3] += play(seed);
         seed += 1;

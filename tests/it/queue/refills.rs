@@ -6,6 +6,11 @@ use fallway::facts::Priority;
 use fallway::policy::{FailSafe, PolicyExt, ordered};
 use fallway::time::{Instant, Timer};
 use fallway::{CallOptions, Facts, Profile};
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 /// When a request of these facts was answered, from now on; `None` where it was refused.
@@ -74,6 +79,52 @@ fn one_decision_for_each_that_starts_and_no_more() {
     world.run();
     assert!(calls.into_iter().all(|call| call.take().is_some()));
     assert!(decisions() - before <= 200, "{} decisions for 100 requests", decisions() - before);
+}
+
+#[test]
+fn nobody_is_woken_in_vain_for_long() {
+    // Two hundred wait for a request a second: each is told of its turn, and looks by itself now and then, ever more rarely.
+    let (world, polls) = (World::new(), Rc::new(Cell::new(0)));
+    let profile = Profile::new("a").requests_per_minute(60).request_burst(1);
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).longest_wait(secs(300));
+    let (router, [_]) = world.fleet(builder, [(profile, always(ANSWER))]);
+    let calls: Vec<_> = (0..201)
+        .map(|_| {
+            let (router, polls) = (router.clone(), polls.clone());
+            world.spawn(async move {
+                let mut call = pin!(router.call("ask", CallOptions::within(secs(300)).facts(tokens(10, 10))));
+                poll_fn(|cx| {
+                    polls.set(polls.get() + 1);
+                    call.as_mut().poll(cx)
+                })
+                .await
+                .is_ok()
+            })
+        })
+        .collect();
+    world.run();
+    assert!(calls.into_iter().all(Task::take));
+    // One for each, and twenty thousand, if everybody looked whenever there is enough for one.
+    assert!(polls.get() <= 200 * 14, "{} polls", polls.get());
+}
+
+#[test]
+fn who_is_never_polled_again_holds_up_nobody_for_long() {
+    let world = World::new();
+    let profile = Profile::new("a").requests_per_minute(60).request_burst(1);
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).longest_wait(secs(300));
+    let (router, [a]) = world.fleet(builder, [(profile, always(ANSWER))]);
+    let (start, first) = (world.now(), ask(&world, &router, tokens(10, 10), secs(300)));
+    world.settle();
+    // What refills is kept for this one.
+    let mut stuck = pin!(router.call("ask", CallOptions::within(secs(60)).facts(tokens(10, 10))));
+    assert!(stuck.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let others = [(); 3].map(|()| ask(&world, &router, tokens(10, 10), secs(300)));
+    world.run();
+    assert!(first.take().is_some());
+    let ends = others.map(|other| other.take().expect("it is answered") - start);
+    assert!(ends.iter().all(|end| *end < secs(5)), "{ends:?}");
+    assert_eq!(a.calls(), 4);
 }
 
 #[test]
