@@ -1,8 +1,8 @@
-//! [`Lanes`]: those who wait for the same stand in one lane, so that a slot costs a look at the lanes of its backend, and a
-//! share a look at those whose turn it is, however many lanes there are.
+//! [`Lanes`]: those who wait for the same stand in one lane, so that a slot or a share costs a look at those lanes whose turn it
+//! may be, however many there are.
 
 use super::flows::{FlowId, Flows};
-use super::order::{BANDS, Due, PRIORITIES, Passed, PlaceId, Spot, Want};
+use super::order::{BANDS, Due, Passed, PlaceId, Spot, Want};
 use super::pace::Pace;
 use super::ranked::Ranked;
 use crate::backend::BackendId;
@@ -21,17 +21,18 @@ pub(super) struct Lanes {
     last: LaneId,
     lanes: FxHashMap<LaneId, Lane>,
     ids: FxHashMap<Arc<[Want]>, LaneId>,
-    at: FxHashMap<BackendId, BTreeSet<LaneId>>,
+    /// The lanes of each backend: there may be as many as shards.
+    at: FxHashMap<BackendId, BTreeSet<Head>>,
     /// The lanes for shares: there may be as many as names.
     heads: BTreeSet<(Cells, Head)>,
     /// The first of each pair of cells, by the best right that it may have.
     firsts: BTreeSet<(Right, Head, Cells)>,
-    /// How many cells and lanes were looked at for shares.
+    /// How many cells and lanes were looked at.
     #[cfg(test)]
     pub(super) looks: usize,
 }
 
-/// A lane for shares among the others: the highest band first, then by the first turn in it when the lane looked last.
+/// A band of a lane among the others: the highest first, then by the first turn in it when the lane looked last.
 type Head = (Reverse<Priority>, u64, LaneId);
 
 #[derive(Debug)]
@@ -40,6 +41,9 @@ struct Lane {
     /// Where it is a share.
     cells: Option<Cells>,
     bands: [Band; BANDS],
+    /// Under which turns the backends list them, in the order of `wants`; one that is wanted for two reasons does so at the first. A
+    /// backend learns late that a turn has moved on, as a lane does.
+    listed: Box<[[Option<u64>; BANDS]]>,
     len: usize,
 }
 
@@ -98,11 +102,9 @@ impl Lanes {
         self.last += 1;
         let (id, wants) = (self.last, Arc::<[Want]>::from(wants));
         let cells = wants.iter().find_map(Want::cells);
-        for want in wants.iter().filter(|_| cells.is_none()) {
-            self.at.entry(want.backend).or_default().insert(id);
-        }
+        let listed = wants.iter().filter(|_| cells.is_none()).map(|_| Default::default()).collect();
         self.ids.insert(wants.clone(), id);
-        self.lanes.insert(id, Lane { wants, cells, bands: Default::default(), len: 0 });
+        self.lanes.insert(id, Lane { wants, cells, bands: Default::default(), listed, len: 0 });
         id
     }
 
@@ -124,19 +126,23 @@ impl Lanes {
         }
     }
 
-    /// Changes this band of a lane, which keeps its place among those for shares.
+    /// Changes this band of a lane, which keeps its place among the others.
     fn change<T>(&mut self, id: LaneId, priority: Priority, change: impl FnOnce(&mut Lane) -> T) -> T {
         let lane = self.lanes.get_mut(&id).expect("a lane stays while somebody stands in it");
-        let Some(cells) = lane.cells else { return change(lane) };
         let before = lane.head(id, priority);
         let result = change(lane);
         let after = lane.head(id, priority);
-        if before != after {
-            let first = self.first(cells);
-            move_key(&mut self.heads, [before, after], |head| (cells, head));
-            let now = self.first(cells);
-            move_key(&mut self.firsts, [first, now], |head| (cells.best_right(), head, cells));
+        if before == after {
+            return result;
         }
+        let Some(cells) = lane.cells else {
+            lane.list(id, priority, &mut self.at);
+            return result;
+        };
+        let first = self.first(cells);
+        move_key(&mut self.heads, [before, after], |head| (cells, head));
+        let now = self.first(cells);
+        move_key(&mut self.firsts, [first, now], |head| (cells.best_right(), head, cells));
         result
     }
 
@@ -151,36 +157,33 @@ impl Lanes {
     }
 
     fn close(&mut self, id: LaneId) {
-        let Some(lane) = self.lanes.remove(&id) else { return };
-        self.ids.remove(&lane.wants);
-        for want in &*lane.wants {
-            // A backend may be wanted for two reasons.
-            if let Some(lanes) = self.at.get_mut(&want.backend) {
-                lanes.remove(&id);
-                if lanes.is_empty() {
-                    self.at.remove(&want.backend);
-                }
-            }
+        if let Some(lane) = self.lanes.remove(&id) {
+            self.ids.remove(&lane.wants);
         }
     }
 
-    /// Who is next for a slot of `backend`, of those who have not passed it on.
+    /// Who is next for a slot of `backend`, of those who have not passed it on. Looks at those lanes only whose turn it may be.
     pub(super) fn next(&mut self, backend: BackendId, flows: &Flows, passed: &Passed) -> Option<Rank> {
-        let mut best: Option<Rank> = None;
-        for id in self.at.get(&backend)? {
-            let lane = self.lanes.get_mut(id).expect("a backend knows the lanes that there are");
-            for (priority, band) in PRIORITIES.into_iter().zip(&mut lane.bands).rev() {
-                if best.is_some_and(|Rank(_, best, ..)| best < Reverse(priority)) {
-                    break;
-                }
-                if band.lines.is_empty() || passed.classes.contains(&(*id, priority)) {
-                    continue;
-                }
-                if let Some((turn, due)) = band.first(flows, passed) {
-                    let rank = Rank(Right::Open, Reverse(priority), turn, due);
-                    best = Some(best.map_or(rank, |best| best.min(rank)));
-                }
+        let heads = self.at.get_mut(&backend)?;
+        let (mut best, mut looked) = (None::<Rank>, Bound::Unbounded);
+        while let Some(&head) = heads.range((looked, Bound::Unbounded)).next() {
+            if best.is_some_and(|best| best.is_before(Right::Open, head)) {
+                break;
             }
+            looked = Bound::Excluded(head);
+            let (band @ Reverse(priority), _, id) = head;
+            if passed.classes.contains(&(id, priority)) {
+                continue;
+            }
+            #[cfg(test)]
+            {
+                self.looks += 1;
+            }
+            let lane = self.lanes.get_mut(&id).expect("a backend knows the lanes that there are");
+            let first = lane.bands[priority as usize].first(flows, passed);
+            lane.relist(head, backend, heads);
+            let rank = first.map(|(turn, due)| Rank(Right::Open, band, turn, due));
+            best = best.into_iter().chain(rank).min();
         }
         best
     }
@@ -277,6 +280,40 @@ fn move_key<K: Ord>(keys: &mut BTreeSet<K>, [before, after]: [Option<Head>; 2], 
 }
 
 impl Lane {
+    /// Tells the backends of this band, if its turn is before what they know, or it is new, or empty.
+    fn list(&mut self, id: LaneId, priority: Priority, at: &mut FxHashMap<BackendId, BTreeSet<Head>>) {
+        let head = self.head(id, priority);
+        for index in 0..self.wants.len() {
+            let backend = self.wants[index].backend;
+            let listed = &mut self.listed[index][priority as usize];
+            let is_known = match (head, *listed) {
+                (Some((_, turn, _)), Some(known)) => known <= turn,
+                (head, known) => head.is_some() == known.is_some(),
+            };
+            if is_known || (index > 0 && self.wants[index - 1].backend == backend) {
+                continue;
+            }
+            let before = listed.map(|turn| (Reverse(priority), turn, id));
+            *listed = head.map(|(_, turn, _)| turn);
+            let heads = at.entry(backend).or_default();
+            move_key(heads, [before, head], |head| head);
+            if heads.is_empty() {
+                at.remove(&backend);
+            }
+        }
+    }
+
+    /// The backend sees when it is the turn of what it lists as `before`.
+    fn relist(&mut self, before: Head, backend: BackendId, heads: &mut BTreeSet<Head>) {
+        let (Reverse(priority), _, id) = before;
+        let now = self.head(id, priority);
+        if now != Some(before) {
+            move_key(heads, [Some(before), now], |head| head);
+            let index = self.wants.partition_point(|want| want.backend < backend);
+            self.listed[index][priority as usize] = now.map(|(_, turn, _)| turn);
+        }
+    }
+
     fn head(&self, id: LaneId, priority: Priority) -> Option<Head> {
         let (turn, _) = self.bands[priority as usize].turns.first()?;
         Some((Reverse(priority), *turn, id))

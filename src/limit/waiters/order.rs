@@ -229,7 +229,7 @@ impl Order {
         self.wants(spot).iter().find(|want| want.backend == backend).map(|want| want.lack)
     }
 
-    /// How many cells and lanes were looked at for shares.
+    /// How many cells and lanes were looked at.
     #[cfg(test)]
     pub(super) const fn looks(&self) -> usize {
         self.lanes.looks

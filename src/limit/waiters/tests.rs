@@ -309,3 +309,30 @@ fn it_predicts_from_the_pace_of_the_own_line() {
     assert_eq!(waiters.predicted(&lower, &[slot_of(A)]), None);
     assert_eq!(waiters.predicted(&due(2_000), &[slot_of(B)]), None);
 }
+
+/// How many lanes each slot is looked for in, where so many tenants have a shard each that `A` is part of.
+fn looks(shards: u32) -> usize {
+    let waiters = queue(usize::MAX, &[]);
+    let mut turns = Vec::new();
+    for n in 0..4 * shards {
+        let (shard, priority) = (n % shards, BANDS[1 + (n / shards) as usize % 2]);
+        let standing = standing(priority, &shard.to_string(), n.into(), 1_000_000);
+        turns.push(wait(&waiters, standing, &[A, BackendId::new(1 + shard, 0)]));
+    }
+    let before = waiters.queue.lock().order.looks();
+    for n in 0..shards {
+        call_one(&waiters, A, &Passed::default(), at(0), |_| ());
+        // Here the turns of tenants move on, and `A` does not see that.
+        call_one(&waiters, BackendId::new(1 + n * 7 % shards, 0), &Passed::default(), at(0), |_| ());
+    }
+    let looks = waiters.queue.lock().order.looks() - before;
+    let handed = turns.iter_mut().filter_map(fetched).count();
+    assert_eq!(handed, 2 * shards as usize);
+    looks / handed
+}
+
+#[test]
+fn what_a_slot_looks_at_does_not_grow_with_the_shards_of_its_backend() {
+    let [few, many] = [10, 3_000].map(looks);
+    assert!(many <= few + 1 && many <= 4, "{few} looks for each slot, and {many}");
+}
