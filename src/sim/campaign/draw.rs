@@ -99,9 +99,10 @@ impl Plan {
         let mut capacity = own("capacity");
         plan.reserve = capacity.chance(0.3).then(|| capacity.unit());
         plan.resuming = own("resuming").chance(0.5);
-        if own("quotas").chance(0.5) {
-            let known = |server: &mut Server| server.quota_is_known = server.requests_per_minute.is_some();
-            plan.servers.iter_mut().for_each(known);
+        let mut quotas = own("quotas");
+        let (known, told) = (quotas.chance(0.5), quotas.chance(0.5));
+        for server in plan.servers.iter_mut().filter(|server| server.requests_per_minute.is_some()) {
+            (server.quota_is_known, server.quota_is_told) = (known, told);
         }
         draw_token_bounds(&mut own("tokens"), &mut plan);
         plan.stack.hedge = draw_hedge(&mut own("hedging"), longest, plan.deadline / 2);

@@ -402,7 +402,9 @@ impl fmt::Display for Plan {
             let (prefill, total) = server.token_bounds;
             prefill.iter().try_for_each(|bound| write!(f, " {bound} of prompts"))?;
             total.iter().try_for_each(|bound| write!(f, " {bound} tokens"))?;
-            server.requests_per_minute.iter().try_for_each(|rpm| write!(f, " {rpm} rpm"))?;
+            let known = if server.quota_is_known { " known" } else { "" };
+            let told = if server.quota_is_told { " told" } else { "" };
+            server.requests_per_minute.iter().try_for_each(|rpm| write!(f, " {rpm} rpm{known}{told}"))?;
             if !server.joins.is_zero() {
                 write!(f, " joins at {:?}", server.joins)?;
             }
