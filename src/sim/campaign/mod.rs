@@ -34,6 +34,7 @@ mod plan;
 mod shrink;
 mod tokens;
 mod verdict;
+mod words;
 
 pub use plan::Plan;
 
