@@ -1,5 +1,6 @@
 //! Budgets of time: who is skipped, what an attempt may use, what is refused, and how wrong predictions heal.
 
+mod alone;
 mod bad_input;
 mod forecasts;
 mod skip;

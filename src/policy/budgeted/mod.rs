@@ -2,12 +2,14 @@
 //!
 //! A wrapper, around what ranks the backends, inside of `fail_safe`. A candidate whose first token
 //! ([or whole answer](Budgets::whole_answers)) is not predicted within what is left, in 95 of 100 cases, is ruled out for that reason,
-//! with both numbers. What follows from it is the business of [`fail_safe`](super::FailSafe):
+//! with both numbers. What follows from it:
 //!
 //! 1. another backend of the tier;
 //! 2. a faster tier (*brownout*), and the decision says so;
 //! 3. where nobody is sure to answer in time, the one that comes closest, if it does so in half of the cases;
 //! 4. else a refusal, at once: work that nobody waits for any more is not begun.
+//!
+//! The tiers are the business of [`fail_safe`](super::FailSafe); all else holds without it as well.
 //!
 //! An attempt leaves time for those that could follow it: as much as half of the answers take there.
 //!
@@ -110,6 +112,16 @@ impl<P: RoutingPolicy> Budgeted<P> {
             candidate.reject_instead(Reason::MissesDeadline { late: forecast.late, half: forecast.half, left });
         }
     }
+}
+
+/// Nobody is sure to answer in time: lets the one back in that comes closest, where that is in time in half of the cases.
+pub(super) fn admit_closest(slate: &mut Slate<'_>) -> bool {
+    let close = |(index, entry): (usize, &Entry)| match entry.rejected {
+        Some(Reason::MissesDeadline { late, half, left }) if half <= left => Some((late, index, left)),
+        _ => None,
+    };
+    let closest = slate.sheet.entries.iter().enumerate().filter_map(close).min();
+    closest.is_some_and(|(late, index, left)| slate.contender(index).try_anyway(Reason::MayBeLate { late, left }))
 }
 
 /// Says of the candidates of this tier that another was wished for, and would have been too slow.
