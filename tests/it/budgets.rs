@@ -2,6 +2,7 @@
 
 mod alone;
 mod bad_input;
+mod doubt;
 mod forecasts;
 mod skip;
 mod split;

@@ -9,13 +9,13 @@
 //! 3. where nobody is sure to answer in time, the one that comes closest, if it does so in half of the cases;
 //! 4. else a refusal, at once: work that nobody waits for any more is not begun.
 //!
-//! The tiers are the business of [`fail_safe`](super::FailSafe); all else holds without it as well.
-//!
 //! An attempt leaves time for those that could follow it: as much as half of the answers take there.
 //!
+//! Tiers and what follows are the business of [`fail_safe`](super::FailSafe). The rest holds without it as well.
+//!
 //! What is not known forbids nothing. A prediction needs [`Budgets::ENOUGH`] samples, of which those of five minutes ago count half; and a
-//! backend that got no calls for a while is looked after by one request at a time, a canary: so a prediction that is wrong by now meets
-//! its evidence.
+//! backend that got no calls for a while, or whose last answers came much sooner than predicted, is looked after by one request at a
+//! time, a canary: so a prediction that is wrong by now meets its evidence.
 
 mod config;
 
@@ -96,7 +96,7 @@ impl<P: RoutingPolicy> Budgeted<P> {
         if forecast.late <= left {
             return;
         }
-        if forecast.old && !bug::LATE_FOR_GOOD && cx.beside().is_none() && !candidate.load().canary_out {
+        if forecast.doubtful && !bug::LATE_FOR_GOOD && cx.beside().is_none() && !candidate.load().canary_out {
             candidate.note_unless_on_errand(Reason::Canary);
         } else {
             candidate.reject(Reason::MissesDeadline { late: forecast.late, half: forecast.half, left });
