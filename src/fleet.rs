@@ -238,7 +238,11 @@ impl Member {
     pub(crate) fn claim_canary(&self, now: Instant) -> bool {
         let until = (now + Ejection::PROBE_LEASE).as_nanos();
         let claim = |held: u64| (held <= now.as_nanos()).then_some(until);
-        self.canary_until.fetch_update(Ordering::AcqRel, Ordering::Acquire, claim).is_ok()
+        let claimed = self.canary_until.fetch_update(Ordering::AcqRel, Ordering::Acquire, claim).is_ok();
+        if claimed {
+            self.latency.settle();
+        }
+        claimed
     }
 
     pub(crate) fn return_canary(&self) {

@@ -273,7 +273,7 @@ pub enum Reason {
     },
     /// Note: nothing else is left and nobody was tried for a moment; this request finds out whether that still holds.
     Trial,
-    /// Note: not tried for long; this request refreshes what is known of it.
+    /// Note: not tried for long, or its last answers were not what was predicted; this request refreshes what is known of it.
     Canary,
     /// Note: back for a short while; takes a growing share of requests, not this one first.
     RampingUp {

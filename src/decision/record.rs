@@ -121,6 +121,8 @@ pub(crate) struct Readings {
     pub(crate) load: Load,
     pub(crate) latency: Latency,
     pub(crate) spread: Spread,
+    /// Its last answers came much sooner than was predicted.
+    pub(crate) contradicted: bool,
     pub(crate) pace: Pace,
     /// Leading tokens of the prompt that it probably has in its cache.
     pub(crate) cached: u64,

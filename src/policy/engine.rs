@@ -1,11 +1,12 @@
 //! Runs a policy over a slate: the pure heart of a decision.
 
+use super::budgeted::admit_closest;
 use super::ground::{Ground, Source};
 use super::slate::Slate;
 pub(crate) use super::survey::{Live, Purse, calm_ones};
 use super::{PlanContext, RoutingPolicy, Window};
 use crate::decision::names::Terms;
-use crate::decision::record::{Record, Sheet};
+use crate::decision::record::{Entry, Record, Sheet};
 use crate::decision::{Class, Next, Reason, Refusal};
 use crate::time::Instant;
 
@@ -56,8 +57,11 @@ fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &
     };
     let ground = Ground { source, roster, cx: &cx, terms: Terms::UNKNOWN, lenient: false };
     let mut slate = Slate { sheet, ground, window, current: None };
-    if !slate.plan_with(policy, &cx) {
-        slate.sheet.next = None;
+    plan(policy, &cx, &mut slate);
+    if leaves_nobody(&slate) && admit_closest(&mut slate) {
+        // Who saw nobody before may draw a line now, from the first tier on.
+        slate.current = None;
+        plan(policy, &cx, &mut slate);
     }
     if slate.sheet.next.is_none() && slate.current.is_none() {
         // No policy looked at anybody: all are equal.
@@ -81,6 +85,18 @@ fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &
     {
         *why = money;
     }
+}
+
+fn plan(policy: &dyn RoutingPolicy, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
+    if !slate.plan_with(policy, cx) {
+        slate.sheet.next = None;
+    }
+}
+
+/// Whether nobody is left, and no policy says what becomes of the request. A hedge is none: it stands beside an attempt.
+fn leaves_nobody(slate: &Slate<'_>) -> bool {
+    let Sheet { entries, next, .. } = &*slate.sheet;
+    next.is_none() && slate.ground.cx.beside.is_none() && !entries.iter().any(Entry::admitted)
 }
 
 /// The refusal of a request that somebody would serve, if there was enough money.

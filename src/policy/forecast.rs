@@ -10,8 +10,8 @@ pub(super) struct Forecast {
     pub(super) half: u64,
     /// In 95 of 100.
     pub(super) late: u64,
-    /// Nobody was sent there for so long that it may be wrong.
-    pub(super) old: bool,
+    /// It may be wrong: nobody was sent there for so long, or the last answers came much sooner than was predicted.
+    pub(super) doubtful: bool,
 }
 
 impl Contender<'_> {
@@ -40,8 +40,8 @@ impl Contender<'_> {
             return None;
         }
         let first = self.latency().predict(work);
-        let mut forecast =
-            Forecast { half: spread.half_of(first), late: spread.late_of(first), old: self.load().stale };
+        let doubtful = self.load().stale || self.readings.contradicted;
+        let mut forecast = Forecast { half: spread.half_of(first), late: spread.late_of(first), doubtful };
         if whole && let Some(tokens) = self.facts().output_tokens {
             let Pace { usual, spread } = *self.pace();
             if is_known(&spread) {

@@ -79,6 +79,7 @@ impl Ground<'_> {
     pub(super) fn read_spread(&self, entry: &mut Entry, readings: &mut Readings) {
         let Some((_, berth)) = self.unread(entry, KNOWS_SPREAD) else { return };
         readings.spread = berth.member.latency.read_spread(self.cx.now);
+        readings.contradicted = berth.member.latency.is_contradicted();
         entry.known |= KNOWS_SPREAD;
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct LatencyModel {
     fit: Mutex<Fit>,
     /// Of times to first token, to what the line said of them.
     spread: Sketch,
+    /// The last answers in a row that took less than half of what was predicted for half of them.
+    sooner: AtomicU32,
     /// The usual time for a token after the first; 0 when nothing is known.
     pace: AtomicU64,
     /// Of times per token, to what was usual.
@@ -68,6 +70,9 @@ const PEAK_SHIFT: u32 = 3;
 const PACE_SHIFT: u32 = 4;
 /// Samples below which a quantile is a guess.
 pub(crate) const ENOUGH: u32 = 20;
+
+/// So many answers in a row that came much sooner than predicted: chance does that once in 32 runs at most.
+const CONTRADICTED: u32 = 5;
 
 impl Line {
     fn draw(&self, fit: Fit) {
@@ -132,6 +137,8 @@ impl LatencyModel {
         let before = self.read();
         if before.samples > 0 {
             let predicted = before.predict(work);
+            let sooner = answered && ttft < self.read_spread(now).half_of(predicted) / 2;
+            self.sooner.store(if sooner { self.sooner().saturating_add(1) } else { 0 }, Ordering::Relaxed);
             if self.spread.read(now).samples < ENOUGH
                 && let Some(peers) = self.peers.get()
             {
@@ -184,6 +191,20 @@ impl LatencyModel {
             }
         };
         self.pace.store(usual.max(1), Ordering::Relaxed);
+    }
+
+    fn sooner(&self) -> u32 {
+        self.sooner.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is predicted is not what its last answers took: it may be wrong for others as well, of which none came.
+    pub(crate) fn is_contradicted(&self) -> bool {
+        self.sooner() >= CONTRADICTED
+    }
+
+    /// A canary finds out whether that is so, and one is enough.
+    pub(crate) fn settle(&self) {
+        self.sooner.store(0, Ordering::Relaxed);
     }
 
     /// The usual time to first token of answered calls, in nanoseconds; 0 when none was answered.

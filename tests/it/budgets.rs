@@ -1,6 +1,8 @@
 //! Budgets of time: who is skipped, what an attempt may use, what is refused, and how wrong predictions heal.
 
+mod alone;
 mod bad_input;
+mod doubt;
 mod forecasts;
 mod skip;
 mod split;

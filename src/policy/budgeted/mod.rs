@@ -2,7 +2,7 @@
 //!
 //! A wrapper, around what ranks the backends, inside of `fail_safe`. A candidate whose first token
 //! ([or whole answer](Budgets::whole_answers)) is not predicted within what is left, in 95 of 100 cases, is ruled out for that reason,
-//! with both numbers. What follows from it is the business of [`fail_safe`](super::FailSafe):
+//! with both numbers. What follows from it:
 //!
 //! 1. another backend of the tier;
 //! 2. a faster tier (*brownout*), and the decision says so;
@@ -11,9 +11,11 @@
 //!
 //! An attempt leaves time for those that could follow it: as much as half of the answers take there.
 //!
+//! Tiers and what follows are the business of [`fail_safe`](super::FailSafe). The rest holds without it as well.
+//!
 //! What is not known forbids nothing. A prediction needs [`Budgets::ENOUGH`] samples, of which those of five minutes ago count half; and a
-//! backend that got no calls for a while is looked after by one request at a time, a canary: so a prediction that is wrong by now meets
-//! its evidence.
+//! backend that got no calls for a while, or whose last answers came much sooner than predicted, is looked after by one request at a
+//! time, a canary: so a prediction that is wrong by now meets its evidence.
 
 mod config;
 
@@ -94,7 +96,7 @@ impl<P: RoutingPolicy> Budgeted<P> {
         if forecast.late <= left {
             return;
         }
-        if forecast.old && !bug::LATE_FOR_GOOD && cx.beside().is_none() && !candidate.load().canary_out {
+        if forecast.doubtful && !bug::LATE_FOR_GOOD && cx.beside().is_none() && !candidate.load().canary_out {
             candidate.note_unless_on_errand(Reason::Canary);
         } else {
             candidate.reject(Reason::MissesDeadline { late: forecast.late, half: forecast.half, left });
@@ -110,6 +112,16 @@ impl<P: RoutingPolicy> Budgeted<P> {
             candidate.reject_instead(Reason::MissesDeadline { late: forecast.late, half: forecast.half, left });
         }
     }
+}
+
+/// Nobody is sure to answer in time: lets the one back in that comes closest, where that is in time in half of the cases.
+pub(super) fn admit_closest(slate: &mut Slate<'_>) -> bool {
+    let close = |(index, entry): (usize, &Entry)| match entry.rejected {
+        Some(Reason::MissesDeadline { late, half, left }) if half <= left => Some((late, index, left)),
+        _ => None,
+    };
+    let closest = slate.sheet.entries.iter().enumerate().filter_map(close).min();
+    closest.is_some_and(|(late, index, left)| slate.contender(index).try_anyway(Reason::MayBeLate { late, left }))
 }
 
 /// Says of the candidates of this tier that another was wished for, and would have been too slow.

@@ -7,6 +7,7 @@ use crate::budget::Backoff;
 use crate::decision::record::Entry;
 use crate::decision::{Class, Next, Reason, Refusal};
 use crate::facts::Priority;
+use crate::policy::budgeted::admit_closest;
 use crate::policy::{Contender, PlanContext, RoutingPolicy, Slate};
 use crate::time::Instant;
 
@@ -23,7 +24,7 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
                 give_up(cx, cx.unserved())
             };
         }
-        if self.hurry(cx, slate) {
+        if admit_closest(slate) && self.consult(cx, slate) {
             return Next::Call { at: cx.now() };
         }
         if let Some(next) = wait_for_another(cx, slate).or_else(|| self.retry_here(cx, slate)) {
@@ -41,18 +42,6 @@ impl<P: RoutingPolicy> FailSafePolicy<P> {
             _ if self.ask_doubtful(cx, slate) => Next::Call { at: cx.now() },
             _ => give_up(cx, infeasible(slate).unwrap_or(Refusal::NothingUsable)),
         }
-    }
-
-    /// Nobody is sure to answer in time: the one that comes closest may still be as likely to as not.
-    fn hurry(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> bool {
-        let close = |(index, entry): (usize, &Entry)| match entry.rejected {
-            Some(Reason::MissesDeadline { late, half, left }) if half <= left => Some((late, index, left)),
-            _ => None,
-        };
-        let closest = slate.sheet.entries.iter().enumerate().filter_map(close).min();
-        closest.is_some_and(|(late, index, left)| {
-            slate.contender(index).try_anyway(Reason::MayBeLate { late, left }) && self.consult(cx, slate)
-        })
     }
 
     /// Waiting is no option: better a doubtful quota than none.
