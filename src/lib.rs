@@ -105,6 +105,7 @@ pub mod signal;
 pub mod sim;
 pub(crate) mod sync;
 pub mod time;
+pub(crate) mod unwind;
 
 pub use backend::{Backend, BackendError, FailureKind};
 pub use decision::Decision;

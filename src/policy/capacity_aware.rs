@@ -53,7 +53,7 @@ impl Capacity {
     pub const CEILINGS: [f64; 3] = [0.85, 0.70, 0.50];
 
     /// How full a backend may be before it stands behind others, as shares of its limit: one that is local, and one that is
-    /// not.
+    /// not. From a thousandth to 1, to the nearest thousandth; all else is an error of the builder.
     #[must_use]
     pub const fn headroom(mut self, local: f64, remote: f64) -> Self {
         self.headroom = (local, remote);
@@ -61,7 +61,8 @@ impl Capacity {
     }
 
     /// How full a backend may be for standard requests, for those that can be shed, and for batch work, as shares of its
-    /// limit; 1 for no reserve. One slot is for everybody.
+    /// limit; 1 for no reserve. One slot is for everybody. From a thousandth to 1, to the nearest thousandth, none above that of a
+    /// higher priority; all else is an error of the builder.
     #[must_use]
     pub const fn ceilings(mut self, standard: f64, sheddable: f64, batch: f64) -> Self {
         self.ceilings = [standard, sheddable, batch];
@@ -147,6 +148,12 @@ impl<P: RoutingPolicy> RoutingPolicy for CapacityAware<P> {
         for share in [headroom.0, headroom.1].iter().chain(ceilings) {
             if !(*share > 0.0 && *share <= 1.0) {
                 check.error(self.name(), format!("a share of {share} is not above 0 and at most 1"));
+            } else if permille(*share) == 0 {
+                // Of none nobody ever starts: to be asked again would help nobody, and at once.
+                check.error(
+                    self.name(),
+                    format!("a share of {share} is less than a thousandth, in which shares are counted"),
+                );
             }
         }
         if !ceilings.is_sorted_by(|higher, lower| higher >= lower) {

@@ -9,8 +9,8 @@ use crate::decision::{Next, Reason, RegionRow};
 use crate::facts::Profile;
 use crate::rng::mix;
 use crate::time::Instant;
+use crate::unwind::contain;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
 /// The working set of one decision.
@@ -223,7 +223,7 @@ impl<'a> Slate<'a> {
     /// Runs another policy on this slate and contains its panic: then the candidates of the current tier that were
     /// not rejected until then stand in the order of the fleet, behind whom they were set aside for, and the result is `false`.
     pub fn plan_with(&mut self, policy: &(impl RoutingPolicy + ?Sized), cx: &PlanContext<'_>) -> bool {
-        let whole = catch_unwind(AssertUnwindSafe(|| policy.plan(cx, self))).is_ok();
+        let whole = contain(|| policy.plan(cx, self)).is_some();
         if !whole {
             self.sheet.policy_panicked = true;
             for index in self.range() {

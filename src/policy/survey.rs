@@ -13,7 +13,7 @@ use crate::rng::mix;
 use crate::shape::Means;
 use crate::signal::{HealthSignal, Reading};
 use crate::time::Instant;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::unwind::contain;
 use std::sync::Arc;
 
 /// Where a slate gets its candidates from: live state.
@@ -65,7 +65,7 @@ impl Purse<'_> {
 /// The signals that have nothing to say of any backend, by bit. Those that have no bit have something to say.
 #[inline]
 pub(crate) fn calm_ones(signals: &[Arc<dyn HealthSignal>], now: Instant) -> u64 {
-    let calm = |signal: &dyn HealthSignal| catch_unwind(AssertUnwindSafe(|| signal.is_calm(now))).unwrap_or(false);
+    let calm = |signal: &dyn HealthSignal| contain(|| signal.is_calm(now)).unwrap_or(false);
     signals.iter().take(64).enumerate().fold(0, |bits, (index, signal)| bits | u64::from(calm(&**signal)) << index)
 }
 
@@ -320,7 +320,7 @@ impl Said {
     /// A signal that panics says nothing; the panic must not cross a decision.
     fn by(signal: &dyn HealthSignal, backend: BackendId, now: Instant) -> Self {
         let covers = || covers(signal, backend);
-        match catch_unwind(AssertUnwindSafe(|| signal.read(backend, now))).unwrap_or(Reading::Missing) {
+        match contain(|| signal.read(backend, now)).unwrap_or(Reading::Missing) {
             Reading::Fresh { value, at } if !value.is_healthy() => Self::Ill { score: u32::from(value.permille()), at },
             Reading::Fresh { .. } => Self::Well,
             Reading::Stale { at, .. } => Self::Nothing { at: Some(at), expected: covers() },
@@ -333,7 +333,7 @@ impl Said {
 const RAMP_STREAM: u64 = 0x5241_4d50;
 
 fn covers(signal: &dyn HealthSignal, backend: BackendId) -> bool {
-    catch_unwind(AssertUnwindSafe(|| signal.covers(backend))).unwrap_or(true)
+    contain(|| signal.covers(backend)).unwrap_or(true)
 }
 
 /// Unknown is not best: a candidate that a signal should know and does not, and that no other calls well, stands behind

@@ -12,11 +12,11 @@ use super::status::{Change, Freshness, Subscription};
 use super::store::{Store, Tried};
 use super::view::{Confirmed, Source, View};
 use super::violation::{Code, Nack, Path, Severity, Violation};
+use crate::unwind::contain;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -330,10 +330,10 @@ const MAX_CAUSE: usize = 512;
 
 /// What a validator has against `snapshot`. Its panic is its refusal.
 fn refusal(validator: &Validator, snapshot: &Snapshot) -> Option<Violation> {
-    match catch_unwind(AssertUnwindSafe(|| validator(snapshot))) {
-        Ok(Ok(())) => None,
-        Ok(Err(reason)) => Some(Violation::new(Code::Refused, Path::root(), reason)),
-        Err(_) => Some(Violation::new(Code::ValidatorPanicked, Path::root(), "a validator of the host panicked")),
+    match contain(|| validator(snapshot)) {
+        Some(Ok(())) => None,
+        Some(Err(reason)) => Some(Violation::new(Code::Refused, Path::root(), reason)),
+        None => Some(Violation::new(Code::ValidatorPanicked, Path::root(), "a validator of the host panicked")),
     }
 }
 

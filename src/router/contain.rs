@@ -1,6 +1,6 @@
 //! [`Contained`]: the host's code, whose panics end here.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::unwind::contain;
 
 /// A future or a stream of the host's, whose panics, at a poll or in its drop, end here.
 pub(super) struct Contained<T>(Option<T>);
@@ -13,13 +13,13 @@ impl<T> Contained<T> {
     /// What `work` makes of it; `otherwise` where that panics, or where it is gone.
     pub(super) fn with<R>(&mut self, work: impl FnOnce(&mut T) -> R, otherwise: impl FnOnce() -> R) -> R {
         let Some(value) = &mut self.0 else { return otherwise() };
-        catch_unwind(AssertUnwindSafe(|| work(value))).unwrap_or_else(|_| otherwise())
+        contain(|| work(value)).unwrap_or_else(otherwise)
     }
 
     /// Drops it now.
     pub(super) fn discard(&mut self) {
         let value = self.0.take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
+        let _ = contain(|| drop(value));
     }
 }
 

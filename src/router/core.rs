@@ -20,11 +20,11 @@ use crate::recover::{Alarm, Court, Credential, Domain, RegionGate};
 use crate::shape::{Means, Rates, Spends};
 use crate::signal::{HealthSignal, Peers, QuotaReport};
 use crate::time::{Instant, Timer};
+use crate::unwind::contain;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, ReentrantMutex};
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -189,12 +189,12 @@ impl Shared {
     /// Tells signals and observers. What they do wrong stays with them.
     pub(super) fn tell(&self, event: &Event<'_>, now: Instant) {
         for signal in &self.signals {
-            if catch_unwind(AssertUnwindSafe(|| signal.observe(event, now))).is_err() {
+            if contain(|| signal.observe(event, now)).is_none() {
                 self.tell_of_panic(signal.name(), None, now);
             }
         }
         for (index, observer) in self.observers.iter().enumerate() {
-            if catch_unwind(AssertUnwindSafe(|| observer.on_event(event, now))).is_err() {
+            if contain(|| observer.on_event(event, now)).is_none() {
                 self.tell_of_panic("observer", Some(index), now);
             }
         }
@@ -213,7 +213,7 @@ impl Shared {
     pub(super) fn tell_of_panic(&self, name: &str, culprit: Option<usize>, now: Instant) {
         for (index, observer) in self.observers.iter().enumerate() {
             if Some(index) != culprit {
-                let _ = catch_unwind(AssertUnwindSafe(|| observer.on_event(&Event::Panicked { name }, now)));
+                let _ = contain(|| observer.on_event(&Event::Panicked { name }, now));
             }
         }
     }

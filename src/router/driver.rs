@@ -8,9 +8,9 @@ use super::trip::Trip;
 use crate::backend::{BackendError, FailureKind};
 use crate::decision::{Decision, Refusal};
 use crate::time::{Instant, Sleep, Timer};
+use crate::unwind::contain;
 use futures::future::BoxFuture;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -205,7 +205,7 @@ pub(super) async fn run<'c, Res: Send, O: Opening<Res>>(
     timer: &dyn Timer,
 ) -> Result<O::Opened, Failed> {
     let panicked = || BackendError::new(FailureKind::Panicked);
-    let mut call = Contained::new(catch_unwind(AssertUnwindSafe(call)).map_err(|_| panicked())?);
+    let mut call = Contained::new(contain(call).ok_or_else(panicked)?);
     let mut limit = Limit { timer, at: limit, sleep: None };
     let response =
         limit.wait_for(|cx| call.with(|call| call.as_mut().poll(cx), || Poll::Ready(Err(panicked())))).await?;

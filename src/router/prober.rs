@@ -6,6 +6,7 @@ use crate::facts::Profile;
 use crate::rng::mix;
 use crate::signal::{Probes, Turn};
 use crate::time::{Instant, Timer};
+use crate::unwind::discard;
 use async_trait::async_trait;
 use futures::future::{BoxFuture, Either, FutureExt, select};
 use futures::stream::{FuturesUnordered, Stream};
@@ -180,7 +181,10 @@ async fn check(
     let checking = AssertUnwindSafe(async { probe.probe(turn.backend, &turn.profile).await }).catch_unwind();
     let (result, panicked) = match select(pin!(checking), timer.sleep_until(limit)).await {
         Either::Left((Ok(result), _)) => (result, false),
-        Either::Left((Err(_), _)) => (Err(BackendError::new(FailureKind::Panicked)), true),
+        Either::Left((Err(payload), _)) => {
+            discard(payload);
+            (Err(BackendError::new(FailureKind::Panicked)), true)
+        }
         Either::Right(_) => (Err(BackendError::new(FailureKind::Timeout)), false),
     };
     Checked { backend: turn.backend, result, panicked, next }

@@ -5,6 +5,7 @@ use super::driver::{Whole, run};
 use crate::backend::{Attempt, Backend, BackendError, BackendId, FailureKind};
 use crate::event::{Event, Outcome};
 use crate::shape::{Copied, Flight, Mirror, Reflect};
+use crate::unwind::discard;
 use futures::future::FutureExt;
 use futures::stream::{FuturesUnordered, Stream};
 use std::borrow::Borrow;
@@ -96,7 +97,10 @@ async fn send<Req, B>(
         };
         run(|| backend.call(borrowed, &attempt), &Whole, limit, &*timer).await.map(drop).map_err(|failed| failed.error)
     });
-    let result = whole.catch_unwind().await.unwrap_or_else(|_| Err(BackendError::new(FailureKind::Panicked)));
+    let result = whole.catch_unwind().await.unwrap_or_else(|payload| {
+        discard(payload);
+        Err(BackendError::new(FailureKind::Panicked))
+    });
     flight.end(result.is_ok());
     if shared.is_watched() {
         let (profile, now) = (&**mirror.profile(), shared.timer.now());

@@ -73,7 +73,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         });
     }
 
-    /// Removes a backend. Its calls in flight finish.
+    /// Removes a backend. Its calls in flight finish. One of the same id that is [added](Self::add) is another: it has slots and
+    /// tokens of its own beside those of these calls, quotas that are full, and nothing that was learned. To change what a backend
+    /// may take, [`reprofile`](Self::reprofile) it.
     pub fn remove(&mut self, id: &str) {
         self.aside.placed.remove(id);
         match self.seat(id) {

@@ -5,10 +5,10 @@ use crate::decision::Decision;
 use crate::facts::{Facts, Profile};
 use crate::rng::hash_str;
 use crate::time::Instant;
+use crate::unwind::contain;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
@@ -173,7 +173,7 @@ impl<Req: ?Sized + ToOwned> Mirror<Req> {
     /// A copy, if there is a place for it.
     fn copy(&self, request: &Req, decision: &Decision, now: Instant) -> Option<()> {
         let place = self.place()?;
-        let request = catch_unwind(AssertUnwindSafe(|| request.to_owned())).ok()?;
+        let request = contain(|| request.to_owned())?;
         let limit = now + self.profile.attempt_time_limit().unwrap_or(Self::LIMIT);
         let facts = decision.record().facts().clone();
         self.line_up(Copied { request, facts, seed: decision.seed(), limit })?;
@@ -273,12 +273,12 @@ impl<Req: ?Sized + ToOwned> fmt::Debug for Mirror<Req> {
 
 /// A waker may panic; it is not the caller who would have to bear that.
 fn wake(waker: Option<Waker>) {
-    let _ = catch_unwind(AssertUnwindSafe(|| waker.map(Waker::wake)));
+    let _ = contain(|| waker.map(Waker::wake));
 }
 
 /// Requests are the host's, too.
 fn discard<T>(copies: T) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(copies)));
+    let _ = contain(|| drop(copies));
 }
 
 /// A place among those that wait; given back unless a copy took it.
@@ -348,7 +348,7 @@ where
         }
         let facts = decision.facts();
         let wanted = || self.only.as_ref().is_none_or(|wanted| wanted(facts));
-        if !self.admits(facts) || !catch_unwind(AssertUnwindSafe(wanted)).unwrap_or(false) {
+        if !self.admits(facts) || !contain(wanted).unwrap_or(false) {
             return;
         }
         self.tally.sampled.fetch_add(1, Ordering::AcqRel);

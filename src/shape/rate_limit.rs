@@ -161,12 +161,22 @@ impl Class {
     }
 
     fn ask(&self, key: u64, now: Instant) -> Ask {
-        Ask { key, now: (now.as_nanos() as f64 * self.pace) as u64, burst: self.burst, skew: self.skew }
+        Ask { key, now: self.time(now), burst: self.burst, skew: self.skew }
     }
 
-    /// When that much time of a bucket is there. The nanosecond more is for what division leaves.
+    /// In the unit of buckets.
+    fn time(&self, now: Instant) -> u64 {
+        (now.as_nanos() as f64 * self.pace) as u64
+    }
+
+    /// When that much time of a bucket is there. The nanosecond more is for what division leaves; after a hundred days of them a
+    /// float counts several at a time.
     fn instant(&self, at: u64) -> Instant {
-        Instant::from_nanos((at as f64 / self.pace).ceil() as u64).plus_nanos(1)
+        let mut then = Instant::from_nanos((at as f64 / self.pace).ceil() as u64).plus_nanos(1);
+        while self.time(then) < at && then.as_nanos() < u64::MAX {
+            then = then.plus_nanos(1 + (then.as_nanos() >> 52));
+        }
+        then
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms by floor. A module imports from lower floors and from its own room.
 const FLOORS: [&[&str]; 7] = [
-    &["time", "rng", "sync", "bug"],
+    &["time", "rng", "sync", "unwind", "bug"],
     // What events, decisions, facts and errors are made of refers to each other: siblings may.
     &["backend", "facts", "event", "decision", "budget", "shape", "registry"],
     &["limit", "prefix", "signal", "recover"],

@@ -1,7 +1,7 @@
 //! What an observer is told, and what an attempt is told.
 
 use crate::support::{
-    ANSWER, Act, Cue, Log, Step, Told, World, always, dropped_after, fail, in_turn, ms, scripted_panic, secs, within,
+    ANSWER, Act, Cue, Log, Step, Told, World, always, dropped_after, fail, in_turn, loaded_panic, ms, secs, within,
 };
 use fallway::FailureKind::{Overloaded, ServerError};
 use fallway::Profile;
@@ -92,7 +92,7 @@ struct Nervous;
 
 impl Observer for Nervous {
     fn on_event(&self, _: &Event<'_>, _: Instant) {
-        scripted_panic();
+        loaded_panic();
     }
 }
 
@@ -102,11 +102,11 @@ impl HealthSignal for Nervous {
     }
 
     fn read(&self, _: BackendId, _: Instant) -> Reading<Score> {
-        scripted_panic();
+        loaded_panic();
     }
 
     fn observe(&self, _: &Event<'_>, _: Instant) {
-        scripted_panic();
+        loaded_panic();
     }
 }
 

@@ -190,7 +190,7 @@ fn wait_for_another(cx: &PlanContext<'_>, slate: &mut Slate<'_>) -> Option<Next>
 
 /// When to look again because somebody promised: a backend that said when it is back, if that is before the
 /// deadline; a slot or a probe's result, which wake the waiting. A rest that this router chose itself promises
-/// nothing; but who waits all the same looks when it is over.
+/// nothing; but who waits all the same looks when it is over. A promise that is past, as a policy of the host may make it, is none.
 fn earliest_promise(cx: &PlanContext<'_>, slate: &Slate<'_>, deadline: Instant) -> Option<Instant> {
     let waits = cx.facts().request_priority() >= Priority::Standard;
     let promises = slate.sheet.entries.iter().filter_map(|entry| match entry.rejected? {
@@ -210,7 +210,7 @@ fn earliest_promise(cx: &PlanContext<'_>, slate: &Slate<'_>, deadline: Instant) 
         Reason::Reserved { until: Some(until), .. } => waits.then_some(until.min(deadline)),
         _ => None,
     });
-    let promise = promises.min()?;
+    let promise = promises.filter(|until| *until > cx.now()).min()?;
     let rests =
         slate.sheet.entries.iter().filter_map(|entry| entry.rejected.filter(|reason| rests(*reason))?.returns_at());
     Some(rests.filter(|back| *back > cx.now()).fold(promise, Instant::min))

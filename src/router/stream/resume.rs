@@ -8,10 +8,10 @@ use crate::bug;
 use crate::router::RouteError;
 use crate::router::driver::{Answered, drive};
 use crate::router::trip::Trip;
+use crate::unwind::contain;
 use futures::future::BoxFuture;
 use futures::stream::{FusedStream, Stream, TryStream};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -98,9 +98,9 @@ impl<Req: ?Sized, S: TryStream> Resumable<Req, S> {
     /// What the hook says; nothing any more after a panic.
     fn ask<T>(&mut self, ask: impl FnOnce(&mut dyn Resume<Req, S::Ok>) -> Option<T>) -> Option<T> {
         let hook = self.hook.as_deref_mut()?;
-        catch_unwind(AssertUnwindSafe(|| ask(hook))).unwrap_or_else(|_| {
+        contain(|| ask(hook)).unwrap_or_else(|| {
             let hook = self.hook.take();
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(hook)));
+            let _ = contain(|| drop(hook));
             None
         })
     }

@@ -22,13 +22,16 @@ fn mistakes_are_named() {
         (default().headroom(0.8, f64::NAN), "a share of NaN is not above 0 and at most 1"),
         (default().headroom(1.1, 0.6), "a share of 1.1 is not above 0 and at most 1"),
         (default().ceilings(0.9, -0.5, 0.1), "a share of -0.5 is not above 0 and at most 1"),
+        (default().ceilings(0.9, 0.5, 0.000_4), "a share of 0.0004 is less than a thousandth"),
+        (default().headroom(0.85, 0.000_4), "a share of 0.0004 is less than a thousandth"),
         (default().ceilings(0.5, 0.6, 0.1), "of the ceilings [0.5, 0.6, 0.1] a lower priority has the higher one"),
         (default().local("us"), "no backend stands in \"us\", neither a region nor a zone"),
     ] {
         let text = of(capacity);
         assert!(text.contains("capacity_aware: ") && text.contains(says), "{text}");
     }
-    for fine in [default(), default().local("eu"), default().local("eu-1"), default().ceilings(1.0, 1.0, 1.0)] {
+    let least = default().headroom(0.001, 0.001).ceilings(0.001, 0.001, 0.001);
+    for fine in [default(), default().local("eu"), default().local("eu-1"), default().ceilings(1.0, 1.0, 1.0), least] {
         assert_eq!(of(fine), "");
     }
     let inside_out = mistake(ordered().fail_safe(FailSafe::default()).capacity_aware(default()));

@@ -1,12 +1,12 @@
 //! A policy that panics inside fail-safe costs the ranking, not the request.
 
-use crate::support::{ANSWER, Act, Task, World, always, fail, in_turn, ms, plain, scripted_panic, secs, within};
+use crate::support::{ANSWER, Act, Task, World, always, fail, in_turn, loaded_panic, ms, plain, secs, within};
 use fallway::FailureKind::ServerError;
 use fallway::policy::{FailSafe, FailSafePolicy, PolicyExt, policy_fn};
 use fallway::{CallOptions, Facts, Profile, RoutingPolicy};
 
 fn bomb() -> FailSafePolicy<impl RoutingPolicy> {
-    policy_fn("bomb", |_, _| scripted_panic()).fail_safe(FailSafe::default())
+    policy_fn("bomb", |_, _| loaded_panic()).fail_safe(FailSafe::default())
 }
 
 #[test]

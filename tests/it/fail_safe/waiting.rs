@@ -1,9 +1,10 @@
 //! Waiting for a slot or a return, and the last resort.
 
-use crate::support::{ANSWER, Act, Task, World, always, fail, hint, in_turn, ms, plain, secs, within};
+use crate::support::{ANSWER, Act, Task, World, always, at, fail, guard, hint, in_turn, ms, plain, secs, within};
 use fallway::FailureKind::{Overloaded, RateLimited, ServerError};
 use fallway::budget::Backoff;
-use fallway::policy::{FailSafe, PolicyExt, ordered};
+use fallway::decision::Reason;
+use fallway::policy::{Contender, FailSafe, PlanContext, PolicyExt, ordered};
 use fallway::recover::Ejection;
 use fallway::router::RouteErrorKind;
 use fallway::{CallOptions, FailureKind, Profile};
@@ -28,6 +29,31 @@ fn a_request_waits_for_a_slot_and_gets_it_in_turn() {
     let ends: Vec<_> = calls.into_iter().map(|call| call.take() - start).collect();
     assert_eq!(ends, [100, 200, 300, 400, 500].map(ms));
     assert_eq!((a.backstage().peak(), a.calls()), (1, 5));
+}
+
+/// A policy of the host may reject with a time that is over: to be asked again at once would never end.
+#[test]
+fn nobody_waits_for_a_moment_that_is_past() {
+    for moment in [0, 5, 10_000].map(at) {
+        for why in [
+            Reason::RateLimited { until: moment },
+            Reason::AskedToWait { until: moment },
+            Reason::OverQuota { until: moment },
+            Reason::ProbeInFlight { until: moment },
+            Reason::Reserved { full: 900, ceiling: 850, until: Some(moment) },
+        ] {
+            let world = World::new();
+            world.run_for(secs(10));
+            assert!(world.now() >= moment);
+            let policy =
+                guard(ordered(), move |_: &PlanContext<'_>, candidate: &mut Contender<'_>| candidate.reject(why));
+            let builder = world.router(policy.fail_safe(FailSafe::default()));
+            let (router, [a]) = world.fleet(builder, [(Profile::new("a"), always(ANSWER))]);
+            let (answered, took) = world.timed(|| world.call(&router, within(secs(5))));
+            assert_eq!((answered.unwrap_err().kind(), took), (RouteErrorKind::NothingUsable, ms(0)), "{why:?}");
+            assert_eq!(a.calls(), 0);
+        }
+    }
 }
 
 #[test]

@@ -219,6 +219,27 @@ fn routes_are_divided_by_what_is_asked_for() {
 }
 
 #[test]
+fn a_guarantee_is_one_of_its_own_kind() {
+    // Half of the calls are kept for tenant "a", and half for route "m", of which some may be lent.
+    for (lent, waited) in [(0, ms(20)), (1, ms(0))] {
+        let world = World::new();
+        let tenants = Bulkheads::of(10, Share::at_most(10)).share("a", Share::at_least(5));
+        let routes = Bulkheads::of(10, Share::at_most(10)).share("m", Share::at_least(5).lends(lent));
+        let policy = least_loaded().fail_safe(FailSafe::default().tiers("n", ["m"]));
+        let builder = world.router(policy).tenant_bulkheads(tenants).route_bulkheads(routes);
+        let (router, _) = world.fleet(builder, [(Profile::new("x").model("m").concurrency(10), always(ANSWER))]);
+        let ask = |tenant: &str, model: &str| {
+            world.ask(&router, CallOptions::within(secs(5)).facts(Facts::model(model).tenant(tenant)))
+        };
+        let others: Vec<_> = (0..10).map(|_| ask("b", "n")).collect();
+        let (open, kept) = (ask("a", "n"), ask("a", "m"));
+        world.run();
+        assert_eq!((open.take().took, kept.take().took), (waited + ms(20), ms(20)), "{lent} lent");
+        assert!(all_ok(others));
+    }
+}
+
+#[test]
 fn without_a_queue_it_is_refused_with_the_numbers() {
     let world = World::new();
     let tenants = || Bulkheads::of(10, Share::at_most(2));

@@ -1,7 +1,7 @@
 //! Copies of requests, and callers that never notice.
 
 use crate::support::{ANSWER, Act, Log, Reply, Script, Scripted, Step, TestRouter, World, always, fail, ms, secs};
-use crate::support::{dropped_after, in_turn, plain, scripted_panic, within};
+use crate::support::{dropped_after, in_turn, loaded_panic, plain, within};
 use fallway::FailureKind::{self, Overloaded};
 use fallway::backend::{BackendError, BackendExt, backend_fn};
 use fallway::event::{Event, Observer, Outcome};
@@ -230,7 +230,7 @@ impl Clone for Parcel {
     fn clone(&self) -> Self {
         self.0.fetch_add(1, Ordering::SeqCst);
         if self.1 {
-            scripted_panic();
+            loaded_panic();
         }
         Self(self.0.clone(), self.1)
     }
@@ -306,7 +306,7 @@ fn a_hard_line_is_drawn_for_copies_too() {
 
 #[test]
 fn a_filter_that_panics_copies_nothing() {
-    let bed = bed(Mirror::new(candidate(), 10_000).only(|_| scripted_panic()), always(ANSWER));
+    let bed = bed(Mirror::new(candidate(), 10_000).only(|_| loaded_panic()), always(ANSWER));
     bed.drive();
     bed.calls(3);
     assert_eq!(bed.balance(), MirrorCounts::default());

@@ -93,20 +93,21 @@ fn eight_threads_get_no_more_than_one() {
 #[test]
 fn a_refused_request_is_told_when_to_come_back_and_may_then() {
     let world = World::new();
-    for (requests, period) in
-        [(3, secs(1)), (7, secs(60)), (1, secs(86_400)), (1_000_003, secs(1)), (1, Duration::from_nanos(7))]
-    {
-        let router = router(&world, [RateLimit::new("tenant", requests, period).by_tenant().burst(1)]);
-        let mut at = world.now() + ms(17);
-        for _ in 0..200 {
-            asks(&router, of("t"), at).unwrap();
-            let (limit, until) = asks(&router, of("t"), at).unwrap_err();
-            let pause = period.as_secs_f64() / f64::from(requests);
-            assert!(
-                limit == "tenant" && ((until - at).as_secs_f64() - pause).abs() <= pause / 60.0 + 3e-9,
-                "{until:?}"
-            );
-            at = until;
+    let rates = [(3, secs(1)), (7, secs(60)), (1, secs(86_400)), (1_000_003, secs(1)), (1, Duration::from_nanos(7))];
+    // A process that has just begun, and some that have been up for a year and for ten.
+    for (requests, period) in rates.into_iter().chain([(754_793, secs(86_400)), (4_001, secs(60))]) {
+        for up in [0, 31_557_600, 315_576_000].map(secs) {
+            let router = router(&world, [RateLimit::new("tenant", requests, period).by_tenant().burst(1)]);
+            let mut at = world.now() + ms(17) + up;
+            for n in 0..200 {
+                assert_eq!(asks(&router, of("t"), at), Ok(()), "{requests} in {period:?}, up for {up:?}, the {n}th");
+                let (limit, until) = asks(&router, of("t"), at).unwrap_err();
+                let pause = period.as_secs_f64() / f64::from(requests);
+                let rounding = 3e-9 + up.as_secs_f64() * 4.0 * f64::EPSILON;
+                let off = ((until - at).as_secs_f64() - pause).abs();
+                assert!(limit == "tenant" && off <= pause / 60.0 + rounding, "{until:?}");
+                at = until;
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Active checks, in virtual time.
 
 use super::fresh;
-use crate::support::{ANSWER, Log, TestRouter, Told, World, always, ms, plain, scripted_panic, secs};
+use crate::support::{ANSWER, Log, TestRouter, Told, World, always, loaded_panic, ms, plain, secs};
 use fallway::backend::{BackendError, FailureKind};
 use fallway::decision::Reason;
 use fallway::policy::ordered;
@@ -83,7 +83,7 @@ impl Bed {
                     Check::Pass => Ok(()),
                     Check::Fail(kind) => Err(BackendError::new(kind)),
                     Check::Hang => std::future::pending().await,
-                    Check::Panic => scripted_panic(),
+                    Check::Panic => loaded_panic(),
                 };
                 visit.2 = true;
                 result

@@ -2,8 +2,8 @@
 
 use super::{ITEM, delivered, ends, stream};
 use crate::support::{
-    Act, Log, Reply, Scripted, Step, TestRouter, Token, Told, World, always, dropped_after, in_turn, ms, plain,
-    scripted_panic, secs, within,
+    Act, Log, Reply, Scripted, Step, TestRouter, Token, Told, World, always, dropped_after, in_turn, loaded_panic, ms,
+    plain, secs, within,
 };
 use fallway::FailureKind::{self, InvalidRequest, Overloaded, ServerError, Stalled, Timeout, Truncated};
 use fallway::budget::RetryBudget;
@@ -208,7 +208,7 @@ fn an_interruption_that_was_not_mended_shows_both_causes() {
 
 #[test]
 fn a_hook_that_declines_or_panics_gives_the_honest_error() {
-    let hooks: [fn() -> Option<Box<str>>; 2] = [|| None, || scripted_panic()];
+    let hooks: [fn() -> Option<Box<str>>; 2] = [|| None, || loaded_panic()];
     for hook in hooks {
         let (world, router, backends, log) = fleet([(); 2].map(|()| stream(items(2).chain([Step::Close]))));
         let (_, whole) = resumed(&world, &router, within(secs(60)), When(hook));
@@ -223,7 +223,7 @@ fn a_hook_that_panics_over_an_item_loses_no_item() {
     struct Panics;
     impl Resume<str, Token> for Panics {
         fn delivered(&mut self, _: &Token) {
-            scripted_panic()
+            loaded_panic()
         }
         fn resume(&mut self, _: &Interrupted) -> Option<Box<str>> {
             Some("ask".into())
@@ -232,7 +232,7 @@ fn a_hook_that_panics_over_an_item_loses_no_item() {
     impl Drop for Panics {
         fn drop(&mut self) {
             if !std::thread::panicking() {
-                scripted_panic()
+                loaded_panic()
             }
         }
     }

@@ -211,7 +211,7 @@ impl Backend<str> for Scripted {
         });
         let act = (self.script)(&Cue { now, call, request, attempt, in_flight: self.backstage.in_flight() });
         if matches!(act, Act::PanicInCall) {
-            scripted_panic();
+            loaded_panic();
         }
         // "ask after 3" is a request for what comes after the third item.
         let seen = request.rsplit_once(" after ").and_then(|(_, seen)| seen.parse().ok()).unwrap_or(0);
@@ -250,7 +250,7 @@ impl Scripted {
             Act::Hang => std::future::pending().await,
             Act::Panic(after) => {
                 self.pause(after).await;
-                scripted_panic()
+                loaded_panic()
             }
             Act::PanicInDrop => {
                 let _bomb = Bomb;
@@ -270,6 +270,11 @@ impl Scripted {
 /// A panic that prints nothing: it is part of the play.
 pub(crate) fn scripted_panic() -> ! {
     resume_unwind(Box::new("a scripted panic"))
+}
+
+/// One that carries what panics as well, when it is dropped.
+pub(crate) fn loaded_panic() -> ! {
+    resume_unwind(Box::new(Bomb))
 }
 
 struct Bomb;
@@ -339,7 +344,7 @@ impl Stream for Reply {
                     self.steps.push_front(Step::Hang);
                     return Poll::Pending;
                 }
-                Some(Step::Panic) => scripted_panic(),
+                Some(Step::Panic) => loaded_panic(),
             }
         }
     }

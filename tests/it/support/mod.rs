@@ -6,7 +6,9 @@ mod policies;
 mod watch;
 mod world;
 
-pub(crate) use backend::{Act, Cue, Reply, Script, Scripted, Step, Token, always, in_turn, scripted_panic};
+pub(crate) use backend::{
+    Act, Cue, Reply, Script, Scripted, Step, Token, always, in_turn, loaded_panic, scripted_panic,
+};
 pub(crate) use fallway::sim::Clock as VirtualTimer;
 pub(crate) use load::{Answer, Load, ok_share, percentile, tries};
 pub(crate) use policies::{LEAVES, guard, leaf};
