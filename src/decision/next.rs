@@ -58,7 +58,8 @@ pub enum Refusal {
     /// lowest priority, of the tenant that had most waiting.
     Shed,
     /// At the pace at which those before it were served lately, it would have started after its deadline, or with less time
-    /// left than any of the backends takes to its first item.
+    /// left than any of the backends takes to its first item; or it waited until it had no more time than was too little for calls
+    /// of its tenant that were cut short.
     TooLate {
         /// How many of its tenant were before it.
         ahead: u32,

@@ -36,6 +36,8 @@ pub struct Bulkheads {
     pub(super) total: u32,
     pub(super) shares: BTreeMap<Arc<str>, Share>,
     pub(super) others: Share,
+    /// A name that was given two shares.
+    twice: Option<Arc<str>>,
 }
 
 /// What one tenant or one route has of a whole: how many calls in flight.
@@ -57,6 +59,12 @@ pub enum InvalidBulkheads {
     #[error("the share of {name:?} is zero")]
     ZeroShare {
         /// Whose; empty for those that are not named.
+        name: String,
+    },
+    /// A name has two shares.
+    #[error("{name:?} is given two shares")]
+    NamedTwice {
+        /// Whose.
         name: String,
     },
     /// A guarantee above the maximum.
@@ -143,21 +151,27 @@ impl Bulkheads {
     /// Divides `total` calls, no more than the backends take together. `others`: what each has that is not named; it
     /// guarantees nothing.
     pub const fn of(total: u32, others: Share) -> Self {
-        Self { total, shares: BTreeMap::new(), others }
+        Self { total, shares: BTreeMap::new(), others, twice: None }
     }
 
     /// The share of a tenant, or of the route of requests for a model or an alias.
     #[must_use]
     pub fn share(mut self, name: impl Into<Arc<str>>, share: Share) -> Self {
-        self.shares.insert(name.into(), share);
+        let name = name.into();
+        if self.shares.insert(name.clone(), share).is_some() {
+            self.twice = Some(name);
+        }
         self
     }
 
     /// `fleet`: what the backends take together, where that is known.
     pub(crate) fn check(&self, fleet: Option<u64>) -> Result<(), InvalidBulkheads> {
-        let Self { total, ref shares, others } = *self;
+        let Self { total, ref shares, others, ref twice } = *self;
         if total == 0 {
             return Err(InvalidBulkheads::ZeroTotal);
+        }
+        if let Some(name) = twice {
+            return Err(InvalidBulkheads::NamedTwice { name: (**name).to_owned() });
         }
         if others.least > 0 {
             return Err(InvalidBulkheads::GuaranteedToAll { least: others.least });
@@ -197,6 +211,8 @@ mod tests {
         let name = || "a".to_owned();
         assert_eq!(check(Bulkheads::of(0, Share::at_most(3))), Err(InvalidBulkheads::ZeroTotal));
         assert_eq!(check(Bulkheads::of(10, Share::at_most(0))), Err(InvalidBulkheads::ZeroShare { name: "".into() }));
+        let twice = ten().share("a", Share::at_most(1)).share("b", Share::at_most(1)).share("a", Share::at_most(1));
+        assert_eq!(check(twice), Err(InvalidBulkheads::NamedTwice { name: name() }));
         let nothing = Share::at_least(0).up_to(0);
         assert_eq!(check(ten().share("a", nothing)), Err(InvalidBulkheads::ZeroShare { name: name() }));
         let upside_down = InvalidBulkheads::LeastAboveMost { name: name(), least: 5, most: 4 };

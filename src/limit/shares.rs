@@ -184,7 +184,7 @@ impl Cells {
 
 impl Ledger {
     fn new(bulkheads: Bulkheads, salt: u64) -> Self {
-        let Bulkheads { total, shares, others } = bulkheads;
+        let Bulkheads { total, shares, others, .. } = bulkheads;
         let kept: u32 = shares.values().map(|share| share.kept()).sum();
         let named = |share| Named { share, used: Line(AtomicU32::new(0)) };
         Self {

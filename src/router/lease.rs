@@ -15,7 +15,7 @@ use crate::decision::{Ending, Reason};
 use crate::event::{Doubt, Event, Outcome};
 use crate::facts::{Facts, Profile};
 use crate::fleet::Member;
-use crate::limit::{Cells, Claim, Moved, Passed, Sent, Stake, Ticket};
+use crate::limit::{CallTime, Cells, Claim, Moved, Passed, Sent, Stake, Ticket};
 use crate::recover::{Change, Evidence, Kin, Permits, Ties, Verdict};
 use crate::shape::Held;
 use crate::time::{Instant, nanos};
@@ -60,6 +60,8 @@ pub(crate) struct Lease {
     excused: bool,
     /// Whether it counts for the throttle.
     throttles: bool,
+    /// Whom it teaches how much time a call takes, where its request has waited.
+    teaches: Option<Arc<CallTime>>,
 }
 
 /// What an attempt is to take, as its decision said, and when.
@@ -211,6 +213,11 @@ impl Lease {
         self.end(Outcome::Failure(error), now);
     }
 
+    /// Its request has waited: how long it takes is known to those that wait behind it.
+    pub(super) fn teach(&mut self, call_time: Option<Arc<CallTime>>) {
+        self.teaches = call_time;
+    }
+
     /// How it fails is the impatience of its caller, and says nothing about the backend.
     pub(super) const fn excuse(&mut self) {
         self.excused = true;
@@ -298,6 +305,11 @@ impl Lease {
             Outcome::Cancelled => Ending::Abandoned,
         });
         let Some((ticket, claim, permits)) = self.held.take() else { return };
+        match (self.teaches.take(), outcome) {
+            (Some(time), Outcome::Success) => time.answered(now - self.started),
+            (Some(time), _) if now >= self.deadline => time.cut(self.deadline - self.started),
+            _ => {}
+        }
         let elapsed = self.waited(self.started, now);
         let evidence = match outcome {
             Outcome::Success => Evidence::Success,

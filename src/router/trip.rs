@@ -184,6 +184,9 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                     let denied = self.extra == Extra::Denied;
                     return self.give_up(if denied { Refusal::RetryBudgetEmpty } else { self.exhausted() }, now);
                 }
+                Next::Call { .. } if self.is_late(now) => {
+                    return self.give_up(Refusal::TooLate { ahead: 0, start: now }, now);
+                }
                 Next::Call { at } => {
                     self.planned = Some(generation);
                     if at > now {
@@ -365,9 +368,11 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             }
             none => none.insert(Waiting::join(shared, &generation.fleet, decision, (cells, kind()), &wants, now)?),
         };
-        let until = waiting.until(longest);
+        let until = waiting.until(longest, decision);
         if now >= until {
-            return Err(Refusal::WaitedTooLong { waited: nanos(longest) });
+            let is_late = now >= waiting.latest(decision);
+            let waited = Refusal::WaitedTooLong { waited: nanos(longest) };
+            return Err(if is_late { Refusal::TooLate { ahead: 0, start: now } } else { waited });
         }
         match waiting.wish(wants, &generation.fleet, decision) {
             // With what is in its hands still there: without, it would take that for what it lacks.

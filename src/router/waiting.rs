@@ -5,7 +5,7 @@ use super::slot::Slot;
 use crate::decision::{Decision, Reason, Refusal};
 use crate::facts::Need;
 use crate::fleet::{Fleet, Member};
-use crate::limit::{Call, Cells, Kind, Lack, Standing, WaitTurn, Want, Wished};
+use crate::limit::{Call, CallTime, Cells, Kind, Lack, Standing, WaitTurn, Want, Wished};
 use crate::time::Instant;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,6 +17,8 @@ pub(super) struct Waiting<'r> {
     // Gone before its wishes are: who comes after it is first then.
     turn: WaitTurn<'r, Slot>,
     since: Instant,
+    /// What those before it teach, since it has said what it waits for.
+    call_time: Option<Arc<CallTime>>,
     /// For all that it ever waited for here, in the order of the backends' ids.
     wishes: Vec<Wish<'r>>,
     shared: &'r Arc<Shared>,
@@ -75,14 +77,15 @@ impl<'r> Waiting<'r> {
             kept: record.sheet.kept,
         };
         if let Some((ahead, start)) = shared.waiters.predicted(&standing, wants)
-            && start.plus_nanos(least_time(fleet, decision, wants)) > record.deadline
+            && (start.plus_nanos(least_time(fleet, decision, wants)) > record.deadline
+                || start > shared.waiters.latest(&standing))
             && waits_for_nothing_else(decision, wants)
         {
             return Err(Refusal::TooLate { ahead: u32::try_from(ahead).unwrap_or(u32::MAX), start });
         }
         let turn = shared.waiters.join(standing).ok_or(Refusal::QueueFull)?;
         shared.shares.want();
-        Ok(Self { turn, since: now, wishes: Vec::new(), shared })
+        Ok(Self { turn, since: now, call_time: None, wishes: Vec::new(), shared })
     }
 
     /// It looks after quotas by itself then.
@@ -100,9 +103,20 @@ impl<'r> Waiting<'r> {
         now - self.since
     }
 
-    /// When it has waited for so long.
-    pub(super) fn until(&self, longest: Duration) -> Instant {
-        self.since + longest
+    /// When it has waited for so long, or for longer than is of use.
+    pub(super) fn until(&self, longest: Duration, decision: &Decision) -> Instant {
+        (self.since + longest).min(self.latest(decision))
+    }
+
+    /// When it is to start at the latest.
+    pub(super) fn latest(&self, decision: &Decision) -> Instant {
+        let (arrival, deadline) = (decision.record().arrival, decision.deadline());
+        self.call_time.as_ref().map_or(deadline, |time| time.latest(arrival, deadline))
+    }
+
+    /// What its call is to teach those behind it.
+    pub(super) fn call_time(&self) -> Option<Arc<CallTime>> {
+        self.call_time.clone()
     }
 
     /// Says what it waits for, beside what it has said since it was called. Whoever wishes for something new looks again,
@@ -116,7 +130,11 @@ impl<'r> Waiting<'r> {
             }
         }
         self.wishes.sort_unstable_by_key(|wish| wish.member.id);
-        self.turn.wish(wants)
+        let wished = self.turn.wish(wants);
+        if wished == Wished::New {
+            self.call_time = self.turn.call_time();
+        }
+        wished
     }
 
     /// What is there of quotas that it waits for is given to the first that does, or kept for it.

@@ -336,6 +336,9 @@ pub(crate) trait Reflect<Req: ?Sized>: Send + Sync {
 
     /// How many routers more, or fewer, fill it.
     fn feed(&self, routers: i32);
+
+    /// Whom it copies to.
+    fn id(&self) -> &str;
 }
 
 impl<Req: ?Sized + ToOwned> Reflect<Req> for Mirror<Req>
@@ -361,6 +364,10 @@ where
         self.sources.fetch_add(routers.cast_unsigned(), Ordering::AcqRel);
         let shadow = self.line.lock().shadow.take();
         wake(shadow);
+    }
+
+    fn id(&self) -> &str {
+        self.profile.id()
     }
 }
 

@@ -183,7 +183,7 @@ impl Split {
     fn share(&self, arm: usize, at: Instant) -> u32 {
         self.ramps.iter().fold(self.arms[arm].1, |share, ramp| match ramp.arms {
             Some((from, _)) if from == arm => share.saturating_sub(ramp.moved(at)),
-            Some((_, to)) if to == arm => share + ramp.moved(at),
+            Some((_, to)) if to == arm => share.saturating_add(ramp.moved(at)),
             _ => share,
         })
     }
@@ -321,6 +321,12 @@ mod tests {
 
     fn count(arms: &[usize], arm: usize) -> u32 {
         arms.iter().filter(|it| **it == arm).count() as u32
+    }
+
+    #[test]
+    fn arms_that_no_router_has_checked_are_read_without_harm() {
+        let split = Split::new("chat", [("a", u32::MAX), ("b", u32::MAX)]).ramp("a", "b", u32::MAX, secs(1), at(2));
+        assert_eq!(split.arms(at(3)).collect::<Vec<_>>(), [("a", 0), ("b", u32::MAX)]);
     }
 
     #[test]

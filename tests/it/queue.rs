@@ -1,5 +1,6 @@
 //! The queue of requests that wait for a slot: who is next, and what becomes of a slot on its way.
 
+mod call_time;
 mod full;
 mod handing;
 mod meters;

@@ -1,5 +1,6 @@
 //! [`Flows`]: what each tenant has waiting in each band, whose turn it is, and who has too much.
 
+use super::call_time::CallTime;
 use super::order::{BANDS, PRIORITIES, PlaceId, Standing};
 use crate::facts::Priority;
 use crate::time::Instant;
@@ -36,6 +37,7 @@ struct Flow {
     /// How many more of it are served before it goes to the end.
     left: u32,
     ages: BTreeSet<Age>,
+    call_time: Option<Arc<CallTime>>,
 }
 
 impl Flows {
@@ -55,11 +57,21 @@ impl Flows {
             self.last_number = turn;
             let (key, weight) = ((standing.priority, standing.tenant.clone()), self.weight(standing));
             self.ids.insert(key.clone(), id);
-            self.flows.insert(id, Flow { key, weight, turn, left: weight, ages: BTreeSet::new() });
+            self.flows.insert(id, Flow { key, weight, turn, left: weight, ages: BTreeSet::new(), call_time: None });
             id
         });
         self.recount(id, |ages| ages.insert((standing.arrival, place)));
         id
+    }
+
+    /// What is known of its calls: what `before` knew, where it came anew.
+    pub(super) fn call_time(&mut self, id: FlowId, before: Option<Arc<CallTime>>) -> Arc<CallTime> {
+        let flow = self.flows.get_mut(&id).expect("a flow stays while anything of it waits");
+        flow.call_time.get_or_insert_with(|| before.unwrap_or_default()).clone()
+    }
+
+    pub(super) fn known_of(&self, id: FlowId) -> Option<&CallTime> {
+        self.flows[&id].call_time.as_deref()
     }
 
     /// Counts one less.

@@ -1,5 +1,6 @@
 //! Requests that wait until a backend has room or returns.
 
+mod call_time;
 mod flows;
 mod lanes;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod rights;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use call_time::CallTime;
 pub(crate) use order::{Kind, Lack, Passed, PlaceId, Standing, Want};
 
 use crate::backend::BackendId;
@@ -64,6 +66,8 @@ struct Place<S> {
     alarm: Option<Instant>,
     /// Its owner has not seen as yet to when that was moved.
     moved: bool,
+    /// Of its flow, since it said what it waits for.
+    call_time: Option<Arc<CallTime>>,
     /// Which class it was called out of, for the case that it passes its slot on.
     class: Option<Class>,
 }
@@ -184,10 +188,7 @@ impl<S> Waiters<S> {
             let place = queue.next;
             queue.next += 1;
             queue.taken += 1;
-            queue.places.insert(
-                place,
-                Place { standing, spot: None, state: State::Awake, alarm: None, moved: false, class: None },
-            );
+            queue.places.insert(place, Place::new(standing));
             (place, shed)
         };
         let turn = WaitTurn { waiters: self, place };
@@ -303,6 +304,11 @@ impl<S> Waiters<S> {
         self.queue.lock().order.predicted(standing, wants)
     }
 
+    /// When this request is to start at the latest, by what calls of its flow took that had waited.
+    pub(crate) fn latest(&self, standing: &Standing) -> Instant {
+        self.queue.lock().order.latest(standing)
+    }
+
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
         self.queue.lock().taken
@@ -322,6 +328,11 @@ impl<S> Queue<S> {
 }
 
 impl<S> Place<S> {
+    const fn new(standing: Standing) -> Self {
+        let (state, call_time) = (State::Awake, None);
+        Self { standing, spot: None, state, alarm: None, moved: false, call_time, class: None }
+    }
+
     /// Calls it, and returns whom to wake.
     fn call(&mut self, call: Call<S>) -> Option<Sleeper> {
         match std::mem::replace(&mut self.state, State::Called(call)) {
@@ -383,7 +394,9 @@ impl<S> WaitTurn<'_, S> {
         }
         wants.sort_unstable();
         wants.dedup();
-        place.spot = Some(order.enter(self.place, &place.standing, place.spot.take(), &wants));
+        let spot = order.enter(self.place, &place.standing, place.spot.take(), &wants);
+        place.call_time = Some(order.call_time(&spot, place.call_time.take()));
+        place.spot = Some(spot);
         // What was kept for it is asked for again.
         (place.alarm, place.moved) = (None, false);
         // Who waits for a moment only has nothing to look for.
@@ -404,6 +417,11 @@ impl<S> WaitTurn<'_, S> {
         let place = queue.places.get_mut(&self.place)?;
         place.moved = false;
         place.alarm.take_if(|alarm| *alarm <= now).or(place.alarm)
+    }
+
+    /// What is known of the calls of its flow; nothing before it has said what it waits for.
+    pub(crate) fn call_time(&self) -> Option<Arc<CallTime>> {
+        self.waiters.queue.lock().places.get(&self.place)?.call_time.clone()
     }
 
     /// Notes, once, that it can not use what it was handed. `alike`: nor can those who wait for the same.

@@ -6,6 +6,7 @@
 //!
 //! A *flow* is what one tenant has waiting in one band. [`Flows`] knows whose turn it is, [`Lanes`] who waits for what.
 
+use super::call_time::CallTime;
 use super::flows::{FlowId, Flows};
 use super::lanes::{LaneId, Lanes};
 use crate::backend::BackendId;
@@ -147,6 +148,17 @@ impl Order {
         };
         let due = (standing.deadline, standing.arrival, place);
         self.lanes.enter(wants, (flow, self.flows.turn(flow)), standing.priority, due)
+    }
+
+    /// What is known of the calls of a flow: `before`, where nothing of it waited meanwhile.
+    pub(super) fn call_time(&mut self, spot: &Spot, before: Option<Arc<CallTime>>) -> Arc<CallTime> {
+        self.flows.call_time(spot.flow, before)
+    }
+
+    /// When a request is to start at the latest that is to enter.
+    pub(super) fn latest(&self, standing: &Standing) -> Instant {
+        let time = self.flows.find(standing).and_then(|flow| self.flows.known_of(flow));
+        time.map_or(standing.deadline, |time| time.latest(standing.arrival, standing.deadline))
     }
 
     /// Takes a request out.

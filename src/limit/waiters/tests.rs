@@ -336,3 +336,27 @@ fn what_a_slot_looks_at_does_not_grow_with_the_shards_of_its_backend() {
     let [few, many] = [10, 3_000].map(looks);
     assert!(many <= few + 1 && many <= 4, "{few} looks for each slot, and {many}");
 }
+
+#[test]
+fn what_calls_of_a_tenant_take_is_known_to_those_behind_them() {
+    let waiters = queue::<()>(usize::MAX, &[]);
+    let of = |tenant: &str| standing(Priority::Standard, tenant, 0, 1_000);
+    let mut turns = ["a", "a", "b"].map(|tenant| wait(&waiters, of(tenant), &[A]));
+    let latest = |turn: &WaitTurn<'_, ()>| turn.call_time().map(|time| time.latest(at(0), at(1_000)));
+    turns[0].call_time().unwrap().cut(std::time::Duration::from_nanos(200));
+    assert_eq!(turns.each_ref().map(latest), [Some(at(700)), Some(at(700)), Some(at(1_000))]);
+    assert_eq!(["a", "b", "c"].map(|tenant| waiters.latest(&of(tenant))), [at(700), at(1_000), at(1_000)]);
+    // Nobody stands in line after all were called, and what was known is known still.
+    waiters.call_all();
+    let [first, second, other] = &mut turns;
+    for turn in [second, first, other] {
+        assert!(matches!(called(turn), Some(Call::News)));
+        turn.wish(vec![slot_of(A)]);
+    }
+    assert_eq!(turns.each_ref().map(latest), [Some(at(700)), Some(at(700)), Some(at(1_000))]);
+    // It is forgotten with the last that waits.
+    let [first, second, other] = turns;
+    drop((first, second));
+    assert_eq!(["a", "b"].map(|tenant| waiters.latest(&of(tenant))), [at(1_000), at(1_000)]);
+    drop(other);
+}

@@ -90,6 +90,10 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
         if !self.policy.allows_region(mirror.profile().region_name()) {
             self.mirror_errors.push(mirror.outside().into());
         }
+        let id = mirror.profile().id();
+        if self.mirrors.iter().any(|fed| fed.0.id() == id) {
+            self.mirror_errors.push(BuildError::DuplicateId(id.to_owned()));
+        }
         self.mirrors.push(Fed::new(mirror));
         self
     }

@@ -54,6 +54,7 @@ impl Lease {
             answered: false,
             excused: false,
             throttles: needs.throttles,
+            teaches: None,
         })
     }
 }

@@ -9,6 +9,7 @@ use crate::limit::Cells;
 use crate::router::core::{Core, Generation};
 use crate::router::lease::{Lease, Limiter, Needs};
 use crate::router::slot::Slot;
+use crate::router::waiting::Waiting;
 use crate::time::Instant;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
     pub(super) fn claim(&mut self, generation: Arc<Generation<Req, Res>>, now: Instant) -> Option<Attempt> {
         let record = self.decision.record_mut();
         let (mut lease, seat) = lease_best(self.core, &generation, record, self.cells, &mut self.in_hand, now)?;
+        lease.teach(self.waiting.as_ref().and_then(Waiting::call_time));
         // Another than the one that was freed for it: that goes to the next.
         (self.waiting, self.in_hand) = (None, None);
         self.core.shared.call_next(lease.member(), now);

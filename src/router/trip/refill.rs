@@ -25,6 +25,11 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         }
     }
 
+    /// It has waited, and calls of its tenant that had as much time left as it has were cut short.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| now >= waiting.latest(&self.decision))
+    }
+
     /// It waits for what refills: when to look next, without another decision. `None` where there is one to make.
     ///
     /// The first in the queue is given what has refilled, or has it kept and is told when there is enough; nobody else need
@@ -39,7 +44,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         let reasons = || record.sheet.entries.iter().filter_map(|entry| Some((entry.seat, entry.rejected?)));
         let quotas = || reasons().filter(|(_, why)| is_for_quota(*why));
         let reserve = if record.last_resort { FailSafe::LAST_RESORT_RESERVE } else { Duration::ZERO };
-        let latest = waiting.until(core.longest_wait).min(self.deadline - reserve);
+        let latest = waiting.until(core.longest_wait, &self.decision).min(self.deadline - reserve);
         let others = reasons().filter(|(_, why)| !is_for_quota(*why)).filter_map(|(_, why)| match why {
             Reason::Reserved { until, .. } => until,
             _ => why.returns_at(),

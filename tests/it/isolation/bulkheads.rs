@@ -319,6 +319,9 @@ fn shares_that_make_no_sense_are_named() {
     let zero = Bulkheads::of(0, Share::at_most(1));
     let error = build(Some(zero), None, [None, None]).unwrap();
     assert_eq!(error.to_string(), "tenants: bulkheads over no calls at all would refuse every request");
+    let twice = Bulkheads::of(5, Share::at_most(2)).share("a", Share::at_most(3)).share("a", Share::at_most(4));
+    let error = build(None, Some(twice), [None, None]).unwrap();
+    assert_eq!(error.to_string(), "routes: \"a\" is given two shares");
 }
 
 #[test]

@@ -458,6 +458,9 @@ fn a_mirror_that_cannot_be_meant_has_a_name() {
     assert!(matches!(plain(Mirror::new(candidate().concurrency(0), 1)), BuildError::ZeroLimit { .. }));
     assert!(matches!(plain(Mirror::new(candidate().attempt_limit(secs(0)), 1)), BuildError::ZeroLimit { .. }));
     assert!(matches!(plain(Mirror::new(Profile::new(" "), 1)), BuildError::EmptyId { .. }));
+    let builder = world.router(ordered()).backend(Profile::new("a"), world.backend("a", always(ANSWER)));
+    let twice = builder.mirror(Arc::new(Mirror::new(candidate(), 1))).mirror(Arc::new(Mirror::new(candidate(), 2)));
+    assert_eq!(twice.build().unwrap_err(), BuildError::DuplicateId("candidate".into()));
     let eu = || ordered().region_failover(Regions::new("eu").residency(["eu"])).boxed();
     let told = error(eu(), Mirror::new(candidate().region("us"), 1));
     assert!(told.to_string().contains("outside the regions of the policy"), "{told}");

@@ -1,0 +1,89 @@
+//! Who waits behind calls that were cut short is not begun with when it has no more time left than they had.
+
+use crate::support::{Act, Step, Task, TestRouter, World, always, ms, secs};
+use fallway::policy::{FailSafe, PolicyExt, ordered};
+use fallway::router::RouteErrorKind;
+use fallway::{CallOptions, Profile};
+use futures::StreamExt;
+use std::time::Duration;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    Whole,
+    CutShort,
+    Refused(RouteErrorKind),
+}
+
+/// A backend for one stream at a time, whose first item takes 20 ms and the whole so long.
+fn router(world: &World, whole: Duration) -> TestRouter {
+    let builder = world.router(ordered().fail_safe(FailSafe::default()));
+    let act = Act::Stream(ms(20), vec![Step::Item, Step::Pause(whole - ms(20)), Step::Item]);
+    world.fleet(builder, [(Profile::new("a").concurrency(1), always(act))]).0
+}
+
+fn ask(world: &World, router: &TestRouter, within: Duration) -> Task<End> {
+    let (router, options) = (router.clone(), CallOptions::within(within));
+    world.spawn(async move {
+        let mut stream = match router.stream("ask", options).await {
+            Ok(stream) => stream,
+            Err(error) => return End::Refused(error.kind()),
+        };
+        while let Some(item) = stream.next().await {
+            if item.is_err() {
+                return End::CutShort;
+            }
+        }
+        End::Whole
+    })
+}
+
+fn count(ends: &[End], of: impl Fn(End) -> bool) -> usize {
+    ends.iter().filter(|end| of(**end)).count()
+}
+
+#[test]
+fn in_an_overload_what_is_begun_with_is_finished() {
+    // Streams of two seconds, at twice the rate that there is room for; each has ten seconds.
+    let world = World::new();
+    let router = router(&world, secs(2));
+    let calls: Vec<_> = (0..600)
+        .map(|_| {
+            let call = ask(&world, &router, secs(10));
+            world.run_for(secs(1));
+            call
+        })
+        .collect();
+    world.run();
+    let ends: Vec<_> = calls.into_iter().map(Task::take).collect();
+    let (whole, cut) = (count(&ends, |end| end == End::Whole), count(&ends, |end| end == End::CutShort));
+    // Of 300 that there is time for.
+    assert!(whole >= 270 && cut <= 15, "{whole} answers are whole, {cut} were cut short");
+    let late = count(&ends, |end| end == End::Refused(RouteErrorKind::TooLate));
+    assert!(late >= 250, "{late} refused for that");
+}
+
+#[test]
+fn a_burst_that_there_is_time_for_is_served_to_the_last() {
+    // Forty-nine seconds' work for those that have fifty: nobody is cut short, so nothing is learned.
+    let world = World::new();
+    let router = router(&world, secs(1));
+    let calls: Vec<_> = (0..49).map(|_| ask(&world, &router, secs(50))).collect();
+    world.run();
+    assert!(calls.into_iter().all(|call| call.take() == End::Whole));
+}
+
+#[test]
+fn who_fell_asleep_before_that_was_known_passes_its_slot_on() {
+    let world = World::new();
+    let router = router(&world, secs(4));
+    // The second is done after eight seconds. The third has two left then, and is cut short, the fourth would have one.
+    let [first, second, third, fourth, fifth] = [60, 9, 10, 11, 15].map(|within| {
+        let call = ask(&world, &router, secs(within));
+        world.settle();
+        call
+    });
+    world.run();
+    let ends = [first, second, third, fourth, fifth].map(Task::take);
+    let late = End::Refused(RouteErrorKind::TooLate);
+    assert_eq!(ends, [End::Whole, End::Whole, End::CutShort, late, End::Whole]);
+}
