@@ -25,11 +25,11 @@ use crate::limit::quota::{Claim, Quotas};
 use crate::limit::shares::{Shares, Stake};
 use crate::sync::{AtomicU32, Mutex, Ordering};
 use crate::time::Instant;
+use crate::unwind::contain;
 use order::{Class, Order, Spot};
 use rustc_hash::FxHashMap;
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -90,7 +90,7 @@ impl Sleeper {
     /// A waker is an executor's, and may panic. That is its sleeper's misfortune: others are woken after it, and who wakes is in
     /// the middle of giving something back.
     fn wake(self) {
-        let _ = catch_unwind(AssertUnwindSafe(|| self.0.wake()));
+        contain(|| self.0.wake());
     }
 }
 
