@@ -154,8 +154,22 @@ impl Decision {
             {
                 write!(f, "; the next returns in {}", Span(at - self.spoken_at()))?;
             }
+            if let Some((most, tokens)) = self.too_large() {
+                write!(f, "; it needs {tokens} tokens at once, and {most} are the most that there ever are")?;
+            }
             Ok(())
         })
+    }
+
+    /// Where it is too large for everybody: the most that anybody takes, and what it needs.
+    fn too_large(&self) -> Option<(u64, u64)> {
+        let sizes = self.candidates().map(|candidate| match candidate.rejected()? {
+            Reason::QuotaTooSmall { tokens, limit } | Reason::TokenBoundTooSmall { tokens, limit } => {
+                Some((limit, tokens))
+            }
+            _ => None,
+        });
+        sizes.collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 }
 

@@ -102,7 +102,8 @@ fn what_no_bucket_ever_holds_is_refused_at_once() {
     assert_eq!((refused.kind(), took), (RouteErrorKind::NothingUsable, ms(0)));
     let reason = refused.decision().candidates().next().unwrap().rejected();
     assert_eq!(reason, Some(Reason::QuotaTooSmall { tokens: 1_001, limit: 1_000 }));
-    assert!(refused.to_string().contains("of too small a quota"), "{refused}");
+    let words = ": 1 of too small a quota; it needs 1001 tokens at once, and 1000 are the most that there ever are (";
+    assert!(refused.to_string().contains(words), "{refused}");
     // A whole bucket is no more than it holds, and a guess excludes nobody: it takes the whole bucket.
     for facts in [tokens(900, 100), plain().prompt_tokens(900)] {
         ask(&world, &router, CallOptions::within(secs(70)).facts(facts)).unwrap();
