@@ -8,7 +8,6 @@ use crate::signal::latch::Latch;
 use crate::signal::rows::Rows;
 use crate::signal::{HealthSignal, Reading, Score};
 use crate::time::Instant;
-use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
@@ -55,13 +54,12 @@ pub struct LoadReports {
 
 #[derive(Debug, Default)]
 struct Row {
-    last: ArcSwapOption<Report>,
+    /// Decisions do not read it, and who replaces it holds it until all else says the same.
+    last: Mutex<Option<Report>>,
     /// The health that follows from it.
     verdict: Latch,
     /// What decisions read of it.
     reported: Arc<Reported>,
-    /// Held by who compares and replaces; readers do not need it.
-    writing: Mutex<()>,
 }
 
 #[derive(PartialEq, Debug)]
@@ -92,11 +90,11 @@ impl LoadReports {
     pub fn report(&self, backend: BackendId, said: Result<LoadReport, Unreadable>, now: Instant) {
         let kept = self.rows.with(backend, |row| {
             let report = Report { at: now, said };
-            let _writing = row.writing.lock();
-            let in_order = row.last.load().as_ref().is_none_or(|last| last.at <= now && **last != report);
+            let mut last = row.last.lock();
+            let in_order = last.as_ref().is_none_or(|last| last.at <= now && *last != report);
             let before = row.verdict.ill_at().is_some();
             if in_order {
-                row.last.store(Some(Arc::new(report)));
+                *last = Some(report);
                 match said.ok().and_then(|report| report.score()) {
                     Some(score) => row.verdict.set(score, now),
                     None => row.verdict.clear(),
@@ -132,7 +130,7 @@ impl LoadReports {
 
     /// The load of `backend` as it was told last.
     pub fn load(&self, backend: BackendId, now: Instant) -> Reading<LoadReport> {
-        let last = self.rows.with(backend, |row| match row.last.load().as_deref() {
+        let last = self.rows.with(backend, |row| match &*row.last.lock() {
             Some(Report { at, said: Ok(report) }) => Some((*report, (*at).min(now))),
             _ => None,
         });
@@ -150,7 +148,7 @@ impl LoadReports {
 
     /// Why the last report of `backend` could not be read; `None` where it could, or where there was none.
     pub fn why_missing(&self, backend: BackendId) -> Option<Unreadable> {
-        self.rows.with(backend, |row| row.last.load().as_deref()?.said.err()).flatten()
+        self.rows.with(backend, |row| row.last.lock().as_ref()?.said.err()).flatten()
     }
 
     /// What became of all reports so far.
