@@ -58,13 +58,20 @@ pub enum Refusal {
     /// lowest priority, of the tenant that had most waiting.
     Shed,
     /// At the pace at which those before it were served lately, it would have started after its deadline, or with less time
-    /// left than any of the backends takes to its first item; or it waited until it had no more time than was too little for calls
-    /// of its tenant that were cut short.
+    /// left than any of the backends takes to its first item or calls of its tenant were cut short with.
     TooLate {
         /// How many of its tenant were before it.
         ahead: u32,
         /// When it would have started.
         start: Instant,
+    },
+    /// It waited, and has no more time left than calls of its tenant and priority need that had waited: their deadlines cut short
+    /// those that had less.
+    WouldBeCutShort {
+        /// What it has left, in nanoseconds.
+        left: u64,
+        /// What they need, in nanoseconds; no more than half of its time.
+        needed: u64,
     },
     /// Nobody that may be used is predicted to answer within what is left, not even in half of the cases
     /// ([`budgeted`](crate::policy::PolicyExt::budgeted)).

@@ -129,13 +129,16 @@ impl Decision {
                 Refusal::QueueFull => write!(f, "too many requests wait already")?,
                 Refusal::Shed => write!(f, "its place in the queue was needed for another")?,
                 Refusal::TooLate { ahead, start } => {
-                    let (start, time) = (start - self.spoken_at(), Span(self.deadline() - self.spoken_at()));
-                    if start.is_zero() {
-                        write!(f, "it has {time}, with which calls of its tenant before it were cut short")?;
-                    } else {
-                        let start = Span(start);
-                        write!(f, "it would start in {start}, behind {ahead} of its tenant, and has {time}")?;
-                    }
+                    let (start, time) = (Span(start - self.spoken_at()), Span(self.deadline() - self.spoken_at()));
+                    write!(f, "it would start in {start}, behind {ahead} of its tenant, and has {time}")?;
+                }
+                Refusal::WouldBeCutShort { left, needed } => {
+                    write!(
+                        f,
+                        "it has {} left, and with less than {} calls of its tenant were cut short",
+                        Nanos(left),
+                        Nanos(needed)
+                    )?;
                 }
                 Refusal::Infeasible { half, left } => {
                     write!(f, "half of the answers take longer than {}, and {} are left", Nanos(half), Nanos(left))?;

@@ -46,7 +46,7 @@ pub enum RouteErrorKind {
     QueueFull,
     /// It waited, and its place was needed for another.
     Shed,
-    /// Its turn would have come after its deadline.
+    /// Its turn would have come after its deadline, or too late for an answer that is not cut short.
     TooLate,
     /// Nobody is predicted to answer before its deadline.
     Infeasible,
@@ -70,7 +70,7 @@ impl RouteError {
             Refusal::OverSpend { .. } => RouteErrorKind::OverSpend,
             Refusal::QueueFull => RouteErrorKind::QueueFull,
             Refusal::Shed => RouteErrorKind::Shed,
-            Refusal::TooLate { .. } => RouteErrorKind::TooLate,
+            Refusal::TooLate { .. } | Refusal::WouldBeCutShort { .. } => RouteErrorKind::TooLate,
             Refusal::Infeasible { .. } => RouteErrorKind::Infeasible,
             Refusal::WaitedTooLong { .. } => RouteErrorKind::WaitedTooLong,
         };

@@ -184,10 +184,10 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
                     let denied = self.extra == Extra::Denied;
                     return self.give_up(if denied { Refusal::RetryBudgetEmpty } else { self.exhausted() }, now);
                 }
-                Next::Call { .. } if self.is_late(now) => {
-                    return self.give_up(Refusal::TooLate { ahead: 0, start: now }, now);
-                }
                 Next::Call { at } => {
+                    if let Some(why) = self.waiting.as_ref().and_then(|it| it.too_little_time(&self.decision, now)) {
+                        return self.give_up(why, now);
+                    }
                     self.planned = Some(generation);
                     if at > now {
                         // Who sleeps for a while must not be handed a slot that others wait for.
@@ -370,9 +370,8 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
         };
         let until = waiting.until(longest, decision);
         if now >= until {
-            let is_late = now >= waiting.latest(decision);
             let waited = Refusal::WaitedTooLong { waited: nanos(longest) };
-            return Err(if is_late { Refusal::TooLate { ahead: 0, start: now } } else { waited });
+            return Err(waiting.too_little_time(decision, now).unwrap_or(waited));
         }
         match waiting.wish(wants, &generation.fleet, decision) {
             // With what is in its hands still there: without, it would take that for what it lacks.

@@ -6,7 +6,7 @@ use crate::decision::{Decision, Reason, Refusal};
 use crate::facts::Need;
 use crate::fleet::{Fleet, Member};
 use crate::limit::{Call, CallTime, Cells, Kind, Lack, Standing, WaitTurn, Want, Wished};
-use crate::time::Instant;
+use crate::time::{Instant, nanos};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -108,8 +108,15 @@ impl<'r> Waiting<'r> {
         (self.since + longest).min(self.latest(decision))
     }
 
+    /// The refusal of one that would have to start by now, by what those before it teach.
+    pub(super) fn too_little_time(&self, decision: &Decision, now: Instant) -> Option<Refusal> {
+        let (latest, deadline) = (self.latest(decision), decision.deadline());
+        let refusal = Refusal::WouldBeCutShort { left: nanos(deadline - now), needed: nanos(deadline - latest) };
+        (now >= latest).then_some(refusal)
+    }
+
     /// When it is to start at the latest.
-    pub(super) fn latest(&self, decision: &Decision) -> Instant {
+    fn latest(&self, decision: &Decision) -> Instant {
         let (arrival, deadline) = (decision.record().arrival, decision.deadline());
         self.call_time.as_ref().map_or(deadline, |time| time.latest(arrival, deadline))
     }

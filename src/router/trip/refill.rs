@@ -25,11 +25,6 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         }
     }
 
-    /// It has waited, and calls of its tenant that had as much time left as it has were cut short.
-    pub(super) fn is_late(&self, now: Instant) -> bool {
-        self.waiting.as_ref().is_some_and(|waiting| now >= waiting.latest(&self.decision))
-    }
-
     /// It waits for what refills: when to look next, without another decision. `None` where there is one to make.
     ///
     /// The first in the queue is given what has refilled, or has it kept and is told when there is enough; nobody else need
@@ -49,6 +44,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
             Reason::Reserved { until, .. } => until,
             _ => why.returns_at(),
         });
+        // What its policy says, unless that is when a quota returns: of that it is told.
         let verdict = match self.decision.next() {
             Next::Wait { until } if quotas().all(|(_, why)| why.returns_at() != Some(until)) => until,
             _ => latest,

@@ -12,9 +12,10 @@ const TENANTS: usize = 8;
 const PART: u32 = 40;
 
 /// Eight servers, and eight tenants. Seven ask for half of their part, "loud" for `times` its own.
-fn play(times: f64, seed: u64, wait: Option<u32>, shares: bool) -> Run {
+fn play(times: f64, seed: u64, (wait, deadline): (Option<u32>, u32), shares: bool) -> Run {
     let servers = (1..=8).map(|number| Server::new(format!("s{number}")).known_limit(Server::BATCH));
-    let world = World::new().servers(servers).load(7.0 / 16.0).lasting(secs(200)).warm_up(secs(20));
+    let world =
+        World::new().servers(servers).load(7.0 / 16.0).lasting(secs(200)).warm_up(secs(20)).deadline(secs(deadline));
     let world = world.tenants((1..TENANTS).map(|number| (format!("t{number}"), 1.0))).guest("loud", times / 8.0, 1.0);
     let stack = |_: &_| {
         let stack = Stack::new(predicted_ttft().fail_safe(FailSafe::default())).load_reports();
@@ -36,14 +37,26 @@ fn of_others(run: &Run) -> (f64, f64) {
 
 #[test]
 fn ten_times_its_share_raises_the_tail_of_others_by_a_fifth_at_most() {
-    for (seed, wait) in [(1, None), (2, None), (3, None), (1, Some(1)), (2, Some(20))] {
+    let waits =
+        [(1, Some(1)), (2, Some(1)), (3, Some(1)), (1, Some(20)), (2, Some(20)), (1, None), (2, None), (3, None)];
+    for (seed, wait) in waits {
         let [(usual, all), (loud, answered), (unbounded, _)] = [(1.0, true), (10.0, true), (10.0, false)]
-            .map(|(times, shares)| of_others(&play(times, seed, wait, shares)));
+            .map(|(times, shares)| of_others(&play(times, seed, (wait, 60), shares)));
         let raised = loud / usual;
         let which = format!("seed {seed}, longest wait {wait:?} s");
         assert!(raised <= 1.2, "{which}: {usual} s, then {loud} s ({raised}), without shares {unbounded} s");
         assert!(all >= 0.999 && answered >= 0.999, "{which}: {all} are answered, then {answered}");
         assert!(unbounded / usual > 3.0, "{which}: without shares {unbounded} s, usually {usual} s");
+    }
+}
+
+#[test]
+fn so_it_is_where_many_answers_take_longer_than_their_deadlines() {
+    for (seed, deadline) in [(1, 20), (2, 20), (1, 10), (2, 10)] {
+        let [(usual, all), (loud, answered)] =
+            [1.0, 10.0].map(|times| of_others(&play(times, seed, (None, deadline), true)));
+        let which = format!("seed {seed}, deadline {deadline} s: {usual} s, then {loud} s");
+        assert!(loud <= 1.2 * usual && answered >= all - 0.01, "{which}; {all} are answered, then {answered}");
     }
 }
 

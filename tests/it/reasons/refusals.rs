@@ -175,6 +175,25 @@ fn too_late() {
 }
 
 #[test]
+fn would_be_cut_short() {
+    let world = World::new();
+    let builder = world.router(ordered().fail_safe(FailSafe::default()));
+    let router = world.fleet(builder, [(Profile::new("a").concurrency(1), always(Act::Answer(secs(4))))]).0;
+    // The second is done after eight seconds. The third has two left then, and the fourth would have one after it.
+    let [.., fourth] = [60, 9, 10, 11].map(|time| {
+        let call = world.spawn_call(&router, within(secs(time)));
+        world.settle();
+        call
+    });
+    world.run();
+    let error = fourth.take().unwrap_err();
+    let expected = Refusal::WouldBeCutShort { left: 1_000_000_000, needed: 3_000_000_000 };
+    assert_eq!((error.decision().next(), error.kind()), (Next::Refuse { why: expected }, RouteErrorKind::TooLate));
+    let words = "it has 1.00 s left, and with less than 3.00 s calls of its tenant were cut short";
+    assert!(error.to_string().contains(words), "{error}");
+}
+
+#[test]
 fn waited_too_long() {
     let world = World::new();
     let router = busy(&world, |builder| builder.longest_wait(ms(200)));
