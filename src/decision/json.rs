@@ -87,7 +87,7 @@ impl Serialize for AttemptRecord {
 
 impl Serialize for Candidate<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Candidate", 11)?;
+        let mut out = serializer.serialize_struct("Candidate", 12)?;
         out.serialize_field("backend", self.name())?;
         out.serialize_field("model", &self.profile().full_model())?;
         out.serialize_field("region", &self.profile().region_name())?;
@@ -99,6 +99,7 @@ impl Serialize for Candidate<'_> {
         out.serialize_field("spread", &self.spread())?;
         out.serialize_field("pace", &self.pace())?;
         out.serialize_field("cached_tokens", &self.cached_tokens())?;
+        out.serialize_field("supposed_tokens", &self.supposed_tokens())?;
         out.end()
     }
 }

@@ -20,9 +20,9 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// Whether something is known of its peers, where nothing is of itself.
-    pub(crate) const fn is_known_of_peers(&self) -> bool {
-        self.base > 0 || self.per_token > 0
+    /// Whether there is a line, of itself or of its peers.
+    pub(crate) const fn is_known(&self) -> bool {
+        self.samples > 0 || self.base > 0 || self.per_token > 0
     }
 
     /// The predicted time to first token behind `tokens` prompt tokens, in nanoseconds.

@@ -334,7 +334,13 @@ impl<'a> Candidate<'a> {
     /// The leading tokens of the prompt that it probably has in its cache, so that they are not among its work; where
     /// the request's [prefix](crate::facts::Prefix) is known and a policy read it, or it was called.
     pub fn cached_tokens(&self) -> Option<u64> {
-        (self.entry.known & record::KNOWS_CACHED != 0).then_some(self.readings.cached)
+        (self.entry.known & record::KNOWS_CACHED != 0).then_some(self.readings.prefix.cached)
+    }
+
+    /// How much of the rest of the prompt counted as cached by the chance that other routers sent it there: see
+    /// [`predicted_ttft`](crate::policy::predicted_ttft). From where [`cached_tokens`](Self::cached_tokens) is.
+    pub fn supposed_tokens(&self) -> Option<u64> {
+        (self.entry.known & record::KNOWS_CACHED != 0).then_some(self.readings.supposed)
     }
 }
 

@@ -124,8 +124,10 @@ pub(crate) struct Readings {
     /// Its last answers came much sooner than was predicted.
     pub(crate) contradicted: bool,
     pub(crate) pace: Pace,
-    /// Leading tokens of the prompt that it probably has in its cache.
-    pub(crate) cached: u64,
+    /// What it probably has in its cache.
+    pub(crate) prefix: Belief,
+    /// Tokens of the prompt that a policy supposes others to have sent there; where it knows what is cached.
+    pub(crate) supposed: u64,
     /// How full it said that it was, in thousandths, and when.
     pub(crate) reported_full: (u32, Instant),
     /// What it had in flight, where that is bounded in tokens.
@@ -134,16 +136,25 @@ pub(crate) struct Readings {
     pub(crate) throttled: u32,
 }
 
+/// What a backend is believed to have, in tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Belief {
+    /// Of a prompt: its beginning.
+    pub(crate) cached: u64,
+    /// Of all that it is sent: the latest.
+    pub(crate) keeps: u64,
+}
+
 impl Readings {
     /// The leading tokens of the prompt that the candidate of `entry` probably has: as it was read, or else as `read` says
     /// now, from here on for all who ask. `None` where the prompt's prefix is not known.
     #[inline]
-    pub(crate) fn cached(&mut self, entry: &mut Entry, read: impl FnOnce() -> Option<u64>) -> Option<u64> {
+    pub(crate) fn cached(&mut self, entry: &mut Entry, read: impl FnOnce() -> Option<Belief>) -> Option<u64> {
         if entry.known & KNOWS_CACHED == 0 {
-            self.cached = read()?;
+            (self.prefix, self.supposed) = (read()?, 0);
             entry.known |= KNOWS_CACHED;
         }
-        Some(self.cached)
+        Some(self.prefix.cached)
     }
 }
 

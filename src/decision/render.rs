@@ -274,6 +274,9 @@ impl Candidate<'_> {
                 let prompt = self.record.facts().input_tokens();
                 write!(f, ", {} of {} prompt tokens probably cached", Count(cached), Count(prompt))?;
             }
+            if let Some(supposed) = self.supposed_tokens().filter(|supposed| *supposed > 0) {
+                write!(f, ", {} prompt tokens supposed to be sent there by others", Count(supposed))?;
+            }
             if let Some(cost) = self.cost() {
                 write!(f, ", cost {cost}")?;
             }

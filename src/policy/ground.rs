@@ -128,7 +128,7 @@ impl Ground<'_> {
         let read = || match self.source {
             Source::Live { live, .. } => {
                 let berth = &live.fleet.berths[seat];
-                berth.member.prefixes.cached_of(facts, berth.prefix_cache)
+                berth.member.prefixes.belief(facts, berth.prefix_cache)
             }
             Source::Recorded(_) => None,
         };

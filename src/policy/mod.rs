@@ -10,6 +10,7 @@ pub(crate) mod engine;
 mod fail_safe;
 mod forecast;
 mod ground;
+mod homing;
 mod least_loaded;
 mod look;
 mod ordered;

@@ -3,6 +3,7 @@
 //! Use it for language models. It knows what other selectors do not: how much prefill work stands before a request,
 //! in tokens, and how fast each backend gets through it.
 
+use super::homing::suppose;
 use super::{Contender, PlanContext, RoutingPolicy, Slate};
 use crate::decision::Reason;
 use crate::rng::mix;
@@ -20,12 +21,16 @@ pub struct PredictedTtft;
 /// probably cached. It is never less than the age of the oldest call that still waits there: a backend that hangs gets
 /// worse with every millisecond, before any timeout. Predictions within a quarter of the best count as equal, and the
 /// seed chooses among them; without that, every request would run to the backend that is a microsecond ahead. Of
-/// equals, those that have most of the prompt cached come first.
+/// equals, those that have most of the prompt cached come first. Of a prompt's blocks that nobody is known to have, other routers may have
+/// sent some: by a draw that is the same in all routers, up to an eighth of them
+/// [counts as cached](crate::decision::Candidate::supposed_tokens), so that routers which know nothing of each other send it to the same
+/// place.
 ///
 /// What is not known is not good. A backend that was not called yet is predicted as its peers of the same model are, for
 /// one request at a time; where nothing is known of these either, it ranks with the worst of all, and one request
 /// at a time tries it. What was learned in bad times is not believed for ever: a backend that was not called for ten
-/// seconds is tried by one request, a canary, if at its best it was about as good as the best is now. While canaries
+/// seconds is tried by one request, a canary, if at its best it was about as good as the best is now, and by what was learned the request
+/// would take longer there than elsewhere if nobody else were there: a queue alone needs no canary. While canaries
 /// find nothing better, they come every 20 and then every 40 seconds. One that was never that good is tried too, by
 /// fewer. A request that takes longer than is usual is no canary: it would lose the most. [`fail_safe`](super::FailSafe) gives a canary up in
 /// time for another attempt, and then the request is none again.
@@ -52,11 +57,12 @@ impl RoutingPolicy for PredictedTtft {
 
     fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
         slate.hold_back_newcomers(cx.seed);
+        suppose(cx, slate);
         let now = cx.now();
         let (mut best, mut worst, mut usual) = (u64::MAX, 0, 0);
         let mut doubtful = false;
         slate.each(|candidate| {
-            let work = candidate.work();
+            let work = candidate.supposed_work();
             let load = candidate.load();
             let behind = load.queued_tokens().saturating_add(work);
             let age = load.age(now);
@@ -66,7 +72,7 @@ impl RoutingPolicy for PredictedTtft {
             if latency.samples == 0 {
                 doubtful = true;
                 // One call at a time finds out whether it is as its peers are.
-                if !(idle && latency.is_known_of_peers()) {
+                if !(idle && latency.is_known()) {
                     return candidate.rank(UNKNOWN);
                 }
             }
@@ -77,17 +83,14 @@ impl RoutingPolicy for PredictedTtft {
             worst = worst.max(predicted);
             candidate.rank(predicted);
         });
-        let equal = best.saturating_add(best >> TOLERANCE_SHIFT);
-        let promising = usual.saturating_add(usual >> TOLERANCE_SHIFT);
-        // A request that takes long at the best already would lose most: it is no canary.
-        let light = best <= promising;
-        let draw = mix(cx.seed, CANARY_STREAM);
+        let equal = with_tolerance(best);
+        let search = (doubtful && cx.may_be_canary()).then(|| Search::new(cx, slate, best, usual));
         // Of equals, who has most of the prompt: work that nobody does is room for all.
         let mut least_work = u64::MAX;
         if cx.facts().prompt_prefix().is_some() {
             slate.each(|candidate| {
                 if candidate.cost() <= equal {
-                    least_work = least_work.min(candidate.work());
+                    least_work = least_work.min(candidate.supposed_work());
                 }
             });
         }
@@ -97,32 +100,64 @@ impl RoutingPolicy for PredictedTtft {
                 UNKNOWN if best == u64::MAX => candidate.load().queued_tokens(),
                 UNKNOWN => worst,
                 predicted if predicted > equal => predicted,
-                _ if candidate.work() <= least_work => best,
+                _ if candidate.supposed_work() <= least_work => best,
                 // Perhaps the best itself: behind those that have more of the prompt all the same.
                 predicted => predicted.max(best.saturating_add(1)),
             };
             candidate.rank(cost);
-            if doubtful && cx.may_be_canary() && is_canary(candidate, promising, light, draw) {
+            if search.as_ref().is_some_and(|search| search.wants(candidate)) {
                 candidate.promote(Reason::Canary);
             }
         });
     }
 }
 
-/// Whether this request looks after a backend of which nothing is known, or nothing that is still true. `promising`:
-/// what is usual at the best; `light`: the request takes no longer there than is usual.
-fn is_canary(candidate: &mut Contender<'_>, promising: u64, light: bool, draw: u64) -> bool {
-    let load = candidate.load();
-    let (idle, out, stale) = (load.in_flight == 0, load.canary_out, load.stale);
-    let latency = candidate.latency();
-    if out {
-        false
-    } else if latency.samples == 0 && !latency.is_known_of_peers() {
-        idle
-    } else {
-        let odds = if latency.best <= promising { CANARY_ODDS.0 } else { CANARY_ODDS.1 };
-        stale && light && draw.is_multiple_of(odds)
+/// Whether a request looks after a backend of which nothing is known, or nothing that is still true.
+struct Search {
+    /// What is usual at the best.
+    promising: u64,
+    /// What the request takes at the quickest, with nobody else there.
+    quick: u64,
+    /// It takes no longer than is usual. Others would lose the most.
+    light: bool,
+    draw: u64,
+}
+
+impl Search {
+    fn new(cx: &PlanContext<'_>, slate: &mut Slate<'_>, best: u64, usual: u64) -> Self {
+        let mut quickest = u64::MAX;
+        slate.each(|candidate| {
+            let work = candidate.work();
+            let latency = candidate.latency();
+            if latency.is_known() {
+                quickest = quickest.min(latency.predict(work));
+            }
+        });
+        let promising = with_tolerance(usual);
+        let draw = mix(cx.seed, CANARY_STREAM);
+        Self { promising, quick: with_tolerance(quickest), light: best <= promising, draw }
     }
+
+    fn wants(&self, candidate: &mut Contender<'_>) -> bool {
+        let load = candidate.load();
+        let (idle, out, stale) = (load.in_flight == 0, load.canary_out, load.stale);
+        let work = candidate.work();
+        let latency = candidate.latency();
+        if out {
+            false
+        } else if !latency.is_known() {
+            idle
+        } else {
+            let odds = if latency.best <= self.promising { CANARY_ODDS.0 } else { CANARY_ODDS.1 };
+            // Where what was learned is good, only its queue keeps requests away, and that needs no canary.
+            let doubted = latency.predict(work) > self.quick;
+            stale && self.light && doubted && self.draw.is_multiple_of(odds)
+        }
+    }
+}
+
+const fn with_tolerance(time: u64) -> u64 {
+    time.saturating_add(time >> TOLERANCE_SHIFT)
 }
 
 /// Marks a candidate without samples between the two passes.

@@ -4,6 +4,7 @@
 //! has it. Decisions read it without a lock; threads that write at the same time may lose each other's entries, which
 //! costs a belief and breaks nothing.
 
+use crate::decision::record::Belief;
 use crate::facts::{Facts, Prefix};
 use std::fmt;
 use std::sync::OnceLock;
@@ -58,11 +59,23 @@ impl PrefixIndex {
         Some(self.cached(facts.prompt_prefix()?, capacity).min(facts.input_tokens()))
     }
 
+    /// The same, and how much the backend keeps of any prompts.
+    pub(crate) fn belief(&self, facts: &Facts, capacity: u64) -> Option<Belief> {
+        let prefix = facts.prompt_prefix()?;
+        let keeps = u64::from(self.horizon(prefix, capacity)) * u64::from(prefix.block_tokens());
+        Some(Belief { cached: self.cached_of(facts, capacity)?, keeps })
+    }
+
+    /// Blocks as new as this are believed.
+    fn horizon(&self, prefix: &Prefix, capacity: u64) -> u32 {
+        let kept = capacity / u64::from(prefix.block_tokens().max(1));
+        self.horizon.load(Relaxed).min(u32::try_from(kept).unwrap_or(u32::MAX))
+    }
+
     /// The leading tokens of a prompt that the backend probably has, if it keeps `capacity` tokens at most.
     fn cached(&self, prefix: &Prefix, capacity: u64) -> u64 {
         let Some(table) = self.table.get() else { return 0 };
-        let kept = capacity / u64::from(prefix.block_tokens().max(1));
-        let horizon = self.horizon.load(Relaxed).min(u32::try_from(kept).unwrap_or(u32::MAX));
+        let horizon = self.horizon(prefix, capacity);
         let clock = self.clock.load(Relaxed);
         // Whoever uses a block uses those before it, so these are no older.
         let there = |hash: &u64| age_in(table, *hash, clock).is_some_and(|age| age < horizon);

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 /// spread says nothing about the slope, and the reading "twice the work takes twice as long" is the safe one, for
 /// it makes a busy backend look busy.
 ///
-/// Of few samples no line is drawn: what a backend lacks of [`ENOUGH`], it has of those that serve the same model, unless they
+/// Of few samples no line is drawn: what a backend lacks of [`LINE_ENOUGH`], it has of those that serve the same model, unless they
 /// are of another kind. Many routers over one fleet have few samples of each backend for long.
 ///
 /// The line is about work. What it does not explain, jitter, the load of others, is about time: how far samples are from
@@ -46,6 +46,8 @@ pub(crate) struct LatencyModel {
 /// backend is from its own prediction is much the same for all of them.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
+    /// How many ever joined.
+    members: AtomicU32,
     fit: Mutex<Fit>,
     line: Line,
     spread: Sketch,
@@ -68,6 +70,8 @@ const DECAY: (f64, f64) = (0.95, 0.995);
 const PEAK_SHIFT: u32 = 3;
 /// How much of the usual time per token the latest is, as a power of two.
 const PACE_SHIFT: u32 = 4;
+/// Samples that a line stands on: more than a quantile, for one that is far out tilts it.
+const LINE_ENOUGH: u32 = 30;
 /// Samples below which a quantile is a guess.
 pub(crate) const ENOUGH: u32 = 20;
 
@@ -83,8 +87,8 @@ impl Line {
 }
 
 impl Peers {
-    /// Learns what one of them did, if it did. Returns what all did.
-    fn learn(&self, sample: Option<(f64, f64)>) -> Fit {
+    /// Learns what one of them did, if it did. Returns what all did; nothing where that one is all.
+    fn learn(&self, sample: Option<(f64, f64)>) -> Option<Fit> {
         let mut fit = self.fit.lock();
         if let Some((work, time)) = sample {
             // One that is ill says little of the others.
@@ -92,14 +96,17 @@ impl Peers {
             fit.add(work, time.min(most), DECAY.1);
             self.line.draw(*fit);
         }
-        *fit
+        (self.members.load(Ordering::Relaxed) > 1).then_some(*fit)
     }
 }
 
 impl LatencyModel {
     /// It serves what these serve. Where it did before, it stays with those.
     pub(crate) fn join(&self, peers: &Arc<Peers>) {
-        self.peers.get_or_init(|| peers.clone());
+        self.peers.get_or_init(|| {
+            peers.members.fetch_add(1, Ordering::Relaxed);
+            peers.clone()
+        });
     }
 
     /// A first item arrived after `ttft` nanoseconds behind `work` tokens.
@@ -149,9 +156,9 @@ impl LatencyModel {
         let (work, time) = (work.max(1) as f64, ttft as f64);
         let mut fit = self.fit.lock();
         fit.add(work, time, DECAY.0);
-        let peers = self.peers.get().map(|peers| peers.learn(answered.then_some((work, time))));
+        let peers = self.peers.get().and_then(|peers| peers.learn(answered.then_some((work, time))));
         // What it lacks itself of enough samples, it has of its peers.
-        let lacking = f64::from(ENOUGH.saturating_sub(before.samples + 1));
+        let lacking = f64::from(LINE_ENOUGH.saturating_sub(before.samples + 1));
         self.line.draw(peers.map_or(*fit, |peers| fit.filled_up(lacking, peers)));
         let peak = self.peak.load(Ordering::Relaxed);
         let peak = if ttft >= peak { ttft } else { peak - ((peak - ttft) >> PEAK_SHIFT) };
@@ -396,11 +403,24 @@ mod tests {
     fn few_samples_are_filled_up_by_those_of_peers() {
         let (_, new) = line_of_peers();
         assert_eq!((per_1000(&new), new.read().samples), (1_000, 0));
-        // One that was odd does not make the line; twenty do.
+        // One that was odd does not make the line; thirty do.
         new.record(1_000, 2_000 * MS, NOW);
         assert!((1_020..1_250).contains(&per_1000(&new)), "{}", per_1000(&new));
-        (0..19).for_each(|_| new.record(1_000, 2_000 * MS, NOW));
+        (0..29).for_each(|_| new.record(1_000, 2_000 * MS, NOW));
         assert!((1_990..2_010).contains(&per_1000(&new)), "{}", per_1000(&new));
+    }
+
+    /// Or what it was once would be held against it twice.
+    #[test]
+    fn one_alone_is_not_its_own_peer() {
+        let (alone, nobody) = (LatencyModel::default(), LatencyModel::default());
+        alone.join(&Arc::default());
+        for model in [&alone, &nobody] {
+            (0..25).for_each(|_| model.record(1_000, 3_000 * MS, NOW));
+            assert!(model.record_canary(1_000, 100 * MS, NOW));
+        }
+        assert_eq!(alone.read(), nobody.read());
+        assert!(per_1000(&alone) < 1_000, "{}", per_1000(&alone));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod beliefs;
 mod books;
+mod homes;
 
 use crate::support::{ANSWER, TestRouter, World, always};
 use fallway::facts::Prefix;

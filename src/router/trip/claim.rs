@@ -101,7 +101,7 @@ pub(super) fn lease_best<Req: ?Sized, Res>(
         let berth = &generation.fleet.berths[seat];
         let (note, tier) = (entry.note, usize::from(entry.tier));
         let cached =
-            record.sheet.readings[best].cached(entry, || berth.member.prefixes.cached_of(facts, berth.prefix_cache));
+            record.sheet.readings[best].cached(entry, || berth.member.prefixes.belief(facts, berth.prefix_cache));
         let (kept, throttles) = (record.sheet.kept, record.sheet.throttles);
         let (request, cached) = (record.seed, cached.unwrap_or(0));
         let terms = record.names.as_ref().zip(record.sheet.tiers[tier].version);

@@ -65,12 +65,15 @@ fn conversations_stay_where_their_prompts_are_known() {
     }
 }
 
-/// Each of them sees a thirty-second of the requests, and what servers say of the tokens that wait.
+/// Each of them sees a thirty-second of the requests, and what servers say of the tokens that wait; all agree on where a prompt goes
+/// that they do not know.
 #[test]
 fn many_routers_serve_conversations_by_what_the_servers_say() {
-    for stage in stages(Scenario::S7, 32, 1) {
-        let (ours, theirs) = (play(&stage, "fallway").1.goodput, play(&stage, "lmetric").1.goodput);
-        assert!(ours >= 0.93 && ours > theirs, "{ours}, and {theirs} of lmetric");
+    for seed in [1, 2] {
+        for stage in stages(Scenario::S7, 32, seed) {
+            let (ours, theirs) = (play(&stage, "fallway").1.goodput, play(&stage, "lmetric").1.goodput);
+            assert!(ours >= 0.96 && ours > theirs, "seed {seed}: {ours}, and {theirs} of lmetric");
+        }
     }
 }
 

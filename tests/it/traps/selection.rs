@@ -140,21 +140,31 @@ fn a_canary_of_one_percent_gets_one_percent() {
     assert!(per_hundred.iter().all(|calls| *calls <= 2), "{per_hundred:?}");
 }
 
-#[test]
-fn a_long_prompt_is_no_canary() {
+/// How many of 200 requests of so many tokens would be canaries to `b` after a minute without calls. `a` takes 100 ms, and so does
+/// `b` at first.
+fn canaries_to_b(later: u64, tokens: u64) -> usize {
     let world = World::new();
-    let members = ["a", "b"].map(|id| (Profile::new(id), always(Act::Answer(ms(100)))));
+    let b = (0..20).map(|_| 100).chain([later]).map(|took| Act::Answer(ms(took)));
+    let members = [("a", always(Act::Answer(ms(100)))), ("b", in_turn(b))];
+    let members = members.map(|(id, script)| (Profile::new(id), script));
     let (router, _) = world.fleet(world.router(leaf("predicted_ttft")), members);
     let of = |tokens| CallOptions::new(Facts::any().prompt_tokens(tokens));
-    (0..50).for_each(|_| assert!(world.call(&router, of(1_000)).is_ok()));
+    (0..100).for_each(|_| assert!(world.call(&router, of(1_000)).is_ok()));
     world.run_for(secs(60));
-    let canaries = |tokens| {
-        let canary = |decision: &Decision| decision.candidates().any(|it| it.note() == Some(Reason::Canary));
-        count_of(&router, &of(tokens), 200, canary)
-    };
+    let canary = |decision: &Decision| decision.candidates().any(|it| it.note() == Some(Reason::Canary));
+    count_of(&router, &of(tokens), 200, canary)
+}
+
+#[test]
+fn a_long_prompt_is_no_canary() {
     // It would lose the most where nothing became better.
-    assert!((30..80).contains(&canaries(1_000)), "{}", canaries(1_000));
-    assert_eq!(canaries(4_000), 0);
+    assert!((30..80).contains(&canaries_to_b(1_000, 1_000)), "{}", canaries_to_b(1_000, 1_000));
+    assert_eq!(canaries_to_b(1_000, 4_000), 0);
+}
+
+#[test]
+fn nobody_looks_after_what_was_as_good_as_the_best_when_it_was_called_last() {
+    assert_eq!(canaries_to_b(100, 1_000), 0);
 }
 
 #[test]
