@@ -1,7 +1,6 @@
 //! Where other routers probably sent what this one did not.
 
 use super::{Contender, PlanContext, Slate};
-use crate::facts::Prefix;
 use crate::rng::{hash_str, mix};
 
 /// What of the rest of a prompt may count as cached, as a power of two: an eighth.
@@ -15,19 +14,21 @@ const CREDIT_SHIFT: u32 = 3;
 /// reason to wait.
 pub(super) fn suppose(cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
     let Some(prefix) = cx.facts().prompt_prefix() else { return };
+    let tokens = prefix.tokens(prefix.blocks()).min(cx.facts().input_tokens());
     let mut known = 0;
     slate.each(|candidate| known = known.max(candidate.cached_tokens()));
     let blocks = known.checked_div(prefix.block_tokens().into()).unwrap_or(0);
     // Where somebody has all of it, nothing is left to suppose.
-    let next = usize::try_from(blocks).ok().and_then(|block| prefix.hashes().get(block));
+    let next = usize::try_from(blocks).ok().and_then(|block| prefix.hashes().get(block)).filter(|_| known < tokens);
     slate.each(|candidate| {
-        let tokens = next.map_or(0, |block| supposed(*block, prefix, candidate));
-        candidate.suppose(tokens);
+        let supposed = next.map_or(0, |block| supposed(*block, tokens, candidate));
+        candidate.suppose(supposed);
     });
 }
 
-fn supposed(block: u64, prefix: &Prefix, candidate: &mut Contender<'_>) -> u64 {
-    let rest = prefix.tokens(prefix.blocks()).min(candidate.keeps()).saturating_sub(candidate.cached_tokens());
+/// Of a prompt of which so many tokens can be cached, `block` being the first that nobody has.
+fn supposed(block: u64, tokens: u64, candidate: &mut Contender<'_>) -> u64 {
+    let rest = tokens.min(candidate.keeps()).saturating_sub(candidate.cached_tokens());
     let draw = mix(block, hash_str(candidate.profile().id())) >> 32;
     // Squared, so that few of many stand out; in 1/65,536.
     let chance = (draw * draw) >> 48;

@@ -2,6 +2,7 @@
 
 use super::{BLOCK, cached, prompt, send};
 use crate::support::{Act, TestRouter, World, always, ms, within};
+use fallway::facts::Prefix;
 use fallway::policy::{FailSafe, PolicyExt, predicted_ttft};
 use fallway::{Decision, Facts, Profile};
 use std::collections::BTreeMap;
@@ -115,9 +116,21 @@ fn an_explanation_says_what_is_supposed_and_a_replay_supposes_the_same() {
     assert_eq!(costs(&again), costs(&decision));
 }
 
+/// A host that says of a prompt that it is shorter than its blocks.
+#[test]
+fn what_is_known_does_not_give_way_to_more_than_there_is() {
+    let (world, router) = plain(1);
+    let facts = Facts::any().prompt_tokens(1_000).prefix(Prefix::of_hashes(BLOCK, 0..64));
+    let (mut trip, slot) = send(&router, &facts, world.now());
+    trip.answered(1, world.now() + ms(100));
+    drop(trip);
+    let decision = router.explain(&facts.into());
+    assert_eq!(decision.chosen().unwrap().id().slot(), slot, "{decision}");
+    assert_eq!(supposed(&decision), [Some(0); 8]);
+}
+
 #[test]
 fn absurd_prompts_are_no_danger() {
-    use fallway::facts::Prefix;
     let (_, router) = plain(1);
     for prefix in [Prefix::of_hashes(u32::MAX, 0..), Prefix::of_hashes(0, 0..), Prefix::of_hashes(1, [])] {
         for tokens in [0, 1, u64::MAX] {
