@@ -137,12 +137,6 @@ impl<'r> Waiting<'r> {
             }
         }
         self.wishes.sort_unstable_by_key(|wish| wish.member.id);
-        // What is promised of one that is of no use any more is for the next, who has no alarm for it.
-        for Wish { member, .. } in &self.wishes {
-            if member.gauge.is_promised() && wants.binary_search_by_key(&member.id, |want| want.backend).is_err() {
-                self.shared.offer(member, self.shared.timer.now());
-            }
-        }
         let wished = self.turn.wish(wants);
         if wished == Wished::New {
             self.call_time = self.turn.call_time();
