@@ -57,17 +57,19 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         let (need, priority, round) = (Need::of(facts), facts.request_priority(), core.shared.waiters.round());
         let rang = waiting.alarm(now).is_some_and(|at| at <= now);
         let mut enough = latest;
-        for (seat, _) in quotas() {
+        for (seat, why) in quotas() {
             let member = &fleet.berths[seat as usize].member;
             let returns_at = || member.quotas.returns_at(need, now).max(member.gauge.promised_until(priority, round));
-            if rang || returns_at() <= now {
+            if rang || (returns_at() <= now && !declined) {
                 core.shared.offer(member, now);
                 if let Some(call) = waiting.called() {
                     self.hear(call);
                     return None;
                 }
             }
-            enough = enough.min(returns_at());
+            let at = returns_at();
+            // Where there is enough, its policy knows of a quota that is not told here.
+            enough = enough.min(if at <= now { why.returns_at().unwrap_or(at) } else { at });
         }
         if declined && enough > now {
             waiting.looks_at(enough);

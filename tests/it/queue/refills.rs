@@ -1,7 +1,8 @@
 //! What refills of a quota goes to the first in the queue, as what calls give back does.
 
 use super::fleet;
-use crate::support::{ANSWER, Log, Task, TestRouter, Told, World, always, ms, secs, tokens};
+use crate::support::{ANSWER, Log, Task, TestRouter, Told, World, always, guard, ms, secs, tokens};
+use fallway::decision::Reason;
 use fallway::facts::Priority;
 use fallway::policy::{FailSafe, PolicyExt, ordered};
 use fallway::time::{Instant, Timer};
@@ -174,4 +175,22 @@ fn what_one_that_left_was_given_goes_to_the_next() {
     world.run();
     assert!(first.take().is_some() && calls.into_iter().all(|call| call.take().is_some()));
     assert_eq!((a.calls(), router.waiting()), (3, 0));
+}
+
+/// A host may keep quotas that the router is not told of.
+#[test]
+fn a_policy_that_says_when_its_own_quota_returns_is_asked_then() {
+    let world = World::new();
+    let until = world.now() + secs(1);
+    let policy = guard(ordered(), move |cx, candidate| {
+        if cx.now() < until {
+            candidate.reject(Reason::OverQuota { until });
+        }
+    });
+    let builder = world.router(policy.fail_safe(FailSafe::default()));
+    let (router, [_]) = world.fleet(builder, [(Profile::new("a"), always(ANSWER))]);
+    let call = ask(&world, &router, tokens(10, 10), secs(10));
+    world.run();
+    let end = call.take().expect("it is answered");
+    assert!(end >= until && end < until + secs(1), "{end:?}");
 }
