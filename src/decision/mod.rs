@@ -340,7 +340,7 @@ impl<'a> Candidate<'a> {
     /// How much of the rest of the prompt counted as cached by the chance that other routers sent it there: see
     /// [`predicted_ttft`](crate::policy::predicted_ttft). From where [`cached_tokens`](Self::cached_tokens) is.
     pub fn supposed_tokens(&self) -> Option<u64> {
-        (self.entry.known & record::KNOWS_CACHED != 0).then_some(self.readings.supposed)
+        (self.entry.known & record::KNOWS_CACHED != 0).then_some(self.readings.prefix.supposed)
     }
 }
 

@@ -126,8 +126,6 @@ pub(crate) struct Readings {
     pub(crate) pace: Pace,
     /// What it probably has in its cache.
     pub(crate) prefix: Belief,
-    /// Tokens of the prompt that a policy supposes others to have sent there; where it knows what is cached.
-    pub(crate) supposed: u64,
     /// How full it said that it was, in thousandths, and when.
     pub(crate) reported_full: (u32, Instant),
     /// What it had in flight, where that is bounded in tokens.
@@ -143,18 +141,20 @@ pub(crate) struct Belief {
     pub(crate) cached: u64,
     /// Of all that it is sent: the latest.
     pub(crate) keeps: u64,
+    /// Of the rest of the prompt: what others sent there, as a policy supposes.
+    pub(crate) supposed: u64,
 }
 
 impl Readings {
-    /// The leading tokens of the prompt that the candidate of `entry` probably has: as it was read, or else as `read` says
-    /// now, from here on for all who ask. `None` where the prompt's prefix is not known.
+    /// What the candidate of `entry` probably has of the prompt: as it was read, or else as `read` says now, from here on for all
+    /// who ask. `None` where the prompt's prefix is not known.
     #[inline]
-    pub(crate) fn cached(&mut self, entry: &mut Entry, read: impl FnOnce() -> Option<Belief>) -> Option<u64> {
+    pub(crate) fn prefix(&mut self, entry: &mut Entry, read: impl FnOnce() -> Option<Belief>) -> Option<&mut Belief> {
         if entry.known & KNOWS_CACHED == 0 {
-            (self.prefix, self.supposed) = (read()?, 0);
+            self.prefix = read()?;
             entry.known |= KNOWS_CACHED;
         }
-        Some(self.prefix.cached)
+        Some(&mut self.prefix)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::ground::Ground;
 use crate::backend::BackendId;
 use crate::decision::names::Terms;
-use crate::decision::record::{Entry, KNOWS_CACHED, LEVEL_NORMAL, LEVEL_PROBE, Readings};
+use crate::decision::record::{Belief, Entry, LEVEL_NORMAL, LEVEL_PROBE, Readings};
 use crate::decision::{Class, Latency, Load, Pace, Reason, Spread};
 use crate::facts::{Facts, Need, Price, Profile};
 use crate::time::Instant;
@@ -127,26 +127,20 @@ impl Contender<'_> {
     /// where the request's [prefix](crate::facts::Prefix) is not known.
     #[inline]
     pub fn cached_tokens(&mut self) -> u64 {
-        self.ground.cached(self.entry, self.readings)
+        self.prefix().map_or(0, |belief| belief.cached)
     }
 
-    /// How many tokens of prompts it is believed to keep; 0 where this request's prefix is not known.
-    pub(super) fn keeps(&mut self) -> u64 {
-        self.cached_tokens();
-        if self.entry.known & KNOWS_CACHED != 0 { self.readings.prefix.keeps } else { 0 }
+    /// What it probably has in its cache, and is supposed to have; `None` where the request's prefix is not known.
+    #[inline]
+    pub(super) fn prefix(&mut self) -> Option<&mut Belief> {
+        self.ground.prefix(self.entry, self.readings)
     }
 
-    /// So many more tokens of this request's prompt count as cached, by the chance that others sent them there.
-    pub(super) const fn suppose(&mut self, tokens: u64) {
-        self.readings.supposed = tokens;
-    }
-
-    /// Its [`work`](Self::work), without what is [supposed](Self::suppose) to be cached.
+    /// Its [`work`](Self::work), without what it is supposed to have from others.
     #[inline]
     pub(super) fn supposed_work(&mut self) -> u64 {
-        let work = self.work();
-        let supposed = if self.entry.known & KNOWS_CACHED != 0 { self.readings.supposed } else { 0 };
-        work.saturating_sub(supposed).max(1)
+        let supposed = self.prefix().map_or(0, |belief| belief.supposed);
+        self.work().saturating_sub(supposed).max(1)
     }
 
     /// The prompt tokens of this request that it would have to work through: all but those that it probably has.

@@ -4,8 +4,8 @@ use super::PlanContext;
 use super::survey::Live;
 use crate::decision::names::Terms;
 use crate::decision::record::{
-    Entry, KNOWS_FULL, KNOWS_LATENCY, KNOWS_LOAD, KNOWS_PACE, KNOWS_SPREAD, KNOWS_THROTTLED, KNOWS_TOKENS, Readings,
-    Roster, Sheet,
+    Belief, Entry, KNOWS_FULL, KNOWS_LATENCY, KNOWS_LOAD, KNOWS_PACE, KNOWS_SPREAD, KNOWS_THROTTLED, KNOWS_TOKENS,
+    Readings, Roster, Sheet,
 };
 use crate::decision::{Load, TokenLoad};
 use crate::fleet::Berth;
@@ -117,13 +117,11 @@ impl Ground<'_> {
         readings.tokens
     }
 
-    /// The leading tokens of the request's prompt that it probably has in its cache.
+    /// What it probably has in its cache; `None` where the prompt's prefix is not known.
     #[inline]
-    pub(super) fn cached(&self, entry: &mut Entry, readings: &mut Readings) -> u64 {
+    pub(super) fn prefix<'r>(&self, entry: &mut Entry, readings: &'r mut Readings) -> Option<&'r mut Belief> {
         let facts = self.cx.facts;
-        if facts.prompt_prefix().is_none() {
-            return 0;
-        }
+        facts.prompt_prefix()?;
         let seat = entry.seat as usize;
         let read = || match self.source {
             Source::Live { live, .. } => {
@@ -132,6 +130,6 @@ impl Ground<'_> {
             }
             Source::Recorded(_) => None,
         };
-        readings.cached(entry, read).unwrap_or(0)
+        readings.prefix(entry, read)
     }
 }

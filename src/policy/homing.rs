@@ -1,6 +1,6 @@
 //! Where other routers probably sent what this one did not.
 
-use super::{Contender, PlanContext, Slate};
+use super::{PlanContext, Slate};
 use crate::rng::{hash_str, mix};
 
 /// What of the rest of a prompt may count as cached, as a power of two: an eighth.
@@ -21,16 +21,12 @@ pub(super) fn suppose(cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
     // Where somebody has all of it, nothing is left to suppose.
     let next = usize::try_from(blocks).ok().and_then(|block| prefix.hashes().get(block)).filter(|_| known < tokens);
     slate.each(|candidate| {
-        let supposed = next.map_or(0, |block| supposed(*block, tokens, candidate));
-        candidate.suppose(supposed);
+        let draw = next.map_or(0, |block| mix(*block, hash_str(candidate.profile().id())) >> 32);
+        if let Some(belief) = candidate.prefix() {
+            let rest = tokens.min(belief.keeps).saturating_sub(belief.cached);
+            // Squared, so that few of many stand out; in 1/65,536.
+            let chance = (draw * draw) >> 48;
+            belief.supposed = rest.saturating_mul(chance) >> (16 + CREDIT_SHIFT);
+        }
     });
-}
-
-/// Of a prompt of which so many tokens can be cached, `block` being the first that nobody has.
-fn supposed(block: u64, tokens: u64, candidate: &mut Contender<'_>) -> u64 {
-    let rest = tokens.min(candidate.keeps()).saturating_sub(candidate.cached_tokens());
-    let draw = mix(block, hash_str(candidate.profile().id())) >> 32;
-    // Squared, so that few of many stand out; in 1/65,536.
-    let chance = (draw * draw) >> 48;
-    rest.saturating_mul(chance) >> (16 + CREDIT_SHIFT)
 }

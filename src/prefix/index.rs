@@ -63,7 +63,7 @@ impl PrefixIndex {
     pub(crate) fn belief(&self, facts: &Facts, capacity: u64) -> Option<Belief> {
         let prefix = facts.prompt_prefix()?;
         let keeps = u64::from(self.horizon(prefix, capacity)) * u64::from(prefix.block_tokens());
-        Some(Belief { cached: self.cached_of(facts, capacity)?, keeps })
+        Some(Belief { cached: self.cached_of(facts, capacity)?, keeps, supposed: 0 })
     }
 
     /// Blocks as new as this are believed.

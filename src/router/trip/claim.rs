@@ -100,10 +100,10 @@ pub(super) fn lease_best<Req: ?Sized, Res>(
         let seat = entry.seat as usize;
         let berth = &generation.fleet.berths[seat];
         let (note, tier) = (entry.note, usize::from(entry.tier));
-        let cached =
-            record.sheet.readings[best].cached(entry, || berth.member.prefixes.belief(facts, berth.prefix_cache));
-        let (kept, throttles) = (record.sheet.kept, record.sheet.throttles);
-        let (request, cached) = (record.seed, cached.unwrap_or(0));
+        let belief =
+            record.sheet.readings[best].prefix(entry, || berth.member.prefixes.belief(facts, berth.prefix_cache));
+        let cached = belief.map_or(0, |belief| belief.cached);
+        let (kept, throttles, request) = (record.sheet.kept, record.sheet.throttles, record.seed);
         let terms = record.names.as_ref().zip(record.sheet.tiers[tier].version);
         let needs = Needs {
             now,
