@@ -137,7 +137,10 @@ impl<'r> Waiting<'r> {
             }
         }
         self.wishes.sort_unstable_by_key(|wish| wish.member.id);
-        let wished = self.turn.wish(wants);
+        let (wished, unwanted) = self.turn.wish(wants);
+        for Wish { member, .. } in self.wishes.iter().filter(|wish| unwanted.contains(&wish.member.id)) {
+            self.shared.offer(member, self.shared.timer.now());
+        }
         if wished == Wished::New {
             self.call_time = self.turn.call_time();
         }

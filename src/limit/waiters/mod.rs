@@ -66,6 +66,8 @@ struct Place<S> {
     alarm: Option<Instant>,
     /// Its owner has not seen as yet to when that was moved.
     moved: bool,
+    /// Where something was kept for it, since it said last what it waits for.
+    kept_at: Vec<BackendId>,
     /// Of its flow, since it said what it waits for.
     call_time: Option<Arc<CallTime>>,
     /// Which class it was called out of, for the case that it passes its slot on.
@@ -225,10 +227,11 @@ impl<S> Waiters<S> {
                 let at = at.filter(|_| !is_share);
                 let lack = at.zip(place.spot.as_ref()).and_then(|(at, spot)| order.lacks(spot, at.backend));
                 let promise = |until| Some(Promise { priority, round: self.round(), until });
-                if let (Some(Freed { gauge, quotas, .. }), Some(Lack::Quota)) = (at, lack) {
+                if let (Some(Freed { backend, gauge, quotas }), Some(Lack::Quota)) = (at, lack) {
                     let until = quotas.returns_at(need, freed);
                     if until > freed {
                         gauge.promise(promise(Some(until)));
+                        place.keep_at(backend);
                         break 'called (Handed::Promised, place.looks_at(until));
                     }
                 }
@@ -241,7 +244,7 @@ impl<S> Waiters<S> {
                     }
                     continue;
                 };
-                let Some(Freed { gauge, quotas, .. }) = at else { break (id, Handed::Share, stake, None) };
+                let Some(Freed { backend, gauge, quotas }) = at else { break (id, Handed::Share, stake, None) };
                 match gauge.hold(gauge.limit(), 1000 - kept, need) {
                     Ok(hold) => {
                         let claim = quotas.take(need, freed);
@@ -250,6 +253,7 @@ impl<S> Waiters<S> {
                             gauge.release(hold);
                             shares.give_back(stake);
                             gauge.promise(promise(Some(quotas.returns_at(need, freed))));
+                            place.keep_at(backend);
                             place.spot.take().into_iter().for_each(|spot| order.leave(&place.standing, &spot));
                             break 'called (Handed::Promised, place.call(Call::News));
                         }
@@ -262,6 +266,7 @@ impl<S> Waiters<S> {
                             Short::Slots => return Handed::Gone,
                             Short::Tokens if matches!(lack, Some(Lack::Slot | Lack::Room)) => {
                                 gauge.promise(promise(None));
+                                place.keep_at(backend);
                                 return Handed::Promised;
                             }
                             // It waits for something else there, and keeps nobody from tokens.
@@ -330,7 +335,14 @@ impl<S> Queue<S> {
 impl<S> Place<S> {
     const fn new(standing: Standing) -> Self {
         let (state, call_time) = (State::Awake, None);
-        Self { standing, spot: None, state, alarm: None, moved: false, call_time, class: None }
+        Self { standing, spot: None, state, alarm: None, moved: false, kept_at: Vec::new(), call_time, class: None }
+    }
+
+    /// Something is kept for it there.
+    fn keep_at(&mut self, backend: BackendId) {
+        if !self.kept_at.contains(&backend) {
+            self.kept_at.push(backend);
+        }
     }
 
     /// Calls it, and returns whom to wake.
@@ -371,21 +383,22 @@ impl<S> Place<S> {
 }
 
 impl<S> WaitTurn<'_, S> {
-    /// From now on what is freed there may be handed to this place.
-    pub(crate) fn wish(&mut self, mut wants: Vec<Want>) -> Wished {
+    /// From now on what is freed there may be handed to this place. Returns as well where something was kept for it that it
+    /// does not want any more: that is for the next, whom nobody else tells.
+    pub(crate) fn wish(&mut self, mut wants: Vec<Want>) -> (Wished, Vec<BackendId>) {
         let mut queue = self.waiters.queue.lock();
         let Queue { places, order, .. } = &mut *queue;
-        let Some(place) = places.get_mut(&self.place) else { return Wished::Known };
+        let Some(place) = places.get_mut(&self.place) else { return (Wished::Known, Vec::new()) };
         match place.state {
-            State::Called(Call::Shed) => return Wished::Shed,
+            State::Called(Call::Shed) => return (Wished::Shed, Vec::new()),
             // It looks again as soon as it is polled.
-            State::Called(_) => return Wished::Known,
+            State::Called(_) => return (Wished::Known, Vec::new()),
             State::Awake | State::Asleep(_) => {}
         }
         if let Some(spot) = &place.spot {
             let known = order.wants(spot);
             if wants.iter().all(|want| known.binary_search(want).is_ok()) {
-                return Wished::Known;
+                return (Wished::Known, Vec::new());
             }
             // Who lacks a share lacks nothing else as yet, and who has found one lacks none.
             if !wants.iter().chain(known).any(Want::is_share) {
@@ -399,8 +412,10 @@ impl<S> WaitTurn<'_, S> {
         place.spot = Some(spot);
         // What was kept for it is asked for again.
         (place.alarm, place.moved) = (None, false);
+        let mut kept_at = std::mem::take(&mut place.kept_at);
+        kept_at.retain(|backend| wants.binary_search_by_key(backend, |want| want.backend).is_err());
         // Who waits for a moment only has nothing to look for.
-        if wants.is_empty() { Wished::Known } else { Wished::New }
+        (if wants.is_empty() { Wished::Known } else { Wished::New }, kept_at)
     }
 
     /// It looks after what refills by itself then.

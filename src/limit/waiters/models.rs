@@ -87,7 +87,7 @@ impl House {
         };
         let mut turn = self.waiters.join(standing).expect("there is a place");
         self.gauge.want();
-        assert_eq!(turn.wish(vec![Want { backend: A, lack }]), Wished::New);
+        assert_eq!(turn.wish(vec![Want { backend: A, lack }]).0, Wished::New);
         turn
     }
 }

@@ -57,7 +57,7 @@ fn nobody_goes_before_one_with_a_better_right_or_of_a_higher_band() {
             let (tenant, kind, need) = (facts.tenant.clone(), Kind::default(), Need::of(&facts));
             let standing = Standing { priority, tenant, arrival, deadline, cells, kind, need, kept: 0 };
             let mut turn = waiters.join(standing).unwrap();
-            assert_eq!(turn.wish(vec![Want::share(cells, Kind::default())]), Wished::New);
+            assert_eq!(turn.wish(vec![Want::share(cells, Kind::default())]).0, Wished::New);
             waiting.push((who, priority, turn));
         } else if !flying.is_empty() {
             let (who, stake) = flying.swap_remove(rng.below(flying.len()));

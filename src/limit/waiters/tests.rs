@@ -1,7 +1,7 @@
 //! The queue as the router uses it.
 
 use super::*;
-use crate::facts::{Need, Priority};
+use crate::facts::{Need, Priority, Profile};
 use crate::limit::shares::Cells;
 use std::collections::{BTreeMap, VecDeque};
 use std::task::Wake;
@@ -99,8 +99,8 @@ fn a_call_between_look_and_sleep_is_kept() {
     let mut turns = [0, 1].map(|n| waiters.join(standing(Priority::Standard, "", n, 9)).unwrap());
     assert!(waiters.join(standing(Priority::Standard, "", 2, 9)).is_none());
     let [first, second] = &mut turns;
-    assert_eq!([first.wish(vec![slot_of(A)]), first.wish(vec![slot_of(A)])], [Wished::New, Wished::Known]);
-    assert_eq!(second.wish(vec![slot_of(A)]), Wished::New);
+    assert_eq!([first.wish(vec![slot_of(A)]).0, first.wish(vec![slot_of(A)]).0], [Wished::New, Wished::Known]);
+    assert_eq!(second.wish(vec![slot_of(A)]).0, Wished::New);
     call_one(&waiters, A, &Passed::default(), at(0), |_| 1);
     call_one(&waiters, A, &Passed::default(), at(0), |_| 2);
     call_one(&waiters, A, &Passed::default(), at(0), |_| panic!("nobody is left"));
@@ -113,11 +113,11 @@ fn wishes_add_up_until_it_is_called() {
     let waiters = queue(2, &[]);
     let mut turn = waiters.join(standing(Priority::Standard, "", 0, 9)).unwrap();
     let all = [[A, B], [B, B], [B, C], [A, C]].map(|wants| wants.map(slot_of).to_vec());
-    let said = all.map(|wants| turn.wish(wants));
+    let said = all.map(|wants| turn.wish(wants).0);
     assert_eq!(said, [Wished::New, Wished::Known, Wished::New, Wished::Known]);
     call_one(&waiters, C, &Passed::default(), at(0), |_| ());
     assert!(has_slot(&mut turn));
-    assert_eq!(turn.wish(vec![slot_of(A)]), Wished::New);
+    assert_eq!(turn.wish(vec![slot_of(A)]).0, Wished::New);
 }
 
 #[test]
@@ -146,6 +146,36 @@ fn news_wake_the_first_first() {
     }
     waiters.call_all();
     assert_eq!(*woken.lock(), [4, 2, 3, 1, 0]);
+}
+
+/// It lacks a slot, or what refills, or tokens there; and has another slot meanwhile.
+#[test]
+fn who_wants_no_more_what_was_kept_for_it_says_so() {
+    let profile = Profile::new("a").requests_per_minute(60).request_burst(1).max_total_tokens(1_000);
+    let asked_again = |lack, in_flight, wants: &[BackendId]| {
+        let (waiters, gauge, quotas) = (queue(9, &[]), Gauge::default(), Quotas::default());
+        gauge.set_bounds(&profile);
+        quotas.tell(&profile);
+        let need = |tokens| Need { expected: tokens, least: tokens, ..Need::default() };
+        let call = gauge.enter(u32::MAX, 1000, need(in_flight), at(0)).unwrap();
+        let claim = (in_flight == 0).then(|| quotas.take(need(0), at(0)).unwrap());
+        let standing = Standing { need: need(600), ..standing(Priority::Standard, "", 0, 9) };
+        let mut turn = waiters.join(standing).unwrap();
+        assert_eq!(turn.wish(vec![Want { backend: A, lack }, slot_of(B)]), (Wished::New, Vec::new()));
+        let (at_a, undivided) = (Freed { backend: A, gauge: &gauge, quotas: &quotas }, Shares::new(None, None, 0));
+        let handed = waiters.call_one(Some(at_a), (&undivided, true), &Passed::default(), at(1), |_| ());
+        assert_eq!((handed, gauge.is_promised()), (Handed::Promised, true), "{lack:?}");
+        call_one(&waiters, B, &Passed::default(), at(1), |_| ());
+        assert!(turn.called().is_some());
+        let unwanted = turn.wish(wants.iter().copied().map(slot_of).collect()).1;
+        gauge.leave(call);
+        drop((turn, claim));
+        unwanted
+    };
+    for (lack, in_flight) in [(Lack::Slot, 0), (Lack::Quota, 0), (Lack::Slot, 500)] {
+        assert_eq!(asked_again(lack, in_flight, &[B]), [A], "{lack:?}");
+        assert_eq!(asked_again(lack, in_flight, &[A, B]), [], "{lack:?}");
+    }
 }
 
 #[test]
@@ -235,7 +265,7 @@ fn who_was_shed_while_it_decides_finds_out() {
     let waiters: Waiters<()> = queue(1, &[]);
     let mut low = wait(&waiters, standing(Priority::Batch, "", 0, 9), &[A]);
     let high = waiters.join(standing(Priority::Critical, "", 1, 9)).unwrap();
-    assert_eq!(low.wish(vec![slot_of(B)]), Wished::Shed);
+    assert_eq!(low.wish(vec![slot_of(B)]).0, Wished::Shed);
     assert!(is_shed(&mut low) && is_shed(&mut low));
     drop(high);
     assert_eq!(waiters.len(), 0);

@@ -1,10 +1,11 @@
 //! What refills of a quota goes to the first in the queue, as what calls give back does.
 
 use super::fleet;
-use crate::support::{ANSWER, Log, Task, TestRouter, Told, World, always, guard, ms, secs, tokens};
+use crate::support::{ANSWER, Act, Log, Task, TestRouter, Told, World, always, guard, ms, secs, tokens};
 use fallway::decision::Reason;
-use fallway::facts::Priority;
+use fallway::facts::{Price, Priority};
 use fallway::policy::{FailSafe, PolicyExt, ordered};
+use fallway::shape::SpendLimit;
 use fallway::time::{Instant, Timer};
 use fallway::{CallOptions, Facts, Profile};
 use std::cell::Cell;
@@ -175,6 +176,38 @@ fn what_one_that_left_was_given_goes_to_the_next() {
     world.run();
     assert!(first.take().is_some() && calls.into_iter().all(|call| call.take().is_some()));
     assert_eq!((a.calls(), router.waiting()), (3, 0));
+}
+
+/// The first in line is told of a quota that is kept for it, and finds that it has no money for that backend any more.
+#[test]
+fn what_is_kept_for_one_that_looks_elsewhere_is_for_the_next() {
+    let world = World::new();
+    let limit = SpendLimit::new("tenant", 0.01, secs(1_000_000_000)).by_tenant().burst(0.005);
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).longest_wait(secs(300)).spend_limit(limit);
+    let price = |dollars| Price::per_million(dollars, dollars).unwrap();
+    // A request costs 0.4 cents at `b` at most, hardly anything at `a`, and 0.2 cents at `c`, which is of another model.
+    let a = Profile::new("a").model("m").concurrency(1).price(price(0.01));
+    let b = Profile::new("b").model("m").concurrency(1).requests_per_minute(60).request_burst(1).price(price(2.0));
+    let c = Profile::new("c").model("n").price(price(1.0));
+    let times = [secs(60), ms(20), secs(100)].map(|time| always(Act::Answer(time)));
+    let [of_a, of_b, of_c] = times;
+    let (router, [_, b, _]) = world.fleet(builder, [(a, of_a), (b, of_b), (c, of_c)]);
+    let call = |model: &str, tenant: &str, priority, within| {
+        let facts =
+            Facts::model(model).tenant(tenant).prompt_tokens(1_000).output_tokens(1_000).max_output_tokens(1_000);
+        let task = ask(&world, &router, facts.replay_safe().priority(priority), within);
+        world.settle();
+        task
+    };
+    let _busy = ["x", "y"].map(|tenant| call("m", tenant, Priority::Standard, secs(300)));
+    assert_eq!(b.calls(), 1);
+    let _first = call("m", "h", Priority::Critical, secs(200));
+    let others = ["v", "w", "z"].map(|tenant| call("m", tenant, Priority::Standard, secs(200)));
+    let _spends = call("n", "h", Priority::Standard, secs(300));
+    let start = world.now();
+    world.run();
+    let ends = others.map(Task::take);
+    assert!(ends.iter().all(|end| end.is_some_and(|end| end < start + secs(10))), "{ends:?}");
 }
 
 /// A host may keep quotas that the router is not told of.
