@@ -307,7 +307,9 @@ impl Lease {
         let Some((ticket, claim, permits)) = self.held.take() else { return };
         match (self.teaches.take(), outcome) {
             (Some(time), Outcome::Success) => time.answered(now - self.started),
-            (Some(time), _) if now >= self.deadline => time.cut(self.deadline - self.started),
+            (Some(time), _) if now >= self.deadline && !self.is_past_measure(now) => {
+                time.cut(self.deadline - self.started)
+            }
             _ => {}
         }
         let elapsed = self.waited(self.started, now);

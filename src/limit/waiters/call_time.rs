@@ -32,6 +32,11 @@ impl CallTime {
         self.0.store(known - less, Ordering::Relaxed);
     }
 
+    /// What another knows.
+    pub(super) fn learn_from(&self, other: &Self) {
+        self.0.fetch_max(other.0.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// When a request of this arrival and deadline is to start at the latest. Half of its time is for waiting, whatever others took.
     pub(crate) fn latest(&self, arrival: Instant, deadline: Instant) -> Instant {
         let half = (deadline - arrival) / 2;

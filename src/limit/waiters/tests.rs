@@ -376,17 +376,20 @@ fn what_calls_of_a_tenant_take_is_known_to_those_behind_them() {
     turns[0].call_time().unwrap().cut(std::time::Duration::from_nanos(200));
     assert_eq!(turns.each_ref().map(latest), [Some(at(700)), Some(at(700)), Some(at(1_000))]);
     assert_eq!(["a", "b", "c"].map(|tenant| waiters.latest(&of(tenant))), [at(700), at(1_000), at(1_000)]);
-    // Nobody stands in line after all were called, and what was known is known still.
+    // Nobody stands in line after all were called, and what was known is known still; a newcomer that is there first learns it.
     waiters.call_all();
+    let newcomer = wait(&waiters, of("a"), &[A]);
+    assert_eq!(latest(&newcomer), Some(at(1_000)));
     let [first, second, other] = &mut turns;
     for turn in [second, first, other] {
         assert!(matches!(called(turn), Some(Call::News)));
         turn.wish(vec![slot_of(A)]);
     }
     assert_eq!(turns.each_ref().map(latest), [Some(at(700)), Some(at(700)), Some(at(1_000))]);
+    assert_eq!(latest(&newcomer), Some(at(700)));
     // It is forgotten with the last that waits.
     let [first, second, other] = turns;
-    drop((first, second));
+    drop((first, second, newcomer));
     assert_eq!(["a", "b"].map(|tenant| waiters.latest(&of(tenant))), [at(1_000), at(1_000)]);
     drop(other);
 }

@@ -46,6 +46,11 @@ impl Clocks {
         self.waited
     }
 
+    /// As [`waited`](Self::waited), with the wait that is not over.
+    pub(super) fn waited_until(&self, now: Instant) -> u64 {
+        self.waited + self.waits.map_or(0, |since| now.nanos_since(since))
+    }
+
     /// There is no item: whether there will be none.
     pub(super) fn poll(&mut self, timer: &dyn Timer, cx: &mut Context<'_>) -> Poll<RanOut> {
         loop {

@@ -66,7 +66,8 @@ impl<Req: ?Sized, S: TryStream> Streamed<Req, S> {
     /// Goes on with what another attempt gives.
     pub(super) fn go_on(&mut self, answered: Answered<Begun<S>>) {
         let delivered = self.delivered;
-        *self = Self { delivered, ..Self::new(self.core.clone(), answered) };
+        *self = Self::new(self.core.clone(), answered);
+        self.delivered = delivered;
     }
 
     /// The decision behind it, with how its attempts ended so far.
@@ -122,6 +123,15 @@ impl<Req: ?Sized, S: TryStream> Streamed<Req, S> {
         }
     }
 
+    /// What it took is what its reader took, where the router waited for less than half of the time: it teaches nobody who
+    /// waits behind it.
+    fn excuse_reader(&mut self, now: Instant) {
+        let waited = self.clocks.waited_until(now);
+        if let Some(lease) = self.lease.as_mut().filter(|lease| waited < lease.since_first(now) / 2) {
+            lease.teach(None);
+        }
+    }
+
     /// A caller with little patience must not bench a backend for all: a limit of its own that is shorter than the host's
     /// judges only where it is no shorter than this.
     fn excuse_stall(&mut self) {
@@ -159,6 +169,7 @@ impl<Req: ?Sized, S: TryStream> Streamed<Req, S> {
         self.over = true;
         self.clocks.stop();
         self.learn_pace(now);
+        self.excuse_reader(now);
         // The call first: a slot that is free has none behind it.
         self.source = None;
         if let Some(lease) = self.lease.take() {
@@ -232,6 +243,14 @@ where
         let out_of_time = error.is_none();
         let error = error.unwrap_or_else(|| FailureKind::Timeout.into());
         Poll::Ready(Some(Err(this.break_off(error, out_of_time, now))))
+    }
+}
+
+impl<Req: ?Sized, S: TryStream> Drop for Streamed<Req, S> {
+    fn drop(&mut self) {
+        if self.lease.is_some() {
+            self.excuse_reader(self.core.shared.timer.now());
+        }
     }
 }
 

@@ -4,8 +4,10 @@ use crate::support::{Act, Step, Task, TestRouter, World, always, ms, secs};
 use fallway::decision::{Next, Refusal};
 use fallway::policy::{FailSafe, PolicyExt, ordered};
 use fallway::router::RouteErrorKind;
+use fallway::time::Timer;
 use fallway::{CallOptions, Profile};
 use futures::StreamExt;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,4 +93,41 @@ fn who_fell_asleep_before_that_was_known_passes_its_slot_on() {
     let ends = [first, second, third, fourth, fifth].map(Task::take);
     let late = End::Refused(Refusal::WouldBeCutShort { left: 1_000_000_000, needed: 3_000_000_000 });
     assert_eq!(ends, [End::Whole, End::Whole, End::CutShort, late, End::Whole]);
+}
+
+/// What becomes of a stream that begins at four seconds, has six left, and is not read until `then`; of the one that has its
+/// slot after it, and has `within` all together.
+fn behind_a_reader(polls_at_once: bool, drops: bool, then: Duration, within: Duration) -> End {
+    let world = World::new();
+    let router = router(&world, secs(4));
+    let before = ask(&world, &router, secs(60));
+    world.settle();
+    let (timer, start, asked) = (world.timer().clone(), world.now(), router.clone());
+    let slow = world.spawn(async move {
+        let mut stream = asked.stream("ask", CallOptions::within(secs(10))).await.expect("it has its turn");
+        assert!(stream.next().await.is_some_and(|item| item.is_ok()));
+        if polls_at_once {
+            assert!(stream.poll_next_unpin(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        timer.sleep_until(start + then).await;
+        drops || stream.next().await.is_some_and(|item| item.is_err())
+    });
+    world.settle();
+    let behind = ask(&world, &router, within);
+    world.run();
+    assert!(before.take() == End::Whole && slow.take(), "it begins, and is cut short");
+    behind.take()
+}
+
+#[test]
+fn who_does_not_read_teaches_nobody_how_long_answers_take() {
+    for drops in [false, true] {
+        let end = behind_a_reader(false, drops, ms(10_500), secs(16));
+        assert_eq!(end, End::Whole, "dropped: {drops}");
+        // One that waited for its backend all the time does.
+        let end = behind_a_reader(true, drops, ms(10_500), secs(16));
+        assert!(matches!(end, End::Refused(Refusal::WouldBeCutShort { .. })), "dropped: {drops}, {end:?}");
+        // Unless nobody looked for so long that the clock is not to be believed.
+        assert_eq!(behind_a_reader(true, drops, secs(14), secs(20)), End::Whole, "dropped: {drops}");
+    }
 }
