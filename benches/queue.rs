@@ -3,8 +3,8 @@
 //!
 //! `cargo bench --bench queue` prints a table of nanoseconds per request, the fastest of several rounds. To queue up is two
 //! decisions (it looks once more before it sleeps) and the queue; the decisions alone, over a fleet that is full, stand below
-//! it. To wake is the end of a call, the hand-over and the waker. To start is a decision and a lease; to give
-//! up with a slot in hand is a hand-over and a waker. With many waiting most of it is memory: a request that is woken after
+//! it, each into a record of its own. To wake is the end of a call, the hand-over and the waker, without what its caller drops. To
+//! start is a decision and a lease; to give up with a slot in hand is a hand-over and a waker. With many waiting most of it is memory: a request that is woken after
 //! 100,000 others is in no cache. It exits with 1 when the queue grows more than so many times as much as a decision does, over
 //! the same memory, or a slot costs more than one wake-up and one decision.
 
@@ -113,31 +113,35 @@ fn play(mixture: Mixture, waiting: usize, decisions: Option<&Decisions>) -> Cost
         assert!(matches!(trip.next(Moment::from_nanos(now)), Ok(Step::Call(_))));
         holders.push_back(trip);
     }
-    // Made before, so that the clock runs for the queue only.
-    let mut trips: Vec<_> = (0..waiting as u64)
-        .map(|n| {
+    let mut trips = Vec::with_capacity(waiting);
+    let mut sleep = 0.0;
+    while trips.len() < waiting {
+        // Made before, so that the clock runs for the queue only; but not long before.
+        let newcomers = trips.len()..waiting.min(trips.len() + 100);
+        trips.extend(newcomers.clone().map(|n| {
             now += 100;
-            let waker = Waker::from(Arc::new(Rope(bell.clone(), n)));
+            let waker = Waker::from(Arc::new(Rope(bell.clone(), n as u64)));
             (Some(router.trip(options(), Moment::from_nanos(now))), waker)
+        }));
+        sleep += timed(waiting, || {
+            for (trip, waker) in &mut trips[newcomers] {
+                now += 100;
+                let trip = trip.as_mut().expect("nobody has started");
+                assert!(matches!(trip.next(Moment::from_nanos(now)), Ok(Step::Wait { .. })));
+                assert!(trip.poll_called(&mut Context::from_waker(waker)).is_pending());
+            }
         })
-        .collect();
-    let (sleep, _) = timed(waiting, || {
-        for (trip, waker) in &mut trips {
-            now += 100;
-            let trip = trip.as_mut().expect("nobody has started");
-            assert!(matches!(trip.next(Moment::from_nanos(now)), Ok(Step::Wait { .. })));
-            assert!(trip.poll_called(&mut Context::from_waker(waker)).is_pending());
-        }
-    });
+        .0;
+    }
     let before = decisions.map_or(0, |count| count.0.load(Ordering::Relaxed));
     let (mut served, mut wakes, mut wake, mut start) = (0, 0, 0.0, 0.0);
     while served < waiting / 2 {
         now += 100;
         let moment = Moment::from_nanos(now);
         let slots = holders.len();
-        let ended: Vec<_> = holders.drain(..).collect();
+        let mut ended: Vec<_> = holders.drain(..).collect();
         wake += timed(1, || {
-            for mut ended in ended {
+            for ended in &mut ended {
                 ended.answered(1, moment);
                 ended.finish(moment);
             }
@@ -160,14 +164,16 @@ fn play(mixture: Mixture, waiting: usize, decisions: Option<&Decisions>) -> Cost
     }
     let decided = decisions.map_or(0, |count| count.0.load(Ordering::Relaxed)) - before;
     assert_eq!(router.waiting(), waiting - served);
-    let mut alone: Vec<_> = (0..waiting).map(|_| router.explain(&options())).collect();
+    let asked: Vec<_> = (0..waiting).map(|_| options()).collect();
+    let mut alone = Vec::with_capacity(waiting);
     let (decide, _) = timed(waiting, || {
-        for decision in &mut alone {
-            for _ in 0..2 {
-                now += 100;
-                router.decide(decision, Moment::from_nanos(now), now);
-            }
+        for options in &asked {
+            // Each into a record of its own, as those that wait.
+            let mut decision = router.explain(options);
+            now += 100;
+            router.decide(&mut decision, Moment::from_nanos(now), now);
             assert!(matches!(decision.next(), Next::Wait { .. }));
+            alone.push(decision);
         }
     });
     for mut ended in holders.drain(..) {
