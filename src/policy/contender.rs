@@ -139,8 +139,8 @@ impl Contender<'_> {
     /// Its [`work`](Self::work), without what it is supposed to have from others.
     #[inline]
     pub(super) fn supposed_work(&mut self) -> u64 {
-        let supposed = self.prefix().map_or(0, |belief| belief.supposed);
-        self.work().saturating_sub(supposed).max(1)
+        let known = self.prefix().map_or(0, |belief| belief.cached.saturating_add(belief.supposed));
+        self.facts().input_tokens().saturating_sub(known).max(1)
     }
 
     /// The prompt tokens of this request that it would have to work through: all but those that it probably has.

@@ -48,6 +48,8 @@ pub const fn predicted_ttft() -> PredictedTtft {
 const TOLERANCE_SHIFT: u32 = 2;
 /// One in so many requests may be a canary to a backend that may be as good as the best, and to another.
 const CANARY_ODDS: (u64, u64) = (4, 128);
+// Who draws the second has drawn the first.
+const _: () = assert!(CANARY_ODDS.1.is_multiple_of(CANARY_ODDS.0));
 const CANARY_STREAM: u64 = 0x4341_4e41;
 
 impl RoutingPolicy for PredictedTtft {
@@ -100,7 +102,7 @@ impl RoutingPolicy for PredictedTtft {
                 UNKNOWN if best == u64::MAX => candidate.load().queued_tokens(),
                 UNKNOWN => worst,
                 predicted if predicted > equal => predicted,
-                _ if candidate.supposed_work() <= least_work => best,
+                _ if least_work == u64::MAX || candidate.supposed_work() <= least_work => best,
                 // Perhaps the best itself: behind those that have more of the prompt all the same.
                 predicted => predicted.max(best.saturating_add(1)),
             };
@@ -116,7 +118,7 @@ impl RoutingPolicy for PredictedTtft {
 struct Search {
     /// What is usual at the best.
     promising: u64,
-    /// What the request takes at the quickest, with nobody else there.
+    /// What the request takes at the quickest, with nobody else there; known where the draw is for a canary.
     quick: u64,
     /// It takes no longer than is usual. Others would lose the most.
     light: bool,
@@ -125,17 +127,19 @@ struct Search {
 
 impl Search {
     fn new(cx: &PlanContext<'_>, slate: &mut Slate<'_>, best: u64, usual: u64) -> Self {
-        let mut quickest = u64::MAX;
-        slate.each(|candidate| {
-            let work = candidate.work();
-            let latency = candidate.latency();
-            if latency.is_known() {
-                quickest = quickest.min(latency.predict(work));
-            }
-        });
         let promising = with_tolerance(usual);
-        let draw = mix(cx.seed, CANARY_STREAM);
-        Self { promising, quick: with_tolerance(quickest), light: best <= promising, draw }
+        let (light, draw) = (best <= promising, mix(cx.seed, CANARY_STREAM));
+        let mut quickest = u64::MAX;
+        if light && draw.is_multiple_of(CANARY_ODDS.0) {
+            slate.each(|candidate| {
+                let work = candidate.work();
+                let latency = candidate.latency();
+                if latency.is_known() {
+                    quickest = quickest.min(latency.predict(work));
+                }
+            });
+        }
+        Self { promising, quick: with_tolerance(quickest), light, draw }
     }
 
     fn wants(&self, candidate: &mut Contender<'_>) -> bool {
@@ -150,8 +154,8 @@ impl Search {
         } else {
             let odds = if latency.best <= self.promising { CANARY_ODDS.0 } else { CANARY_ODDS.1 };
             // Where what was learned is good, only its queue keeps requests away, and that needs no canary.
-            let doubted = latency.predict(work) > self.quick;
-            stale && self.light && doubted && self.draw.is_multiple_of(odds)
+            let is_doubted = || latency.predict(work) > self.quick;
+            stale && self.light && self.draw.is_multiple_of(odds) && is_doubted()
         }
     }
 }

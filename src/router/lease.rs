@@ -308,7 +308,7 @@ impl Lease {
         match (self.teaches.take(), outcome) {
             (Some(time), Outcome::Success) => time.answered(now - self.started),
             (Some(time), _) if now >= self.deadline && !self.is_past_measure(now) => {
-                time.cut(self.deadline - self.started)
+                time.cut(self.deadline - self.started);
             }
             _ => {}
         }

@@ -65,11 +65,11 @@ impl Flows {
     }
 
     /// What is known of its calls: what `before` knew, where it came anew.
-    pub(super) fn call_time(&mut self, id: FlowId, before: Option<Arc<CallTime>>) -> Arc<CallTime> {
+    pub(super) fn call_time(&mut self, id: FlowId, before: Option<&Arc<CallTime>>) -> Arc<CallTime> {
         let flow = self.flows.get_mut(&id).expect("a flow stays while anything of it waits");
-        let time = flow.call_time.get_or_insert_with(|| before.clone().unwrap_or_default());
+        let time = flow.call_time.get_or_insert_with(|| before.cloned().unwrap_or_default());
         // A newcomer may have been there before those who know it.
-        before.iter().for_each(|before| time.learn_from(before));
+        before.into_iter().for_each(|before| time.learn_from(before));
         time.clone()
     }
 

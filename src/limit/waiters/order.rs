@@ -151,7 +151,7 @@ impl Order {
     }
 
     /// What is known of the calls of a flow: `before`, where nothing of it waited meanwhile.
-    pub(super) fn call_time(&mut self, spot: &Spot, before: Option<Arc<CallTime>>) -> Arc<CallTime> {
+    pub(super) fn call_time(&mut self, spot: &Spot, before: Option<&Arc<CallTime>>) -> Arc<CallTime> {
         self.flows.call_time(spot.flow, before)
     }
 
