@@ -97,7 +97,7 @@ impl Load {
     }
 }
 
-/// One candidate of a decision: a cache line, for a decision visits each several times.
+/// One candidate of a decision: two cache lines, for a decision visits each several times.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(crate) struct Entry {
