@@ -305,21 +305,19 @@ impl Lease {
             Outcome::Cancelled => Ending::Abandoned,
         });
         let Some((ticket, claim, permits)) = self.held.take() else { return };
+        let (elapsed, measured) = (self.waited(self.started, now), !self.is_past_measure(now));
         match (self.teaches.take(), outcome) {
             (Some(time), Outcome::Success) => time.answered(now - self.started),
-            (Some(time), _) if now >= self.deadline && !self.is_past_measure(now) => {
-                time.cut(self.deadline - self.started);
-            }
+            (Some(time), _) if now >= self.deadline && measured => time.cut(elapsed),
             _ => {}
         }
-        let elapsed = self.waited(self.started, now);
         let evidence = match outcome {
             Outcome::Success => Evidence::Success,
             Outcome::Cancelled | Outcome::Outrun => Evidence::Nothing,
             Outcome::Failure(_) if self.excused => Evidence::TooEarly,
             Outcome::Failure(error) => Evidence::Failure(error),
         };
-        if self.waiting && !self.is_past_measure(now) {
+        if self.waiting && measured {
             match outcome {
                 Outcome::Success => {}
                 Outcome::Cancelled => self.tab.member.latency.contradict(self.work, nanos(elapsed), now),

@@ -98,6 +98,13 @@ impl<'r> Waiting<'r> {
         self.turn.alarm(now)
     }
 
+    /// What is kept anywhere that it ever waited for is for the first that does.
+    pub(super) fn offer_kept(&self, now: Instant) {
+        for Wish { member, .. } in self.wishes.iter().filter(|wish| wish.member.gauge.is_promised()) {
+            self.shared.offer(member, now);
+        }
+    }
+
     /// How long it has waited.
     pub(super) fn age(&self, now: Instant) -> Duration {
         now - self.since

@@ -264,7 +264,7 @@ impl<S> Waiters<S> {
                         shares.give_back(stake);
                         match short {
                             Short::Slots => return Handed::Gone,
-                            Short::Tokens if matches!(lack, Some(Lack::Slot | Lack::Room)) => {
+                            Short::Tokens if lack != Some(Lack::Probe) => {
                                 gauge.promise(promise(None));
                                 place.keep_at(backend);
                                 return Handed::Promised;
@@ -276,6 +276,10 @@ impl<S> Waiters<S> {
                 }
             };
             let place = places.get_mut(&id).expect("it is locked");
+            if held.is_some() {
+                // That is what was kept for it there, and it passes it on itself.
+                place.kept_at.retain(|backend| Some(*backend) != named);
+            }
             let slot = give(Given { held, stake, passed: passed.into_owned() });
             place.class = place.spot.take().map(|spot| order.serve(&place.standing, &spot, freed));
             (handed, place.call(Call::Slot(slot)))
@@ -395,7 +399,10 @@ impl<S> WaitTurn<'_, S> {
             State::Called(_) => return (Wished::Known, Vec::new()),
             State::Awake | State::Asleep(_) => {}
         }
-        if let Some(spot) = &place.spot {
+        // Where something is kept for it that it does not want now, it begins anew: it would keep that from others.
+        let is_kept_in_vain = |backend: &BackendId| wants.iter().all(|want| want.backend != *backend);
+        let adds_up = !place.kept_at.iter().any(is_kept_in_vain);
+        if let Some(spot) = place.spot.as_ref().filter(|_| adds_up) {
             let known = order.wants(spot);
             if wants.iter().all(|want| known.binary_search(want).is_ok()) {
                 return (Wished::Known, Vec::new());

@@ -236,9 +236,10 @@ impl Order {
         keys.into_iter().map(|(.., (.., place))| place).collect()
     }
 
-    /// What a request that stands here waits for at `backend`.
+    /// What a request that stands here waits for at `backend`: a quota, where it has found out that it lacks that as well.
     pub(super) fn lacks(&self, spot: &Spot, backend: BackendId) -> Option<Lack> {
-        self.wants(spot).iter().find(|want| want.backend == backend).map(|want| want.lack)
+        let mut here = self.wants(spot).iter().filter(|want| want.backend == backend).map(|want| want.lack);
+        here.clone().find(|lack| *lack == Lack::Quota).or_else(|| here.next())
     }
 
     /// How many cells and lanes were looked at.

@@ -152,7 +152,7 @@ fn news_wake_the_first_first() {
 #[test]
 fn who_wants_no_more_what_was_kept_for_it_says_so() {
     let profile = Profile::new("a").requests_per_minute(60).request_burst(1).max_total_tokens(1_000);
-    let asked_again = |lack, in_flight, wants: &[BackendId]| {
+    let asked_again = |lack, in_flight, has: BackendId, wants: &[BackendId]| {
         let (waiters, gauge, quotas) = (queue(9, &[]), Gauge::default(), Quotas::default());
         gauge.set_bounds(&profile);
         quotas.tell(&profile);
@@ -165,7 +165,7 @@ fn who_wants_no_more_what_was_kept_for_it_says_so() {
         let (at_a, undivided) = (Freed { backend: A, gauge: &gauge, quotas: &quotas }, Shares::new(None, None, 0));
         let handed = waiters.call_one(Some(at_a), (&undivided, true), &Passed::default(), at(1), |_| ());
         assert_eq!((handed, gauge.is_promised()), (Handed::Promised, true), "{lack:?}");
-        call_one(&waiters, B, &Passed::default(), at(1), |_| ());
+        call_one(&waiters, has, &Passed::default(), at(1), |_| ());
         assert!(turn.called().is_some());
         let unwanted = turn.wish(wants.iter().copied().map(slot_of).collect()).1;
         gauge.leave(call);
@@ -173,8 +173,12 @@ fn who_wants_no_more_what_was_kept_for_it_says_so() {
         unwanted
     };
     for (lack, in_flight) in [(Lack::Slot, 0), (Lack::Quota, 0), (Lack::Slot, 500)] {
-        assert_eq!(asked_again(lack, in_flight, &[B]), [A], "{lack:?}");
-        assert_eq!(asked_again(lack, in_flight, &[A, B]), [], "{lack:?}");
+        assert_eq!(asked_again(lack, in_flight, B, &[B]), [A], "{lack:?}");
+        assert_eq!(asked_again(lack, in_flight, B, &[A, B]), [], "{lack:?}");
+    }
+    // What it had itself it passes on, with the names of all who had it.
+    for (lack, in_flight) in [(Lack::Quota, 0), (Lack::Slot, 500)] {
+        assert_eq!(asked_again(lack, in_flight, A, &[B]), [], "{lack:?}");
     }
 }
 

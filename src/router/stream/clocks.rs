@@ -48,7 +48,7 @@ impl Clocks {
 
     /// As [`waited`](Self::waited), with the wait that is not over.
     pub(super) fn waited_until(&self, now: Instant) -> u64 {
-        self.waited + self.waits.map_or(0, |since| now.nanos_since(since))
+        self.waited + self.waits.map_or(0, |since| now.min(self.deadline).nanos_since(since))
     }
 
     /// There is no item: whether there will be none.

@@ -50,12 +50,23 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
             _ => latest,
         };
         let due = others.fold(latest.min(verdict), Instant::min);
-        if due <= now || quotas().next().is_none() {
+        let rang = waiting.alarm(now).is_some_and(|at| at <= now);
+        if rang {
+            // Its last decision may have been about other things.
+            waiting.offer_kept(now);
+            if let Some(call) = waiting.called() {
+                self.hear(call);
+                return None;
+            }
+        }
+        if due <= now {
             return None;
+        }
+        if quotas().next().is_none() {
+            return waiting.alarm(now).map(|at| due.min(at));
         }
         let facts = record.facts();
         let (need, priority, round) = (Need::of(facts), facts.request_priority(), core.shared.waiters.round());
-        let rang = waiting.alarm(now).is_some_and(|at| at <= now);
         let mut enough = latest;
         for (seat, why) in quotas() {
             let member = &fleet.berths[seat as usize].member;

@@ -95,9 +95,9 @@ fn who_fell_asleep_before_that_was_known_passes_its_slot_on() {
     assert_eq!(ends, [End::Whole, End::Whole, End::CutShort, late, End::Whole]);
 }
 
-/// What becomes of a stream that begins at four seconds, has six left, and is not read until `then`; of the one that has its
-/// slot after it, and has `within` all together.
-fn behind_a_reader(polls_at_once: bool, drops: bool, then: Duration, within: Duration) -> End {
+/// A stream begins at four seconds, has six left, is polled once at `polls` and not read until `then`. What becomes of the one that
+/// has its slot after it, and has `within` all together.
+fn behind_a_reader(polls: Option<Duration>, drops: bool, then: Duration, within: Duration) -> End {
     let world = World::new();
     let router = router(&world, secs(4));
     let before = ask(&world, &router, secs(60));
@@ -106,7 +106,8 @@ fn behind_a_reader(polls_at_once: bool, drops: bool, then: Duration, within: Dur
     let slow = world.spawn(async move {
         let mut stream = asked.stream("ask", CallOptions::within(secs(10))).await.expect("it has its turn");
         assert!(stream.next().await.is_some_and(|item| item.is_ok()));
-        if polls_at_once {
+        if let Some(at) = polls {
+            timer.sleep_until(start + at).await;
             assert!(stream.poll_next_unpin(&mut Context::from_waker(Waker::noop())).is_pending());
         }
         timer.sleep_until(start + then).await;
@@ -122,12 +123,14 @@ fn behind_a_reader(polls_at_once: bool, drops: bool, then: Duration, within: Dur
 #[test]
 fn who_does_not_read_teaches_nobody_how_long_answers_take() {
     for drops in [false, true] {
-        let end = behind_a_reader(false, drops, ms(10_500), secs(16));
+        let end = behind_a_reader(None, drops, ms(10_500), secs(16));
         assert_eq!(end, End::Whole, "dropped: {drops}");
-        // One that waited for its backend all the time does.
-        let end = behind_a_reader(true, drops, ms(10_500), secs(16));
+        // One that waited for its backend most of the time does.
+        let end = behind_a_reader(Some(secs(5)), drops, ms(10_500), secs(16));
         assert!(matches!(end, End::Refused(Refusal::WouldBeCutShort { .. })), "dropped: {drops}, {end:?}");
-        // Unless nobody looked for so long that the clock is not to be believed.
-        assert_eq!(behind_a_reader(true, drops, secs(14), secs(20)), End::Whole, "dropped: {drops}");
+        // What it waits after its deadline does not count,
+        assert_eq!(behind_a_reader(Some(ms(7_500)), drops, ms(10_900), secs(16)), End::Whole, "dropped: {drops}");
+        // and nothing does where nobody looked for so long that the clock is not to be believed.
+        assert_eq!(behind_a_reader(Some(secs(5)), drops, secs(14), secs(20)), End::Whole, "dropped: {drops}");
     }
 }

@@ -1,10 +1,11 @@
 //! What refills of a quota goes to the first in the queue, as what calls give back does.
 
 use super::fleet;
-use crate::support::{ANSWER, Act, Log, Task, TestRouter, Told, World, always, guard, ms, secs, tokens};
+use crate::support::{ANSWER, Act, Log, Script, Task, TestRouter, Told, World, always, guard, ms, secs, tokens};
+use fallway::backend::FailureKind;
 use fallway::decision::Reason;
 use fallway::facts::{Price, Priority};
-use fallway::policy::{FailSafe, PolicyExt, ordered};
+use fallway::policy::{Capacity, FailSafe, PolicyExt, ordered};
 use fallway::shape::SpendLimit;
 use fallway::time::{Instant, Timer};
 use fallway::{CallOptions, Facts, Profile};
@@ -178,20 +179,21 @@ fn what_one_that_left_was_given_goes_to_the_next() {
     assert_eq!((a.calls(), router.waiting()), (3, 0));
 }
 
-/// The first in line is told of a quota that is kept for it, and finds that it has no money for that backend any more.
-#[test]
-fn what_is_kept_for_one_that_looks_elsewhere_is_for_the_next() {
+/// When others end who stand behind one for which a quota is kept, and which has no money for that backend any more. `rests`: it
+/// is told when another backend returns, and decides again then; otherwise it is called for what is kept.
+fn behind_one_without_money(rests: bool) -> [Option<Duration>; 3] {
     let world = World::new();
     let limit = SpendLimit::new("tenant", 0.01, secs(1_000_000_000)).by_tenant().burst(0.005);
     let builder = world.router(ordered().fail_safe(FailSafe::default())).longest_wait(secs(300)).spend_limit(limit);
     let price = |dollars| Price::per_million(dollars, dollars).unwrap();
-    // A request costs 0.4 cents at `b` at most, hardly anything at `a`, and 0.2 cents at `c`, which is of another model.
+    // A request costs 0.4 cents at `b` and `d` at most, hardly anything at `a`, and 0.2 cents at `c`, which is of another model.
     let a = Profile::new("a").model("m").concurrency(1).price(price(0.01));
-    let b = Profile::new("b").model("m").concurrency(1).requests_per_minute(60).request_burst(1).price(price(2.0));
+    let b = Profile::new("b").model("m").concurrency(1).requests_per_minute(20).request_burst(1).price(price(2.0));
     let c = Profile::new("c").model("n").price(price(1.0));
-    let times = [secs(60), ms(20), secs(100)].map(|time| always(Act::Answer(time)));
-    let [of_a, of_b, of_c] = times;
-    let (router, [_, b, _]) = world.fleet(builder, [(a, of_a), (b, of_b), (c, of_c)]);
+    let d = Profile::new("d").model("m").only_tenants(["h"]).price(price(2.0));
+    let [of_a, of_b, of_c] = [secs(60), ms(20), secs(100)].map(|time| always(Act::Answer(time)));
+    let of_d = always(Act::Hint(FailureKind::RateLimited, ms(1), ms(500)));
+    let (router, [_, b, _, d]) = world.fleet(builder, [(a, of_a), (b, of_b), (c, of_c), (d, of_d)]);
     let call = |model: &str, tenant: &str, priority, within| {
         let facts =
             Facts::model(model).tenant(tenant).prompt_tokens(1_000).output_tokens(1_000).max_output_tokens(1_000);
@@ -200,14 +202,81 @@ fn what_is_kept_for_one_that_looks_elsewhere_is_for_the_next() {
         task
     };
     let _busy = ["x", "y"].map(|tenant| call("m", tenant, Priority::Standard, secs(300)));
-    assert_eq!(b.calls(), 1);
+    let _told = call("m", "h", Priority::Standard, ms(5));
+    world.run_for(ms(10));
+    assert_eq!((b.calls(), d.calls()), (1, 1));
+    if !rests {
+        router.update(|update| update.drain("d")).expect("it is there");
+    }
     let _first = call("m", "h", Priority::Critical, secs(200));
-    let others = ["v", "w", "z"].map(|tenant| call("m", tenant, Priority::Standard, secs(200)));
+    let others = ["v", "w", "z"].map(|tenant| call("m", tenant, Priority::Standard, secs(100)));
+    world.run_for(ms(100));
     let _spends = call("n", "h", Priority::Standard, secs(300));
     let start = world.now();
     world.run();
-    let ends = others.map(Task::take);
-    assert!(ends.iter().all(|end| end.is_some_and(|end| end < start + secs(10))), "{ends:?}");
+    others.map(|other| other.take().map(|end| end - start))
+}
+
+#[test]
+fn what_is_kept_for_one_that_looks_elsewhere_is_for_the_next() {
+    for rests in [false, true] {
+        let ends = behind_one_without_money(rests);
+        assert!(ends.iter().all(|end| end.is_some_and(|end| end < secs(15))), "rests: {rests}, {ends:?}");
+    }
+}
+
+/// When a large request of the highest priority is answered that waits for a quota, and then for tokens in flight.
+fn large_among_small(quota: bool) -> Duration {
+    let world = World::new();
+    let profile = Profile::new("a").max_total_tokens(1_000);
+    let profile = if quota { profile.requests_per_minute(60).request_burst(1) } else { profile };
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).longest_wait(secs(200));
+    let (router, [_]) = world.fleet(builder, [(profile, always(Act::Answer(secs(5))))]);
+    let call = |count, priority| {
+        let facts = tokens(count, count).max_output_tokens(count).priority(priority);
+        let task = ask(&world, &router, facts, secs(200));
+        world.run_for(ms(1));
+        task
+    };
+    let start = world.now();
+    let _busy = [call(100, Priority::Standard), call(300, Priority::Critical)];
+    let large = call(350, Priority::Critical);
+    for _ in 0..60 {
+        drop(call(100, Priority::Batch));
+        world.run_for(secs(1));
+    }
+    world.run();
+    large.take().expect("it is answered") - start
+}
+
+#[test]
+fn who_waited_for_a_quota_has_its_turn_for_tokens() {
+    let (without, with) = (large_among_small(false), large_among_small(true));
+    assert!(with < without + secs(5), "{with:?} with a quota, {without:?} without");
+}
+
+/// Two of the lowest priority at a backend of which the last slot is for others; the quota has enough for the small one.
+#[test]
+fn two_that_lack_room_and_a_quota_do_not_ask_without_end() {
+    for sizes in [[1_000, 100], [100, 1_000]] {
+        let world = World::new();
+        let policy = ordered().capacity_aware(Capacity::default()).fail_safe(FailSafe::default());
+        let a = Profile::new("a").concurrency(2).tokens_per_minute(6_000);
+        let of_a: Script = Box::new(|cue| Act::Answer(if cue.call == 0 { secs(10) } else { secs(1) }));
+        let of_b = always(Act::Answer(secs(100)));
+        let backends = [(a, of_a), (Profile::new("b").concurrency(1), of_b)];
+        let (router, [_, _]) = world.fleet(world.router(policy).longest_wait(secs(100)), backends);
+        let call = |count, tenant, priority| {
+            let facts = tokens(count, count).max_output_tokens(count).tenant(tenant).priority(priority);
+            let task = ask(&world, &router, facts, secs(60));
+            world.settle();
+            task
+        };
+        let _busy = [2_000, 700, 10].map(|count| call(count, "x", Priority::Standard));
+        let waiting = [("t", sizes[0]), ("u", sizes[1])].map(|(tenant, count)| call(count, tenant, Priority::Batch));
+        world.run();
+        assert!(waiting.into_iter().all(|call| call.take().is_some()), "{sizes:?}");
+    }
 }
 
 /// A host may keep quotas that the router is not told of.
