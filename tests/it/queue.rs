@@ -3,6 +3,7 @@
 mod call_time;
 mod full;
 mod handing;
+mod idle;
 mod meters;
 mod order;
 mod refills;
