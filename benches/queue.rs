@@ -3,10 +3,10 @@
 //!
 //! `cargo bench --bench queue` prints a table of nanoseconds per request, the fastest of several rounds. To queue up is two
 //! decisions (it looks once more before it sleeps) and the queue; the decisions alone, over a fleet that is full, stand below
-//! it, each into a record of its own. To wake is the end of a call, the hand-over and the waker, without what its caller drops. To
-//! start is a decision and a lease; to give up with a slot in hand is a hand-over and a waker. With many waiting most of it is memory: a request that is woken after
-//! 100,000 others is in no cache. It exits with 1 when the queue grows more than so many times as much as a decision does, over
-//! the same memory, or a slot costs more than one wake-up and one decision.
+//! it, each into a record of its own. To wake is the end of a call, the hand-over and the waker, without what its caller drops.
+//! To start is a decision and a lease; to give up with a slot in hand is a hand-over and a waker. With many waiting most of it is
+//! memory: a request that is woken after 100,000 others is in no cache. It exits with 1 when the queue grows more than so many
+//! times as much as a decision does, over the same memory, or a slot costs more than one wake-up and one decision.
 
 use fallway::backend::{BackendError, backend_fn};
 use fallway::decision::Next;
