@@ -8,9 +8,47 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[cfg(all(test, fallway_loom))]
 pub(crate) use modelled::Mutex;
 #[cfg(not(all(test, fallway_loom)))]
-pub(crate) use parking_lot::Mutex;
+pub(crate) use patient::Mutex;
 #[cfg(not(all(test, fallway_loom)))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+#[cfg(not(all(test, fallway_loom)))]
+mod patient {
+    use std::hint::spin_loop;
+
+    /// parking_lot's lock, for what is held for a few instructions. Whoever finds it taken looks away for longer than that, and
+    /// then again: each look takes the cache line from where the work is done, and whoever has it goes on with it meanwhile
+    /// (ADR 0065). Who has looked often
+    /// sleeps: its holder is not running.
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
+
+    /// How often it looks, and for how many hints to the processor it looks away.
+    const LOOKS: u32 = 4;
+    const AWAY: u32 = 96;
+
+    impl<T> Mutex<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(parking_lot::Mutex::new(value))
+        }
+
+        #[inline]
+        pub(crate) fn lock(&self) -> parking_lot::MutexGuard<'_, T> {
+            self.0.try_lock().unwrap_or_else(|| self.lock_taken())
+        }
+
+        #[cold]
+        fn lock_taken(&self) -> parking_lot::MutexGuard<'_, T> {
+            for _ in 0..LOOKS {
+                (0..AWAY).for_each(|_| spin_loop());
+                if let Some(guard) = self.0.try_lock() {
+                    return guard;
+                }
+            }
+            self.0.lock()
+        }
+    }
+}
 
 #[cfg(all(test, fallway_loom))]
 mod modelled {
