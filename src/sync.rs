@@ -18,8 +18,7 @@ mod patient {
 
     /// parking_lot's lock, for what is held for a few instructions. Whoever finds it taken looks away for longer than that, and
     /// then again: each look takes the cache line from where the work is done, and whoever has it goes on with it meanwhile
-    /// (ADR 0065). Who has looked often
-    /// sleeps: its holder is not running.
+    /// (T. E. Anderson, 1990). Who has looked often sleeps: the holder is not running.
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
 

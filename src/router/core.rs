@@ -65,7 +65,7 @@ pub(crate) struct Shared {
     pub(super) observers: Vec<Arc<dyn Observer>>,
     pub(super) court: Court,
     pub(super) crowd: Crowd,
-    pub(super) waiters: Waiters<Slot>,
+    pub(super) waiters: Waiters<Box<Slot>>,
     /// Slots and shares that were given back while others waited, and could be used by none of them.
     pub(super) freed: AtomicU64,
     /// A backend whose profile has no quota said that it has one.

@@ -27,7 +27,7 @@ pub(super) struct Slot {
 
 impl Slot {
     /// It is of no use to whom it was given, nor, if `alike`, to those who wait for the same.
-    pub(super) fn decline(&mut self, turn: &WaitTurn<'_, Self>, alike: bool) {
+    pub(super) fn decline(&mut self, turn: &WaitTurn<'_, Box<Self>>, alike: bool) {
         self.passed.see(self.shared.freed.load(Ordering::SeqCst));
         turn.pass(&mut self.passed, alike);
     }
@@ -112,7 +112,7 @@ impl Shared {
             let shares = (&self.shares, are_free);
             let called = self.waiters.call_one(at, shares, passed, freed, |Given { held, stake, passed }| {
                 let held = member.cloned().zip(held);
-                Slot { shared: self.clone(), held, stake: Some(stake), freed, passed }
+                Box::new(Slot { shared: self.clone(), held, stake: Some(stake), freed, passed })
             });
             match called {
                 Handed::Nobody => {

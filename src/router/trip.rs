@@ -59,7 +59,7 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     /// The place in the queue, while it waits.
     waiting: Option<Waiting<'r>>,
     /// A slot that was freed for it.
-    in_hand: Option<Slot>,
+    in_hand: Option<Box<Slot>>,
     /// It was called for another reason: whatever it waits for, all is to be looked at.
     news: bool,
     /// Whether the retry budget paid for the attempt that is planned next.
@@ -343,7 +343,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
     fn plan(&mut self, generation: &Generation<Req, Res>, now: Instant) -> Next {
         // Where a hedge failed that was the last to go on, this is no hedge any more.
         self.decision.record_mut().beside = None;
-        let in_hand = self.in_hand.as_ref();
+        let in_hand = self.in_hand.as_deref();
         self.decision.record_mut().at_stake = self.lease.iter().map(Lease::at_stake).fold(0, u64::saturating_add);
         self.core.plan(generation, &mut self.decision, now, self.extra, self.cells, in_hand);
         if self.core.shared.is_watched() {

@@ -15,7 +15,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Waiting<'r> {
     // Gone before its wishes are: who comes after it is first then.
-    turn: WaitTurn<'r, Slot>,
+    turn: WaitTurn<'r, Box<Slot>>,
     since: Instant,
     /// What those before it teach, since it has said what it waits for.
     call_time: Option<Arc<CallTime>>,
@@ -175,12 +175,12 @@ impl<'r> Waiting<'r> {
     }
 
     /// What it was called with since it was last asked.
-    pub(super) fn called(&mut self) -> Option<Call<Slot>> {
+    pub(super) fn called(&mut self) -> Option<Call<Box<Slot>>> {
         self.turn.called()
     }
 
     /// As [`called`](Self::called); wakes the task then.
-    pub(super) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<Call<Slot>> {
+    pub(super) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<Call<Box<Slot>>> {
         self.turn.poll_called(cx)
     }
 }

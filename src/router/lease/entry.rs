@@ -18,7 +18,7 @@ impl Lease {
     pub(in crate::router) fn take(
         shared: &Arc<Shared>,
         berth: &Berth,
-        in_hand: &mut Option<Slot>,
+        in_hand: &mut Option<Box<Slot>>,
         needs: &Needs<'_>,
     ) -> Option<Self> {
         let (profile, now) = (&berth.ties.profile, needs.now);
@@ -72,7 +72,7 @@ struct Entered {
 fn join(
     shared: &Arc<Shared>,
     berth: &Berth,
-    in_hand: &mut Option<Slot>,
+    in_hand: &mut Option<Box<Slot>>,
     needs: &Needs<'_>,
 ) -> Option<(Entered, Stake)> {
     // What it brings of the shares, or takes now.
@@ -100,7 +100,7 @@ fn join(
 }
 
 /// Takes what the backend gives.
-fn enter(shared: &Arc<Shared>, berth: &Berth, in_hand: &mut Option<Slot>, needs: &Needs<'_>) -> Option<Entered> {
+fn enter(shared: &Arc<Shared>, berth: &Berth, in_hand: &mut Option<Box<Slot>>, needs: &Needs<'_>) -> Option<Entered> {
     let (member, now) = (&berth.member, needs.now);
     // One number for the books, their release and the latency model: what the decision counted.
     let need = Need::of(needs.facts).without(needs.cached);
@@ -113,7 +113,7 @@ fn enter(shared: &Arc<Shared>, berth: &Berth, in_hand: &mut Option<Slot>, needs:
     let others = shared.crowd.waiting(member, now);
     let held = member.recovery.enter(&berth.ties, now, trial).and_then(|permits| {
         let slot = in_hand.as_mut().filter(|slot| slot.is_of(member));
-        let Some(claim) = slot.and_then(Slot::claim).or_else(|| member.quotas.take(need, now)) else {
+        let Some(claim) = slot.and_then(|slot| slot.claim()).or_else(|| member.quotas.take(need, now)) else {
             member.recovery.leave(&berth.ties, permits);
             return None;
         };

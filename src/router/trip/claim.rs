@@ -88,7 +88,7 @@ pub(super) fn lease_best<Req: ?Sized, Res>(
     generation: &Generation<Req, Res>,
     record: &mut Record,
     cells: Cells,
-    in_hand: &mut Option<Slot>,
+    in_hand: &mut Option<Box<Slot>>,
     now: Instant,
 ) -> Option<(Lease, usize)> {
     let (carried, hedge) = (record.carried(), record.beside.is_some());

@@ -17,7 +17,7 @@ const LOOKS_AFTER: Duration = Duration::from_secs(1);
 
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
     /// Something happened to it in the queue.
-    pub(super) fn hear(&mut self, call: Call<Slot>) {
+    pub(super) fn hear(&mut self, call: Call<Box<Slot>>) {
         match call {
             Call::Slot(slot) => self.in_hand = Some(slot),
             Call::News | Call::Shed => self.news = true,
