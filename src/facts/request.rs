@@ -18,6 +18,11 @@ pub enum Priority {
     Critical,
 }
 
+impl Priority {
+    /// All of them, the lowest first.
+    pub(crate) const ALL: [Self; 4] = [Self::Batch, Self::Sheddable, Self::Standard, Self::Critical];
+}
+
 /// What the router may know of a request: everything but its payload.
 ///
 /// Policies see facts only, so they are not generic over the request, and whatever they decide can be logged and

@@ -20,6 +20,7 @@ use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window};
 use crate::bug;
 use crate::decision::Reason;
 use crate::decision::record::LEVEL_PROBE;
+use crate::facts::Priority;
 use crate::limit::slots;
 use crate::rng::mix;
 use crate::signal::LoadReports;
@@ -117,8 +118,7 @@ impl<P: RoutingPolicy> RoutingPolicy for CapacityAware<P> {
     }
 
     fn plan(&self, cx: &PlanContext<'_>, slate: &mut Slate<'_>) {
-        let ceiling =
-            if bug::RESERVE_GIVEN_AWAY { 1000 } else { self.ceilings[cx.facts().request_priority() as usize] };
+        let ceiling = self.own_ceiling(cx.facts().request_priority());
         // Others may come between this decision and the call.
         slate.sheet.kept = 1000 - ceiling;
         slate.each(|candidate| self.look(candidate, ceiling));
@@ -137,6 +137,10 @@ impl<P: RoutingPolicy> RoutingPolicy for CapacityAware<P> {
 
     fn window(&self) -> Window {
         self.inner.window().beyond_a_pair()
+    }
+
+    fn ceiling(&self, priority: Priority) -> u32 {
+        self.own_ceiling(priority).min(self.inner.ceiling(priority))
     }
 
     fn allows_region(&self, region: Option<&str>) -> bool {
@@ -170,25 +174,25 @@ impl<P: RoutingPolicy> RoutingPolicy for CapacityAware<P> {
 }
 
 impl<P: RoutingPolicy> CapacityAware<P> {
+    fn own_ceiling(&self, priority: Priority) -> u32 {
+        if bug::RESERVE_GIVEN_AWAY { 1000 } else { self.ceilings[priority as usize] }
+    }
+
     #[inline]
     fn look(&self, candidate: &mut Contender<'_>, ceiling: u32) {
-        let in_flight = candidate.load().in_flight;
-        let limit = candidate.limit();
         let (reported, at) = candidate.reported_full();
-        // One that says it is full has room for the critical as long as it takes them.
-        let reported = reported.min(999);
-        let tokens = candidate.token_fill();
-        let own = |share: u32| tokens > share || limit.is_some_and(|limit| in_flight >= slots(limit, share));
         let headroom = match &self.config.local {
             Some(place) if !is_in(candidate, place) => self.headroom.1,
             _ => self.headroom.0,
         };
         let least = headroom.min(ceiling);
-        if !own(least) && reported < least {
+        if !candidate.fills(least) && reported < least {
             return;
         }
-        let full = limit.map_or(0, |limit| share(in_flight, limit)).max(reported).max(tokens.min(1000));
-        if own(ceiling) {
+        let in_flight = candidate.load().in_flight;
+        let full = candidate.limit().map_or(0, |limit| share(in_flight, limit));
+        let full = full.max(reported).max(candidate.token_fill().min(1000));
+        if candidate.fills(ceiling) {
             candidate.reject(Reason::Reserved { full, ceiling, until: None });
         } else if candidate.level() == LEVEL_PROBE {
             // It is called to find out how it is, not because it is free.

@@ -6,6 +6,7 @@ use crate::decision::names::Terms;
 use crate::decision::record::{Belief, Entry, LEVEL_NORMAL, LEVEL_PROBE, Readings};
 use crate::decision::{Class, Latency, Load, Pace, Reason, Spread};
 use crate::facts::{Facts, Need, Price, Profile};
+use crate::limit::slots;
 use crate::time::Instant;
 use std::sync::Arc;
 
@@ -72,11 +73,13 @@ impl Contender<'_> {
         (limit != u32::MAX).then_some(limit)
     }
 
-    /// How full it says that it is, in thousandths, and when it said so; 0 where it says nothing.
+    /// How full it says that it is, in thousandths, and when it said so; 0 where it says nothing. One that says it is full has
+    /// room for the critical as long as it takes them.
     #[inline]
     pub(super) fn reported_full(&mut self) -> (u32, Instant) {
         self.ground.read_reported_full(self.entry, self.readings);
-        self.readings.reported_full
+        let (full, at) = self.readings.reported_full;
+        (full.min(999), at)
     }
 
     /// How full its bounds of tokens are with this request, in thousandths: 0 where it has none, or nothing is in flight.
@@ -84,6 +87,19 @@ impl Contender<'_> {
     pub(super) fn token_fill(&mut self) -> u32 {
         let tokens = self.ground.tokens(self.entry, self.readings);
         if tokens.is_bounded() { tokens.fill(self.need()) } else { 0 }
+    }
+
+    /// Whether calls in flight, or tokens with those of the request, fill it to this share of its limits, in thousandths.
+    #[inline]
+    pub(super) fn fills(&mut self, share: u32) -> bool {
+        let in_flight = self.load().in_flight;
+        self.token_fill() > share || self.limit().is_some_and(|limit| in_flight >= slots(limit, share))
+    }
+
+    /// Whether it is as full as it may be for the request: where this is the share of its limits, and it is not called to
+    /// find out how it is.
+    pub(super) fn is_full_to(&mut self, ceiling: u32) -> bool {
+        self.fills(ceiling) || (self.level() != LEVEL_PROBE && self.reported_full().0 >= ceiling)
     }
 
     fn full_of_tokens(&mut self) -> Option<Reason> {

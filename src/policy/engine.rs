@@ -8,23 +8,39 @@ use super::{PlanContext, RoutingPolicy, Window};
 use crate::decision::names::Terms;
 use crate::decision::record::{Entry, Record, Sheet};
 use crate::decision::{Class, Next, Reason, Refusal};
+use crate::facts::Priority;
 use crate::time::Instant;
 
+/// What of a large pool a decision looks at, as its policy says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View {
+    window: Window,
+    /// By priority, the lowest first.
+    ceilings: [u32; Priority::ALL.len()],
+}
+
+impl View {
+    pub(crate) fn of(policy: &dyn RoutingPolicy) -> Self {
+        Self { window: policy.window(), ceilings: Priority::ALL.map(|priority| policy.ceiling(priority)) }
+    }
+}
+
 /// Decides over the live fleet. The inputs stand in `record`; the sheet is written anew.
-pub(crate) fn decide(policy: &dyn RoutingPolicy, window: Window, live: &Live<'_>, record: &mut Record) {
+pub(crate) fn decide(policy: &dyn RoutingPolicy, view: &View, live: &Live<'_>, record: &mut Record) {
     // A retry is not the next request's turn, nor is a hedge.
     let again = record.planned_after > 0 || record.beside.is_some();
     let source = Source::Live { live, peek: record.dry_run || again };
-    run(policy, window, source, record);
+    let ceiling = record.facts.as_ref().map_or(1000, |facts| view.ceilings[facts.request_priority() as usize]);
+    run(policy, (view.window, ceiling), source, record);
 }
 
 /// Decides again over what an earlier decision saw. `record` has the inputs of that decision and its sheet is
 /// empty.
 pub(crate) fn replay(policy: &dyn RoutingPolicy, recorded: &Sheet, record: &mut Record) {
-    run(policy, Window::Random, Source::Recorded(recorded), record);
+    run(policy, (Window::Random, 1000), Source::Recorded(recorded), record);
 }
 
-fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &mut Record) {
+fn run(policy: &dyn RoutingPolicy, (window, ceiling): (Window, u32), source: Source<'_>, record: &mut Record) {
     let Record {
         roster,
         facts,
@@ -56,7 +72,7 @@ fn run(policy: &dyn RoutingPolicy, window: Window, source: Source<'_>, record: &
         names: names.as_ref(),
     };
     let ground = Ground { source, roster, cx: &cx, terms: Terms::UNKNOWN, lenient: false };
-    let mut slate = Slate { sheet, ground, window, current: None };
+    let mut slate = Slate { sheet, ground, window, ceiling, current: None };
     plan(policy, &cx, &mut slate);
     if leaves_nobody(&slate) && admit_closest(&mut slate) {
         // Who saw nobody before may draw a line now, from the first tier on.

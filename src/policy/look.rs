@@ -1,14 +1,16 @@
 //! Which candidates of a pool a slate gets.
 
-use super::Window;
 use super::slate::Slate;
 use super::survey::{Live, demote_unproven};
-use crate::decision::record::Entry;
+use super::{Contender, Window};
+use crate::decision::record::{Entry, Readings};
 use crate::fleet::Pool;
 use crate::rng::{Rng, hash_str, mix};
+use std::ops::Range;
 
 impl Slate<'_> {
-    /// Surveys a pool: whole when it is small, else window by window until one has a usable candidate.
+    /// Surveys a pool: whole when it is small, else window by window until one has a usable candidate that is not as full as it
+    /// may be for this request. Returns how many it passed over, and of how many.
     pub(super) fn look(&mut self, live: &Live<'_>, pool: &Pool, tier: u8) -> (usize, usize) {
         let total = pool.seats.len();
         if self.window == Window::Pair && total > 2 {
@@ -32,22 +34,65 @@ impl Slate<'_> {
             }
             _ => pool.around(point),
         };
-        let first = self.sheet.entries.len();
-        let mut passed = 0;
+        let no_use = live.share.is_some() || (self.window == Window::ByTenant && facts.request_tenant().is_some());
+        let (first, mut seen) = (self.sheet.entries.len(), 0);
+        // Where the window begins that is looked at. What stands before it is the first with somebody usable: who is as full as
+        // backends may be for this request is waited for where nobody is less full.
+        let mut begin = first;
+        let mut next = None;
         loop {
-            self.survey(live, pool, tier, round.by_ref().take(Window::SIZE));
-            let looked = self.sheet.entries.len() - first;
-            let no_use = live.share.is_some() || (self.window == Window::ByTenant && facts.request_tenant().is_some());
-            if looked < Window::SIZE || no_use || self.sheet.entries[first..].iter().any(Entry::admitted) {
-                return (passed, total);
+            self.survey(live, pool, tier, next.into_iter().chain(round.by_ref().take(Window::SIZE)));
+            let looked = self.sheet.entries.len() - begin;
+            seen += looked;
+            let is_usable = self.sheet.entries[begin..].iter().any(Entry::admitted);
+            if is_usable && self.has_room(begin) {
+                self.put_aside(first..begin);
+                break;
             }
-            // A full window and nobody usable: put it aside and look at the next, unless this was the last.
-            let Some(next) = round.next() else { return (passed, total) };
-            passed += looked;
-            self.sheet.entries.truncate(first);
-            self.sheet.findings.retain(|finding| finding.index < first);
-            self.survey(live, pool, tier, std::iter::once(next));
+            next = if looked < Window::SIZE || no_use { None } else { round.next() };
+            if begin == first && (is_usable || next.is_none()) {
+                begin = self.sheet.entries.len();
+            } else {
+                self.put_aside(begin..self.sheet.entries.len());
+            }
+            if next.is_none() {
+                break;
+            }
         }
+        (seen - (self.sheet.entries.len() - first), total)
+    }
+
+    /// Whether somebody usable from this index on is less full than backends may be for this request.
+    fn has_room(&mut self, begin: usize) -> bool {
+        let ceiling = self.ceiling;
+        if ceiling >= 1000 {
+            return true;
+        }
+        let Self { sheet, ground, .. } = self;
+        sheet.entries[begin..].iter().filter(|entry| entry.admitted()).any(|entry| {
+            // What is read here is not of the decision: most of these are put aside.
+            let (mut entry, mut readings, mut regular) = (*entry, Readings::default(), false);
+            let candidate = &mut Contender {
+                entry: &mut entry,
+                readings: &mut readings,
+                regular: &mut regular,
+                ground,
+                version: None,
+            };
+            !candidate.is_full_to(ceiling)
+        })
+    }
+
+    /// Takes candidates off the slate again.
+    fn put_aside(&mut self, window: Range<usize>) {
+        self.sheet.findings.retain_mut(|finding| {
+            let stays = !window.contains(&finding.index);
+            if finding.index >= window.end {
+                finding.index -= window.len();
+            }
+            stays
+        });
+        self.sheet.entries.drain(window);
     }
 
     /// Surveys pairs of random backends until one of a pair is usable; after a few, the pool as any other.
@@ -64,8 +109,7 @@ impl Slate<'_> {
             if self.sheet.entries[first..].iter().any(Entry::admitted) {
                 return (0, total);
             }
-            self.sheet.entries.truncate(first);
-            self.sheet.findings.retain(|finding| finding.index < first);
+            self.put_aside(first..self.sheet.entries.len());
         }
         self.window = Window::Random;
         self.look(live, pool, tier)

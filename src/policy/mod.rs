@@ -44,6 +44,7 @@ pub use slate::Slate;
 pub use sticky::{Sticky, sticky};
 pub use weighted::{Weighted, weighted};
 
+use crate::facts::Priority;
 use std::fmt;
 
 /// Decides about candidates: ranks, rejects, demotes, charges or readmits them on a [`Slate`].
@@ -98,6 +99,12 @@ pub trait RoutingPolicy: fmt::Debug + Send + Sync {
             Some(inner) => inner.window(),
             None => Window::Random,
         }
+    }
+
+    /// How full a backend may be for requests of this priority, of 1000. In a pool too large to look at whole, who is fuller does
+    /// not count as usable: the search goes on. A wrapper lets nobody fill them further than what it wraps.
+    fn ceiling(&self, priority: Priority) -> u32 {
+        self.inner().map_or(1000, |inner| inner.ceiling(priority))
     }
 
     /// Whether requests may be served in this region (`None`: by backends without one). A hard line, like the residency
@@ -214,6 +221,10 @@ macro_rules! forward {
 
             fn window(&self) -> Window {
                 (**self).window()
+            }
+
+            fn ceiling(&self, priority: Priority) -> u32 {
+                (**self).ceiling(priority)
             }
 
             fn allows_region(&self, region: Option<&str>) -> bool {

@@ -5,6 +5,7 @@
 use super::{Check, PlanContext, RoutingPolicy, Slate, Window};
 use crate::decision::Reason;
 use crate::decision::record::Entry;
+use crate::facts::Priority;
 use crate::rng::{hash_str, mix};
 
 /// A wrapper; made by [`PolicyExt::shuffle_shards`](super::PolicyExt::shuffle_shards).
@@ -49,6 +50,10 @@ impl<P: RoutingPolicy> RoutingPolicy for ShuffleShards<P> {
 
     fn window(&self) -> Window {
         Window::ByTenant
+    }
+
+    fn ceiling(&self, priority: Priority) -> u32 {
+        self.inner.ceiling(priority)
     }
 
     fn allows_region(&self, region: Option<&str>) -> bool {

@@ -25,6 +25,8 @@ pub struct Slate<'a> {
     pub(super) sheet: &'a mut Sheet,
     pub(super) ground: Ground<'a>,
     pub(super) window: Window,
+    /// How full a backend may be for the request, in thousandths.
+    pub(super) ceiling: u32,
     /// The tier that `candidates` speaks of.
     pub(super) current: Option<usize>,
 }

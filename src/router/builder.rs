@@ -15,7 +15,7 @@ use crate::event::Observer;
 use crate::facts::Profile;
 use crate::fleet::Crowd;
 use crate::limit::{Bulkheads, Shares, Waiters};
-use crate::policy::RoutingPolicy;
+use crate::policy::{RoutingPolicy, engine};
 use crate::recover::{Court, Ejection};
 use crate::shape::{RateLimit, Rates, SpendLimit, Spends};
 use crate::signal::{HealthSignal, LoadReports};
@@ -351,7 +351,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Builder<Req, Res> {
             core: Arc::new(Core {
                 current: ArcSwap::from_pointee(generation),
                 shared: Arc::new(shared),
-                window: self.policy.window(),
+                view: engine::View::of(&self.policy),
                 policy: self.policy,
                 registered: self.registered,
                 retry_budget: self.retry_budget,

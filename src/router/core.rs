@@ -14,8 +14,8 @@ use crate::decision::{AttemptRecord, Beside, Bill, Decision, Hedged, Next, Reaso
 use crate::event::{Event, Observer};
 use crate::fleet::{Crowd, Fleet, Member};
 use crate::limit::{Cells, Shares, Waiters};
+use crate::policy::RoutingPolicy;
 use crate::policy::engine;
-use crate::policy::{RoutingPolicy, Window};
 use crate::recover::{Alarm, Court, Credential, Domain, RegionGate};
 use crate::shape::{Means, Rates, Spends};
 use crate::signal::{HealthSignal, Peers, QuotaReport};
@@ -35,7 +35,7 @@ pub(super) struct Core<Req: ?Sized, Res> {
     pub(super) shared: Arc<Shared>,
     pub(super) policy: Box<dyn RoutingPolicy>,
     pub(super) registered: Registered,
-    pub(super) window: Window,
+    pub(super) view: engine::View,
     pub(super) retry_budget: RetryBudget,
     /// What hedges may be made.
     pub(super) savings: Savings,
@@ -302,7 +302,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
             share,
             purse: purse(record, means.as_ref()),
         };
-        engine::decide(&*self.policy, self.window, &live, record);
+        engine::decide(&*self.policy, &self.view, &live, record);
         // Who may not start anywhere has not looked at how backends are.
         if !record.sheet.regions.is_empty() && !record.dry_run && share.is_none() {
             self.remember_regions(generation, record, now);

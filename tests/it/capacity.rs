@@ -2,6 +2,7 @@
 
 mod headroom;
 mod kept;
+mod large;
 mod learned;
 mod never_over;
 mod odd;

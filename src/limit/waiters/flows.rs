@@ -1,7 +1,7 @@
 //! [`Flows`]: what each tenant has waiting in each band, whose turn it is, and who has too much.
 
 use super::call_time::CallTime;
-use super::order::{BANDS, PRIORITIES, PlaceId, Standing};
+use super::order::{BANDS, PlaceId, Standing};
 use crate::facts::Priority;
 use crate::time::Instant;
 use rustc_hash::FxHashMap;
@@ -128,7 +128,7 @@ impl Flows {
     /// Who goes, so that a newcomer has a place: of the lowest band the tenant that has most waiting for its weight, and of
     /// that the newest. `None`: the newcomer itself.
     pub(super) fn surplus(&self, newcomer: &Standing) -> Option<PlaceId> {
-        let mut bands = PRIORITIES.into_iter().zip(&self.crowds).take_while(|(band, _)| *band <= newcomer.priority);
+        let mut bands = Priority::ALL.into_iter().zip(&self.crowds).take_while(|(band, _)| *band <= newcomer.priority);
         let (band, (most, id)) = bands.find_map(|(band, crowds)| Some((band, *crowds.last()?)))?;
         let (_, (_, last)) = most;
         if band < newcomer.priority {

@@ -1,6 +1,6 @@
 //! The queue against a plain list that is searched from end to end.
 
-use super::order::{PRIORITIES, Passed, Standing};
+use super::order::{Passed, Standing};
 use super::tests::call_one;
 use super::{Call, Handed, Kind, Lack, WaitTurn, Waiters, Want};
 use crate::backend::BackendId;
@@ -150,7 +150,7 @@ fn compare(seed: u64, events: usize) -> usize {
             0..=3 => {
                 let tenant = format!("t{}", rng.below(tenants));
                 let arrival = clock - if rng.below(4) == 0 { rng.below(50) as u64 } else { 0 };
-                let priority = PRIORITIES[rng.below(bands)];
+                let priority = Priority::ALL[rng.below(bands)];
                 let deadline = at(arrival + [20, 20, 5, 90][rng.below(4)]);
                 let standing = Standing {
                     priority,
@@ -281,7 +281,7 @@ fn compare_shares(seed: u64, events: usize) -> usize {
                 }
                 let kind = Kind::of(&Facts::model(route.as_str()).tenant(tenant.as_str()), rng.below(2) as u64);
                 let standing = Standing {
-                    priority: PRIORITIES[rng.below(2)],
+                    priority: Priority::ALL[rng.below(2)],
                     tenant: Some(tenant.as_str().into()),
                     arrival: at(clock),
                     deadline: at(clock + [20, 5, 90][rng.below(3)]),

@@ -126,10 +126,7 @@ pub(super) struct Order {
     lanes: Lanes,
 }
 
-pub(super) const BANDS: usize = Priority::Critical as usize + 1;
-/// The bands, the lowest first.
-pub(super) const PRIORITIES: [Priority; BANDS] =
-    [Priority::Batch, Priority::Sheddable, Priority::Standard, Priority::Critical];
+pub(super) const BANDS: usize = Priority::ALL.len();
 
 impl Order {
     pub(super) fn new(weights: HashMap<Arc<str>, u32>) -> Self {

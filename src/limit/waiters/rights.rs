@@ -1,6 +1,5 @@
 //! Who gets a share, against the rules by their words.
 
-use super::order::PRIORITIES;
 use super::{Call, Handed, Kind, Passed, Standing, WaitTurn, Waiters, Want, Wished};
 use crate::facts::{Facts, Need, Priority};
 use crate::limit::shares::{Shares, Stake};
@@ -43,7 +42,7 @@ fn nobody_goes_before_one_with_a_better_right_or_of_a_higher_band() {
     while handed < 1_000_000 {
         time += 1;
         if waiting.len() < 6 && rng.below(2) == 0 {
-            let (who, priority) = (rng.below(5), PRIORITIES[rng.below(4)]);
+            let (who, priority) = (rng.below(5), Priority::ALL[rng.below(4)]);
             let facts = Facts::any().tenant(TENANTS[who].0);
             let cells = shares.cells(&facts);
             let taken = shares.take(cells).stake;

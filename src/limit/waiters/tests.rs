@@ -9,7 +9,6 @@ use std::task::Wake;
 const A: BackendId = BackendId::new(0, 0);
 const B: BackendId = BackendId::new(1, 0);
 const C: BackendId = BackendId::new(2, 0);
-const BANDS: [Priority; 4] = [Priority::Batch, Priority::Sheddable, Priority::Standard, Priority::Critical];
 
 const fn at(nanos: u64) -> Instant {
     Instant::from_nanos(nanos)
@@ -303,7 +302,7 @@ fn tenants_without_end_leave_nothing_behind() {
     let waiters: Waiters<()> = queue(64, &[]);
     let mut turns = VecDeque::new();
     for n in 0..200_000u64 {
-        if let Some(turn) = waiters.join(standing(BANDS[n as usize % 4], &n.to_string(), n, 9)) {
+        if let Some(turn) = waiters.join(standing(Priority::ALL[n as usize % 4], &n.to_string(), n, 9)) {
             turns.push_back(turn);
             turns.back_mut().unwrap().wish(vec![slot_of(A)]);
         }
@@ -349,7 +348,7 @@ fn looks(shards: u32) -> usize {
     let waiters = queue(usize::MAX, &[]);
     let mut turns = Vec::new();
     for n in 0..4 * shards {
-        let (shard, priority) = (n % shards, BANDS[1 + (n / shards) as usize % 2]);
+        let (shard, priority) = (n % shards, Priority::ALL[1 + (n / shards) as usize % 2]);
         let standing = standing(priority, &shard.to_string(), n.into(), 1_000_000);
         turns.push(wait(&waiters, standing, &[A, BackendId::new(1 + shard, 0)]));
     }

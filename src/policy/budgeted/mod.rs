@@ -25,6 +25,7 @@ use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window, stack};
 use crate::bug;
 use crate::decision::Reason;
 use crate::decision::record::{Entry, Reserve};
+use crate::facts::Priority;
 use crate::time::nanos;
 
 /// A policy wrapped in [`Budgets`]; made by [`PolicyExt::budgeted`](super::PolicyExt::budgeted).
@@ -67,6 +68,10 @@ impl<P: RoutingPolicy> RoutingPolicy for Budgeted<P> {
 
     fn window(&self) -> Window {
         self.inner.window().beyond_a_pair()
+    }
+
+    fn ceiling(&self, priority: Priority) -> u32 {
+        self.inner.ceiling(priority)
     }
 
     fn allows_region(&self, region: Option<&str>) -> bool {

@@ -29,7 +29,7 @@ use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window, stack};
 use crate::backend::{BackendId, FailureKind, Fault, Replay, Retry};
 use crate::bug;
 use crate::decision::{AttemptRecord, Extra, Next, Reason, Refusal};
-use crate::facts::Profile;
+use crate::facts::{Priority, Profile};
 use crate::time::nanos;
 
 /// A policy wrapped in [`FailSafe`]; made by [`PolicyExt::fail_safe`](super::PolicyExt::fail_safe).
@@ -86,6 +86,10 @@ impl<P: RoutingPolicy> RoutingPolicy for FailSafePolicy<P> {
 
     fn window(&self) -> Window {
         self.inner.window().beyond_a_pair()
+    }
+
+    fn ceiling(&self, priority: Priority) -> u32 {
+        self.inner.ceiling(priority)
     }
 
     fn allows_region(&self, region: Option<&str>) -> bool {

@@ -85,6 +85,10 @@ impl<P: RoutingPolicy> RoutingPolicy for RegionFailover<P> {
         }
     }
 
+    fn ceiling(&self, priority: Priority) -> u32 {
+        self.inner.ceiling(priority)
+    }
+
     fn allows_region(&self, region: Option<&str>) -> bool {
         let name = region.unwrap_or_default();
         let residency = self.config.residency.as_ref();
