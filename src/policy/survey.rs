@@ -256,6 +256,11 @@ impl Ground<'_> {
             Standing::Out(reason) => return Some(reason),
             Standing::Due { .. } if self.cx.beside.is_some() => return Some(Reason::NotForHedges),
             Standing::Due { quota } => {
+                // Who is gone before it can answer finds nothing out, and it would rest once more.
+                let (best, left) = (berth.member.latency.read().best, self.cx.deadline.nanos_since(self.cx.now));
+                if best > left {
+                    return Some(Reason::MissesDeadline { late: best, half: best, left });
+                }
                 finding.level = LEVEL_PROBE;
                 finding.note = Some(if quota { Reason::QuotaProbe } else { Reason::Probe });
             }

@@ -13,12 +13,13 @@ use super::step::Step;
 use super::waiting::{Waiting, wants};
 use super::{CallOptions, RouteError};
 use crate::backend::{Attempt, BackendError, BackendId};
-use crate::budget::{Grant, Payer};
+use crate::budget::Payer;
 use crate::bug;
 use crate::decision::{Decision, Ending, Extra, Next, Refusal};
 use crate::event::Event;
 use crate::limit::{Cells, Kind, Wished};
 use crate::time::{Instant, nanos};
+use extra::Paid;
 use hedge::Second;
 use std::fmt;
 use std::sync::Arc;
@@ -66,7 +67,7 @@ pub struct Trip<'r, Req: ?Sized, Res> {
     extra: Extra,
     payer: Payer,
     /// What the budget paid for and is not used yet.
-    grant: Option<Grant>,
+    paid: Option<Paid<'r>>,
     /// How many plans of its next attempt were lost to other requests.
     lost: u32,
     last_error: Option<BackendError>,
@@ -126,7 +127,7 @@ impl<'r, Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'r, Req, Res> {
             news: false,
             extra: Extra::NotAsked,
             payer,
-            grant: None,
+            paid: None,
             lost: 0,
             last_error: None,
             over: None,

@@ -2,7 +2,7 @@
 
 use super::core::Shared;
 use super::slot::Slot;
-use crate::decision::{Decision, Reason, Refusal};
+use crate::decision::{Class, Decision, Reason, Refusal};
 use crate::facts::Need;
 use crate::fleet::{Fleet, Member};
 use crate::limit::{Call, CallTime, Cells, Kind, Lack, Standing, WaitTurn, Want, Wished};
@@ -188,8 +188,7 @@ impl<'r> Waiting<'r> {
 /// What a call that ends may change for a request, in order.
 pub(super) fn wants(decision: &Decision, cells: Cells, kind: impl FnOnce() -> Kind) -> Vec<Want> {
     // Before a share is there nothing else matters.
-    let no_share = |reason| matches!(reason, Reason::TenantFull { .. } | Reason::RouteFull { .. });
-    if decision.candidates().filter_map(|it| it.rejected()).any(no_share) {
+    if decision.candidates().filter_map(|it| it.rejected()).any(is_for_share) {
         return vec![Want::share(cells, kind())];
     }
     let mut wants = Vec::with_capacity(decision.record().sheet.entries.len());
@@ -212,9 +211,25 @@ const fn lack(why: Reason) -> Option<Lack> {
     }
 }
 
+/// Whether it waits for a call of its tenant's share, or its route's.
+const fn is_for_share(why: Reason) -> bool {
+    matches!(why, Reason::TenantFull { .. } | Reason::RouteFull { .. })
+}
+
 /// Whether it waits for a quota to refill.
 pub(super) const fn is_for_quota(why: Reason) -> bool {
     matches!(why, Reason::OverQuota { .. } | Reason::QuotaKept { .. })
+}
+
+/// Whether a candidate that was ruled out so may be of use again and nobody says so: money comes back, the work before the request is
+/// done, a policy readmits.
+pub(super) const fn is_unheard(why: Reason) -> bool {
+    match why.class() {
+        Class::Soft => true,
+        Class::Refused if why.returns_at().is_some() => matches!(why, Reason::OverSpendLimit { .. }),
+        Class::Refused => lack(why).is_none() && !is_for_share(why),
+        Class::Hard | Class::Note => false,
+    }
 }
 
 /// Whether a candidate that was ruled out so is so for all requests of the [`Kind`] and the priority.
@@ -236,7 +251,7 @@ const fn is_as_before(why: Reason) -> bool {
 
 /// Whether one that needs fewer tokens may not be ruled out so.
 const fn is_by_size(why: Reason) -> bool {
-    is_for_quota(why) || matches!(why, Reason::PrefillFull { .. } | Reason::TokensFull { .. })
+    is_for_quota(why) || matches!(why, Reason::PrefillFull { .. } | Reason::TokensFull { .. } | Reason::Reserved { .. })
 }
 
 /// The backends that are waited for. Pools are large, and nothing here may take the square of their size.

@@ -1,8 +1,8 @@
 //! A request driven by hand.
 
-use crate::support::{ANSWER, TestRouter, World, always, at, fail, ms};
+use crate::support::{ANSWER, TestRouter, World, always, at, fail, ms, secs};
 use fallway::backend::{BackendId, FailureKind};
-use fallway::budget::RetryBudget;
+use fallway::budget::{Backoff, RetryBudget};
 use fallway::decision::Next;
 use fallway::policy::{FailSafe, PolicyExt, ordered, policy_fn};
 use fallway::recover::Ejection;
@@ -76,6 +76,24 @@ fn a_retry_that_was_made_is_not_given_back_by_a_broken_answer() {
         true
     });
     assert_eq!(retried.count(), 10);
+}
+
+#[test]
+fn a_retry_that_is_not_made_is_given_back_where_its_caller_leaves() {
+    let world = World::new();
+    // Between the decision and the attempt is a back-off of two seconds.
+    let config = FailSafe::default().backoff(Backoff::new(secs(2), secs(2)));
+    let builder = world.router(ordered().fail_safe(config)).retry_budget(RetryBudget::new(0.5, 0).unwrap());
+    let (router, _) = world.fleet(builder.ejection(Ejection::off()), [(Profile::new("a"), always(ANSWER))]);
+    // Two requests pay for one other attempt.
+    drop(router.trip(Facts::any().into(), at(0)));
+    drop(router.trip(Facts::any().into(), at(0)));
+    for _ in 0..10 {
+        let mut trip = router.trip(Facts::any().replay_safe().into(), at(0));
+        called(trip.next(at(0)).unwrap());
+        trip.fail(1, FailureKind::ServerError.into(), false, at(1));
+        assert!(matches!(trip.next(at(1)), Ok(Step::Sleep { .. })));
+    }
 }
 
 /// The router's own loop asks for the rest of a stream with a new trip, and a host's goes on with the one it has.

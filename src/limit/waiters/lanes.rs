@@ -74,6 +74,12 @@ impl Rank {
         (self.0, self.1, self.2) < (right, band, turn)
     }
 
+    /// Where it stands by this right.
+    pub(super) fn by(self, right: Option<Right>) -> Self {
+        let Self(own, band, turn, due) = self;
+        Self(right.unwrap_or(own), band, turn, due)
+    }
+
     pub(super) const fn place(&self) -> PlaceId {
         self.3.2
     }

@@ -23,6 +23,7 @@ use crate::bug;
 use crate::limit::gauge::{Gauge, Hold, Promise, Short};
 use crate::limit::quota::{Claim, Quotas};
 use crate::limit::shares::{Shares, Stake};
+use crate::limit::slots;
 use crate::sync::{AtomicU32, Mutex, Ordering};
 use crate::time::Instant;
 use crate::unwind::contain;
@@ -215,7 +216,8 @@ impl<S> Waiters<S> {
             let Queue { order, places, .. } = &mut *queue;
             let named = at.map(|at| at.backend);
             let (id, handed, stake, held) = loop {
-                let Some((id, is_share)) = order.next(named, are_free.then_some(shares), &passed) else {
+                let cells = |id| places.get(&id).map(|place| place.standing.cells);
+                let Some((id, is_share)) = order.next(named, are_free.then_some(shares), &passed, cells) else {
                     // Whoever is left has passed it on.
                     if let Some(Freed { gauge, .. }) = at {
                         gauge.promise(None);
@@ -245,7 +247,8 @@ impl<S> Waiters<S> {
                     continue;
                 };
                 let Some(Freed { backend, gauge, quotas }) = at else { break (id, Handed::Share, stake, None) };
-                match gauge.hold(gauge.limit(), 1000 - kept, need) {
+                let share = 1000 - kept;
+                match gauge.hold(slots(gauge.limit(), share), share, need) {
                     Ok(hold) => {
                         let claim = quotas.take(need, freed);
                         if claim.is_none() && matches!(lack, Some(Lack::Slot | Lack::Room)) {
@@ -263,6 +266,10 @@ impl<S> Waiters<S> {
                     Err(short) => {
                         shares.give_back(stake);
                         match short {
+                            // What is free is for those who matter more.
+                            Short::Slots if gauge.in_flight() < gauge.limit() => {
+                                passed.to_mut().add(id, place.class());
+                            }
                             Short::Slots => return Handed::Gone,
                             Short::Tokens if lack != Some(Lack::Probe) => {
                                 gauge.promise(promise(None));
@@ -340,6 +347,11 @@ impl<S> Place<S> {
     const fn new(standing: Standing) -> Self {
         let (state, call_time) = (State::Awake, None);
         Self { standing, spot: None, state, alarm: None, moved: false, kept_at: Vec::new(), call_time, class: None }
+    }
+
+    /// Whom it speaks for where it stands.
+    fn class(&self) -> Option<Class> {
+        self.spot.as_ref().map(|spot| (spot.lane, self.standing.priority))
     }
 
     /// Something is kept for it there.

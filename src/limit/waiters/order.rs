@@ -8,7 +8,7 @@
 
 use super::call_time::CallTime;
 use super::flows::{FlowId, Flows};
-use super::lanes::{LaneId, Lanes};
+use super::lanes::{LaneId, Lanes, Rank};
 use crate::backend::BackendId;
 use crate::facts::{Facts, Need, Priority};
 use crate::limit::shares::{Cells, Shares};
@@ -165,15 +165,19 @@ impl Order {
     }
 
     /// Who is next for a slot of `backend`, or, where `shares` may be free, for one that it has the right to; of those who have not passed
-    /// it on. Returns whether it waits for a share.
+    /// it on. Returns whether it waits for a share. `cells`: of whose shares a call is.
     pub(super) fn next(
         &mut self,
         backend: Option<BackendId>,
         shares: Option<&Shares>,
         passed: &Passed,
+        cells: impl Fn(PlaceId) -> Option<Cells>,
     ) -> Option<(PlaceId, bool)> {
         let slot = backend.and_then(|id| self.lanes.next(id, &self.flows, passed));
         let share = shares.and_then(|shares| self.lanes.next_share(&self.flows, passed, shares));
+        // Who waits for a slot may have a right to its share as well.
+        let right = |slot: Rank| shares?.right(cells(slot.place())?);
+        let slot = slot.map(|slot| if share.is_some() { slot.by(right(slot)) } else { slot });
         match (slot, share) {
             (Some(slot), Some(share)) => Some(if share < slot { (share.place(), true) } else { (slot.place(), false) }),
             (Some(slot), None) => Some((slot.place(), false)),

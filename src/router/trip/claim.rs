@@ -1,6 +1,7 @@
 //! What an attempt takes, and what it is told.
 
 use super::Trip;
+use super::extra::Paid;
 use crate::backend::Attempt;
 use crate::decision::record::Record;
 use crate::decision::{Beside, Extra, Reason};
@@ -23,7 +24,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         (self.waiting, self.in_hand) = (None, None);
         self.core.shared.call_next(lease.member(), now);
         // Spent: what is made is not given back, also where a broken answer is asked what is next.
-        (self.extra, self.grant) = (Extra::NotAsked, None);
+        self.extra = Extra::NotAsked;
+        self.paid.take().into_iter().for_each(Paid::spend);
         // An attempt after it begins anew, whoever drives the trip: the rest of a stream is asked for with a new one.
         self.lost = 0;
         self.number = self.decision.attempts().len() as u32 + 1;

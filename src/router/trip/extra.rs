@@ -2,9 +2,31 @@
 
 use super::Trip;
 use crate::backend::FailureKind;
+use crate::budget::{Grant, RetryBudget};
 use crate::decision::attempt::counted;
 use crate::decision::{Extra, Refusal};
 use crate::time::Instant;
+
+/// Another attempt that was paid for. Dropped before it is made, it goes back.
+#[derive(Debug)]
+pub(super) struct Paid<'r> {
+    budget: &'r RetryBudget,
+    // `None` once it is made.
+    grant: Option<Grant>,
+}
+
+impl Paid<'_> {
+    /// The attempt is made.
+    pub(super) fn spend(mut self) {
+        self.grant = None;
+    }
+}
+
+impl Drop for Paid<'_> {
+    fn drop(&mut self) {
+        self.grant.iter().for_each(|grant| self.budget.return_grant(grant));
+    }
+}
 
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
     pub(super) fn exhausted(&self) -> Refusal {
@@ -31,9 +53,10 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
     fn withdraw(&mut self, now: Instant) -> bool {
         let timed_out = self.last_error.as_ref().is_some_and(|error| error.kind() == FailureKind::Timeout);
         if !(timed_out && self.core.shared.court.pulse.is_overload()) {
-            self.grant = self.core.retry_budget.withdraw_for(self.payer, now);
+            let budget = &self.core.retry_budget;
+            self.paid = budget.withdraw_for(self.payer, now).map(|grant| Paid { budget, grant: Some(grant) });
         }
-        self.grant.is_some()
+        self.paid.is_some()
     }
 
     /// Whether another attempt would be paid for, if this one timed out now.
@@ -41,11 +64,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         !self.core.shared.court.pulse.is_overload() && self.core.retry_budget.has_room(self.payer, now)
     }
 
-    /// An attempt that was paid for and is not made goes back.
+    /// There is no other attempt.
     pub(super) fn refund(&mut self) {
-        self.extra = Extra::NotAsked;
-        if let Some(grant) = self.grant.take() {
-            self.core.retry_budget.return_grant(&grant);
-        }
+        (self.extra, self.paid) = (Extra::NotAsked, None);
     }
 }

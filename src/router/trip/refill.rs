@@ -6,13 +6,13 @@ use crate::facts::Need;
 use crate::limit::Call;
 use crate::policy::FailSafe;
 use crate::router::slot::Slot;
-use crate::router::waiting::is_for_quota;
+use crate::router::waiting::{is_for_quota, is_unheard};
 use crate::time::Instant;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Who waits for a quota that is kept for another looks after it all the same when it has waited for twice as long, and for this
-/// at least: the other may never be polled again.
+/// Whoever is not told of what it waits for looks when it has waited for twice as long, and for this at least: what may change without
+/// a word, and a quota that is kept for another, who may never be polled again.
 const LOOKS_AFTER: Duration = Duration::from_secs(1);
 
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
@@ -49,7 +49,11 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
             Next::Wait { until } if quotas().all(|(_, why)| why.returns_at() != Some(until)) => until,
             _ => latest,
         };
-        let due = others.fold(latest.min(verdict), Instant::min);
+        // What may change without a word it looks after by itself.
+        let decided = record.now;
+        let again = decided + waiting.age(decided).max(LOOKS_AFTER);
+        let unheard = if reasons().any(|(_, why)| is_unheard(why)) { again } else { latest };
+        let due = others.fold(latest.min(verdict), Instant::min).min(unheard);
         let rang = waiting.alarm(now).is_some_and(|at| at <= now);
         if rang {
             // Its last decision may have been about other things.
@@ -63,7 +67,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
             return None;
         }
         if quotas().next().is_none() {
-            return waiting.alarm(now).map(|at| due.min(at));
+            return Some(waiting.alarm(now).map_or(due, |at| due.min(at)));
         }
         let facts = record.facts();
         let (need, priority, round) = (Need::of(facts), facts.request_priority(), core.shared.waiters.round());

@@ -1,10 +1,11 @@
 //! Who goes before whom.
 
 use super::{PRIORITIES, fleet, load, of, send, stack};
-use crate::support::{LEAVES, Task, World, leaf};
-use fallway::decision::Next;
+use crate::support::{ANSWER, LEAVES, Task, World, always, leaf};
+use fallway::Profile;
+use fallway::decision::{Next, Reason};
 use fallway::facts::Priority;
-use fallway::policy::{Capacity, ordered};
+use fallway::policy::{Capacity, FailSafe, PolicyExt, RoutingPolicy, ordered, policy_fn};
 use fallway::rng::Rng;
 use fallway::router::Step;
 use fallway::time::Instant;
@@ -70,9 +71,53 @@ fn of_those_who_wait_the_highest_gets_the_slot() {
 }
 
 #[test]
+fn who_is_not_to_have_what_is_free_is_not_called_for_it() {
+    let world = World::new();
+    // With a bound of tokens as well, where more than one may start with what is free.
+    for bound in [None, Some(1_000_000)] {
+        let a = Profile::new("a").concurrency(4);
+        let a = bound.into_iter().fold(a, Profile::max_total_tokens);
+        let builder = world.router(stack(ordered(), Capacity::default()));
+        let (router, _) = world.fleet(builder, [(a, always(ANSWER))]);
+        let (now, cx) = (world.now(), || Context::from_waker(Waker::noop()));
+        let call = |priority, waits| {
+            let mut trip = router.trip(of(priority), now);
+            assert_eq!(matches!(trip.next(now), Ok(Step::Wait { .. })), waits);
+            assert_eq!(trip.poll_called(&mut cx()).is_pending(), waits);
+            trip
+        };
+        let mut calls: Vec<_> = (0..4).map(|_| call(Priority::Critical, false)).collect();
+        let mut standard = [1, 2].map(|_| call(Priority::Standard, true));
+        // They may fill three of the four, and three are taken: the fourth is for those who matter more.
+        calls.pop();
+        assert!(standard.iter_mut().all(|trip| trip.poll_called(&mut cx()).is_pending()));
+        let critical = call(Priority::Critical, false);
+        calls.pop();
+        assert!(standard.iter_mut().all(|trip| trip.poll_called(&mut cx()).is_pending()));
+        // Two are taken now: the first may start, and the second may not.
+        drop(critical);
+        let [first, second] = &mut standard;
+        assert!(first.poll_called(&mut cx()).is_ready() && second.poll_called(&mut cx()).is_pending());
+        assert!(matches!(first.next(now), Ok(Step::Call(_))));
+        assert!(second.poll_called(&mut cx()).is_pending());
+        drop((calls, standard));
+        assert_eq!((router.total_in_flight(), router.waiting()), (0, 0));
+    }
+}
+
+#[test]
 fn who_passed_a_slot_on_gets_it_when_another_is_free_too() {
     let world = World::new();
-    let router = fleet(&world, world.router(stack(ordered(), Capacity::default())), [("a", 4)]);
+    // A policy of the host: the queue does not know what it keeps.
+    let reserve = policy_fn("reserve", |cx, slate| {
+        slate.each(|candidate| {
+            if cx.facts().request_priority() < Priority::Critical && candidate.load().in_flight >= 3 {
+                candidate.reject(Reason::Reserved { full: 750, ceiling: 750, until: None });
+            }
+        });
+        ordered().plan(cx, slate);
+    });
+    let router = fleet(&world, world.router(reserve.fail_safe(FailSafe::default())), [("a", 4)]);
     let (now, cx) = (world.now(), || Context::from_waker(Waker::noop()));
     let call = |priority, waits| {
         let mut trip = router.trip(of(priority), now);

@@ -1,8 +1,8 @@
 //! Probes: one at a time, on real threads too; late results; clocks and numbers at their edges.
 
 use super::{Scene, answers, named};
-use crate::support::{ANSWER, Act, fail, in_turn, ms, secs, within};
-use fallway::FailureKind::{Overloaded, ServerError};
+use crate::support::{ANSWER, Act, Cue, Script, fail, in_turn, ms, secs, within};
+use fallway::FailureKind::{Overloaded, RateLimited, ServerError};
 use fallway::backend::{BackendError, backend_fn};
 use fallway::decision::Reason;
 use fallway::event::Cause;
@@ -97,4 +97,23 @@ fn a_clock_that_jumps_neither_panics_nor_frees_anybody_early() {
             assert!(!scene.router.explain(&within(ms(1))).to_string().is_empty());
         }
     }
+}
+
+#[test]
+fn who_is_gone_before_it_could_answer_is_no_probe() {
+    let script = |cue: &Cue<'_>| match cue.call {
+        30 => Act::Hint(RateLimited, ms(1), secs(1)),
+        _ => Act::Answer(ms(100)),
+    };
+    let scene = Scene::new(Ejection::default(), [(named("a"), Box::new(script) as Script)]);
+    scene.ask(30);
+    drop(scene.world.call(&scene.router, within(ms(500))));
+    scene.world.run_for(secs(3));
+    // It is to be tried again, and answers in 100 ms.
+    let error = scene.world.call(&scene.router, within(ms(20))).unwrap_err();
+    let why: Vec<_> = error.decision().candidates().filter_map(|it| it.rejected()).collect();
+    assert!(matches!(why[..], [Reason::MissesDeadline { left: 20_000_000, .. }]), "{}", error.decision());
+    assert_eq!(scene.backends[0].calls(), 31);
+    // Nobody lost anything by that.
+    assert!(scene.world.call(&scene.router, within(ms(500))).is_ok());
 }
