@@ -42,6 +42,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         let latest = waiting.until(core.longest_wait, &self.decision).min(self.deadline - reserve);
         let others = reasons().filter(|(_, why)| !is_for_quota(*why)).filter_map(|(_, why)| match why {
             Reason::Reserved { until, .. } => until,
+            // Whoever is first spends what has come back, and the others would look again.
+            Reason::OverSpendLimit { .. } => None,
             _ => why.returns_at(),
         });
         // What its policy says, unless that is when a quota returns: of that it is told.
