@@ -190,7 +190,8 @@ pub enum Doubt {
     Missing,
     /// It is negative. What was expected counts.
     Negative,
-    /// It is more than a minute's worth of the quota, and than the bucket holds. What was expected counts.
+    /// It is more than any answer has (2³⁰ tokens), or more than a minute's worth of the quota and than the bucket holds. What was expected
+    /// counts.
     Absurd {
         /// Tokens, as they were told.
         tokens: u64,

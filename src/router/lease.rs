@@ -396,7 +396,7 @@ impl Lease {
     /// Corrects what was taken of the quotas to what was spent. Returns what there is to tell of it: tokens, doubts.
     fn settle(&self, claim: &Claim, outcome: Outcome<'_>, now: Instant) -> Option<(Option<u64>, Option<Doubt>, u64)> {
         let quotas = &self.tab.member.quotas;
-        let (tokens, doubt) = self.tab.read(outcome, claim.counts_tokens().then(|| quotas.most_tokens()));
+        let (tokens, doubt) = self.tab.read(outcome, claim.counts_tokens());
         if claim.is_counted() {
             quotas.settle(claim, Tab::spent(outcome, tokens));
             if let Outcome::Failure(error) = outcome

@@ -11,6 +11,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// No answer has more tokens, not one to a thousand prompts at once: who says so is mistaken, with −1 in an unsigned word or worse.
+const MOST_TOKENS: u64 = 1 << 30;
+
 /// Shared by the lease of an attempt and by its backend, which writes on it for as long as the attempt lasts.
 pub(super) struct Tab {
     pub(super) shared: Arc<Shared>,
@@ -40,25 +43,29 @@ impl Tab {
 
     /// The tokens of the answer, as far as its backend said; 0 while it said nothing.
     pub(super) fn output(&self) -> u64 {
-        self.last().map_or(0, |usage| usage.output_tokens().try_into().unwrap_or(0))
+        self.told(false).map_or(0, |usage| usage.output_tokens().try_into().unwrap_or(0))
     }
 
-    /// The tokens that were told and are believed, and why others are not. `most`: what a quota of tokens makes possible; without one
-    /// whatever is told is believed, and nobody misses what is not.
-    pub(super) fn read(&self, outcome: Outcome<'_>, most: Option<u64>) -> (Option<u64>, Option<Doubt>) {
-        let missing = || (most.is_some() && matches!(outcome, Outcome::Success)).then_some(Doubt::Missing);
+    /// The most that is believed. `limited`: there is a quota of tokens, which makes no more possible than it has.
+    fn most(&self, limited: bool) -> u64 {
+        if limited { self.member.quotas.most_tokens().min(MOST_TOKENS) } else { MOST_TOKENS }
+    }
+
+    /// The tokens that were told and are believed, and why others are not. Without a quota of tokens nobody misses what is not told.
+    pub(super) fn read(&self, outcome: Outcome<'_>, limited: bool) -> (Option<u64>, Option<Doubt>) {
+        let missing = || (limited && matches!(outcome, Outcome::Success)).then_some(Doubt::Missing);
         match self.last().map(Usage::total) {
             // An answer without tokens there is not.
             None | Some(Some(0)) => (None, missing()),
             Some(None) => (None, Some(Doubt::Negative)),
-            Some(Some(tokens)) if most.is_some_and(|most| tokens > most) => (None, Some(Doubt::Absurd { tokens })),
+            Some(Some(tokens)) if tokens > self.most(limited) => (None, Some(Doubt::Absurd { tokens })),
             Some(Some(tokens)) => (Some(tokens), None),
         }
     }
 
     /// What was told, as far as it is believed as it was told.
-    pub(super) fn told(&self, most: Option<u64>) -> Option<Usage> {
-        let believed = |tokens: u64| tokens > 0 && most.is_none_or(|most| tokens <= most);
+    pub(super) fn told(&self, limited: bool) -> Option<Usage> {
+        let believed = |tokens: u64| tokens > 0 && tokens <= self.most(limited);
         self.last().filter(|usage| usage.total().is_some_and(believed))
     }
 

@@ -32,8 +32,7 @@ impl Lease {
 
     /// What it used and cost, if it ended so.
     pub(super) fn receipt(&self, ending: Ending) -> (Tokens, Cost) {
-        let counts = self.held.as_ref().is_some_and(|(_, claim, _)| claim.counts_tokens());
-        let told = self.tab.told(counts.then(|| self.tab.member.quotas.most_tokens()));
+        let told = self.tab.told(self.held.as_ref().is_some_and(|(_, claim, _)| claim.counts_tokens()));
         let of_version = || self.terms.as_ref().and_then(|(names, version)| names.terms(*version).price);
         let price = self.ties.profile.known_price().or_else(of_version);
         self.quote.receipt(price, told, ending, self.first.is_some(), self.content)

@@ -120,7 +120,11 @@ fn a_retry_needs_its_own_money() {
 #[test]
 fn usage_that_makes_no_sense_takes_no_more_than_can_be_spent_at_once() {
     let world = World::new();
-    let router = limited(&world, tells(i64::MAX, i64::MAX, ANSWER), limit(1_000));
+    // The most that is believed; of what is not, nobody knows more than what the attempt could cost.
+    let router = limited(&world, tells((1 << 30) - 1, 1, ANSWER), limit(1_000));
+    let beyond = limited(&world, tells(1 << 30, 1, ANSWER), limit(1_000));
+    drop(world.call(&beyond, asks(of("t"))).unwrap());
+    assert_eq!(beyond.left_to_spend(&of("t")), Some(BURST - MOST));
     drop(world.call(&router, asks(of("t"))).unwrap());
     assert_eq!(router.left_to_spend(&of("t")), Some(0));
     // A burst is half of what comes back in a thousand seconds.

@@ -3,7 +3,9 @@
 use super::{PLAIN, Play, a, ask, builder, left, scripted, used};
 use crate::support::{World, dropped_after, ms, secs, tokens};
 use fallway::backend::Usage;
+use fallway::decision::Cost;
 use fallway::event::{Doubt, Event, Observer};
+use fallway::facts::Price;
 use fallway::policy::ordered;
 use fallway::time::Instant;
 use fallway::{CallOptions, FailureKind, Routed};
@@ -55,6 +57,25 @@ fn usage_that_can_not_be_is_not_believed_and_counted() {
     assert_eq!(gone(|| used(60_001, 0)), (1, 10_000, vec![(Doubt::Absurd { tokens: 60_001 }, 1)]));
     let most = Doubt::Absurd { tokens: u64::MAX - 1 };
     assert_eq!(gone(|| used(i64::MAX, i64::MAX)), (1, 10_000, vec![(most, 1)]));
+}
+
+#[test]
+fn usage_that_can_not_be_is_told_where_no_tokens_are_limited_too() {
+    // A whole window, many times over, is possible: a call may be many prompts, or many answers.
+    for (told, believed) in [(128_000, true), (1 << 30, true), ((1 << 30) + 1, false), (i64::MAX, false)] {
+        let world = World::new();
+        let (backend, _) = scripted(world.timer(), move |_| used(told, 0));
+        let doubts = Arc::new(Doubts::default());
+        let router = builder(&world, ordered()).observer(doubts.clone());
+        let price = Price::per_million(3.0, 15.0).unwrap();
+        let router = router.backend(a().context_window(128_000).price(price), backend).build().unwrap();
+        let routed = ask(&world, &router, CallOptions::within(secs(1)).facts(tokens(100, 10))).unwrap();
+        let cost = routed.attempts()[0].cost();
+        drop(routed);
+        assert_eq!(matches!(cost, Cost::Known(_)), believed, "{told}: {cost:?}");
+        let absurd = [(Doubt::Absurd { tokens: told as u64 }, 1)];
+        assert_eq!(*doubts.0.lock().unwrap(), if believed { vec![] } else { absurd.to_vec() }, "{told}");
+    }
 }
 
 #[test]
