@@ -178,6 +178,11 @@ impl Bucket {
         self.limit.load(Ordering::Relaxed)
     }
 
+    /// The most that the host said, a minute's worth or at once; 0 where it said nothing.
+    pub(super) fn told(&self) -> u64 {
+        self.told.load(Ordering::Relaxed).max(self.burst.load(Ordering::Relaxed))
+    }
+
     /// When `amount` units can be taken; the origin of time for now. More than it holds is all that it holds.
     #[inline]
     pub(super) fn returns_at(&self, amount: u64, now: Instant) -> Instant {

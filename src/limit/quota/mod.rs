@@ -139,9 +139,9 @@ impl Quotas {
     }
 
     /// The most tokens of one answer that are believed: a minute's worth, or a whole bucket if that is more. A burst below that
-    /// bounds what is sent at once, not how long an answer becomes.
+    /// bounds what is sent at once, not how long an answer becomes; and a limit that was heard may have been a mistake.
     pub(crate) fn most_tokens(&self) -> u64 {
-        self.tokens.most().max(self.tokens.per_minute())
+        self.tokens.most().max(self.tokens.per_minute()).max(self.tokens.told())
     }
 
     /// Counts an answer whose usage was not told or not believed; returns how many there were.

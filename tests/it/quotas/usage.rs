@@ -60,6 +60,19 @@ fn usage_that_can_not_be_is_not_believed_and_counted() {
 }
 
 #[test]
+fn what_the_host_allows_is_possible_whatever_a_header_says() {
+    let world = World::new();
+    let headers = &[("x-ratelimit-limit-tokens", "10")];
+    let (backend, _) = scripted(world.timer(), move |_| Play { headers, ..used(900, 100) });
+    let doubts = Arc::new(Doubts::default());
+    let router = builder(&world, ordered()).observer(doubts.clone());
+    let router = router.backend(a().tokens_per_minute(50_000), backend).build().unwrap();
+    ask(&world, &router, CallOptions::within(secs(5)).facts(tokens(900, 100))).unwrap();
+    assert_eq!(router.quota("a").unwrap().tokens.limit, Some(10));
+    assert_eq!(*doubts.0.lock().unwrap(), []);
+}
+
+#[test]
 fn usage_that_can_not_be_is_told_where_no_tokens_are_limited_too() {
     // A whole window, many times over, is possible: a call may be many prompts, or many answers.
     for (told, believed) in [(128_000, true), (1 << 30, true), ((1 << 30) + 1, false), (i64::MAX, false)] {
