@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 /// See the module. Takes no memory until a prompt with a prefix is sent.
 ///
 /// Time is counted in blocks that were new to the backend, for these are what pushes others out. A block is believed to
-/// be there while its age is below the *horizon*, and below what the backend is said to keep. The horizon is learned: a
-/// cache drops the least recently used first, so what was gone at some age says that everything older is gone, and what
-/// was there says that everything younger is.
+/// be there while its age is below the *horizon*, and below what the backend is said to keep; what is not believed is
+/// new. The horizon is learned: a cache drops the least recently used first, so what was gone at some age says that
+/// everything older is gone, and what was there says that everything younger is.
 pub(crate) struct PrefixIndex {
     table: OnceLock<Box<[Set]>>,
+    /// In ticks, so many for each block.
     clock: AtomicU32,
     horizon: AtomicU32,
 }
@@ -41,10 +42,15 @@ pub(crate) struct Footprint {
 /// Blocks that are remembered of each backend.
 pub(crate) const ENTRIES: usize = 8192;
 const WAYS: usize = 8;
+/// Ticks of the clock for each new block. A prompt of which nothing is new moves no time, and its stamp is between those of two
+/// blocks, so that who takes back what it left takes back nothing of another.
+const BLOCK: u32 = 2;
 /// How fast the horizon grows where it proves too near: by an eighth for each proof.
 const GROWTH_SHIFT: u32 = 3;
-/// Far from an entry that was never written.
+/// Far from an entry that was never written; and of two times, the later is less than this ahead of the other.
 const START: u32 = 1 << 31;
+/// The clock wraps. Each time that so much of it has gone by, what is older than that is forgotten, for it must not become young again.
+const EIGHTH: u32 = 1 << 29;
 
 impl Default for PrefixIndex {
     fn default() -> Self {
@@ -75,22 +81,30 @@ impl PrefixIndex {
     /// The leading tokens of a prompt that the backend probably has, if it keeps `capacity` tokens at most.
     fn cached(&self, prefix: &Prefix, capacity: u64) -> u64 {
         let Some(table) = self.table.get() else { return 0 };
+        prefix.tokens(self.known(table, prefix, capacity))
+    }
+
+    /// The leading blocks of a prompt that are believed to be there.
+    fn known(&self, table: &[Set], prefix: &Prefix, capacity: u64) -> usize {
         let horizon = self.horizon(prefix, capacity);
         let clock = self.clock.load(Relaxed);
         // Whoever uses a block uses those before it, so these are no older.
-        let there = |hash: &u64| age_in(table, *hash, clock).is_some_and(|age| age < horizon);
-        prefix.tokens(prefix.hashes().partition_point(there))
+        prefix.hashes().partition_point(|hash| age_in(table, *hash, clock).is_some_and(|age| age < horizon))
     }
 
-    /// A prompt is sent to the backend, which keeps what it computes of it.
-    pub(crate) fn sent(&self, prefix: &Prefix) -> Footprint {
+    /// A prompt is sent to the backend, which keeps what it computes of it, and `capacity` tokens at most.
+    pub(crate) fn sent(&self, prefix: &Prefix, capacity: u64) -> Footprint {
         let table = self.table.get_or_init(|| (0..ENTRIES / WAYS).map(|_| Set::default()).collect());
         let hashes = prefix.hashes();
         let clock = self.clock.load(Relaxed);
         let seen = hashes.partition_point(|hash| age_in(table, *hash, clock).is_some());
         let age = seen.checked_sub(1).and_then(|last| age_in(table, hashes[last], clock)).unwrap_or(0);
-        let new = (hashes.len() - seen).max(1) as u32;
-        let stamp = self.clock.fetch_add(new, Relaxed).wrapping_add(new);
+        let new = (hashes.len() - self.known(table, prefix, capacity)) as u32 * BLOCK;
+        let before = self.clock.fetch_add(new, Relaxed);
+        if before / EIGHTH != before.wrapping_add(new) / EIGHTH {
+            forget_old(table, before);
+        }
+        let stamp = before.wrapping_add(new.max(1));
         for hash in hashes {
             set(table, *hash).write(tag(*hash), stamp);
         }
@@ -139,7 +153,7 @@ impl Set {
                 place = at;
                 break;
             }
-            let age = if entry == 0 { u32::MAX } else { stamp.wrapping_sub(entry as u32) };
+            let age = if entry == 0 { u32::MAX } else { age(entry, stamp) };
             if age > oldest {
                 (place, oldest) = (at, age);
             }
@@ -161,9 +175,24 @@ impl fmt::Debug for PrefixIndex {
 fn age_in(table: &[Set], hash: u64, clock: u32) -> Option<u32> {
     let entries = set(table, hash).0.iter().map(|way| way.load(Relaxed));
     let entry = entries.into_iter().find(|entry| *entry != 0 && tag_of(*entry) == tag(hash))?;
+    Some(age(entry, clock).div_ceil(BLOCK))
+}
+
+/// How long ago an entry was written, in ticks.
+const fn age(entry: u64, clock: u32) -> u32 {
     // One that is written this moment may be ahead of the clock that was read.
     let age = clock.wrapping_sub(entry as u32);
-    Some(if age > START { 0 } else { age })
+    if age > START { 0 } else { age }
+}
+
+/// Forgets what is older than an eighth of the clock.
+fn forget_old(table: &[Set], clock: u32) {
+    for way in table.iter().flat_map(|set| &set.0) {
+        let entry = way.load(Relaxed);
+        if age(entry, clock) > EIGHTH {
+            let _ = way.compare_exchange(entry, 0, Relaxed, Relaxed);
+        }
+    }
 }
 
 fn set(table: &[Set], hash: u64) -> &Set {
@@ -189,6 +218,10 @@ mod tests {
 
     fn let_go(_: Footprint) {}
 
+    fn send(index: &PrefixIndex, prefix: &Prefix) -> Footprint {
+        index.sent(prefix, u64::MAX)
+    }
+
     fn prompt(of: u64, blocks: u64) -> Prefix {
         Prefix::of_hashes(16, (0..blocks).map(|block| of << 32 | block))
     }
@@ -198,7 +231,7 @@ mod tests {
         let index = PrefixIndex::default();
         assert_eq!(index.cached(&prompt(1, 9), u64::MAX), 0);
         assert!(index.table.get().is_none());
-        (0..100).for_each(|of| let_go(index.sent(&prompt(of, 512))));
+        (0..100).for_each(|of| let_go(send(&index, &prompt(of, 512))));
         let table = index.table.get().unwrap();
         assert_eq!(size_of_val(&**table), 8 * ENTRIES);
     }
@@ -206,28 +239,28 @@ mod tests {
     #[test]
     fn what_was_sent_is_there_up_to_the_first_difference() {
         let index = PrefixIndex::default();
-        assert_eq!(index.sent(&prompt(1, 10)).seen, 0);
+        assert_eq!(send(&index, &prompt(1, 10)).seen, 0);
         assert_eq!(index.cached(&prompt(1, 10), u64::MAX), 160);
         assert_eq!((index.cached(&prompt(1, 4), u64::MAX), index.cached(&prompt(1, 40), u64::MAX)), (64, 160));
         assert_eq!(index.cached(&prompt(2, 10), u64::MAX), 0);
-        assert_eq!(index.sent(&prompt(1, 40)).seen, 10);
+        assert_eq!(send(&index, &prompt(1, 40)).seen, 10);
     }
 
     #[test]
     fn the_oldest_goes_when_the_cache_of_the_backend_is_full() {
         let index = PrefixIndex::default();
-        (0..10).for_each(|of| let_go(index.sent(&prompt(of, 10))));
+        (0..10).for_each(|of| let_go(send(&index, &prompt(of, 10))));
         let there = |capacity: u64| (0..10).filter(|of| index.cached(&prompt(*of, 10), capacity) > 0).count();
         assert_eq!((there(u64::MAX), there(100 * 16), there(50 * 16), there(0)), (10, 10, 5, 0));
         // Using it again makes it young.
-        let_go(index.sent(&prompt(0, 10)));
+        let_go(send(&index, &prompt(0, 10)));
         assert_eq!(index.cached(&prompt(0, 10), 50 * 16), 160);
     }
 
     #[test]
     fn the_table_keeps_the_last_used() {
         let index = PrefixIndex::default();
-        (0..10_000).for_each(|of| let_go(index.sent(&prompt(of, 10))));
+        (0..10_000).for_each(|of| let_go(send(&index, &prompt(of, 10))));
         let kept =
             |range: std::ops::Range<u64>| range.filter(|of| index.cached(&prompt(*of, 10), u64::MAX) == 160).count();
         assert_eq!(kept(0..8_000), 0);
@@ -237,28 +270,60 @@ mod tests {
     #[test]
     fn an_unanswered_prompt_leaves_only_what_was_there_before() {
         let index = PrefixIndex::default();
-        let_go(index.sent(&prompt(1, 4)));
-        let lost = index.sent(&prompt(1, 10));
+        let_go(send(&index, &prompt(1, 4)));
+        let lost = send(&index, &prompt(1, 10));
         index.not_answered(&prompt(1, 10), lost);
         assert_eq!(index.cached(&prompt(1, 10), u64::MAX), 64);
         // What another sent in between stays.
-        let lost = index.sent(&prompt(1, 10));
-        let_go(index.sent(&prompt(1, 10)));
+        let lost = send(&index, &prompt(1, 10));
+        let_go(send(&index, &prompt(1, 10)));
         index.not_answered(&prompt(1, 10), lost);
         assert_eq!(index.cached(&prompt(1, 10), u64::MAX), 160);
     }
 
     #[test]
+    fn what_is_known_pushes_nothing_out_and_what_is_computed_anew_does() {
+        let index = PrefixIndex::default();
+        let capacity = 30 * 16;
+        let ask = |of: u64| let_go(index.sent(&prompt(of, 10), capacity));
+        let there = || [1, 2, 3, 4].map(|of| index.cached(&prompt(of, 10), capacity) / 16);
+        [1, 2].into_iter().for_each(ask);
+        (0..1_000).for_each(|_| ask(2));
+        assert_eq!(there(), [10, 10, 0, 0]);
+        // Three have room, and four never, one after the other.
+        [3, 4].into_iter().for_each(ask);
+        assert_eq!(there(), [0, 10, 10, 10]);
+        for round in 0..9 {
+            ask(1 + round % 4);
+            assert_eq!(there().iter().filter(|blocks| **blocks == 10).count(), 3, "{round}");
+            assert_eq!(there()[(1 + round as usize) % 4], 0, "{round}");
+        }
+    }
+
+    #[test]
+    fn what_is_old_does_not_become_young_when_the_clock_wraps() {
+        let index = PrefixIndex::default();
+        let_go(send(&index, &prompt(1, 10)));
+        for n in 1..40 {
+            // Others that come and go move the clock, and leave nothing in the table.
+            index.clock.store(START.wrapping_add(EIGHTH.wrapping_mul(n)).wrapping_sub(BLOCK), Relaxed);
+            let_go(send(&index, &prompt(1 + u64::from(n), 1)));
+            assert_eq!(index.cached(&prompt(1, 10), u64::MAX), 0, "{n}");
+            assert_eq!(index.cached(&prompt(1 + u64::from(n), 1), u64::MAX), 16, "{n}");
+        }
+    }
+
+    #[test]
     fn what_was_gone_was_not_the_only_one() {
         let index = PrefixIndex::default();
-        (0..5).for_each(|of| let_go(index.sent(&prompt(of, 10))));
+        (0..5).for_each(|of| let_go(send(&index, &prompt(of, 10))));
         let there = || (0..6).map(|of| index.cached(&prompt(of, 10), u64::MAX) / 160).collect::<Vec<_>>();
-        let third = index.sent(&prompt(2, 12));
+        let third = send(&index, &prompt(2, 12));
         index.learn(third, false);
         // Everything as old as the third was, or older, is gone; the younger stay.
         assert_eq!(there(), [0, 0, 1, 1, 1, 0]);
         // What is there after all shows how far back one may look.
-        let first = index.sent(&prompt(0, 10));
+        let first = send(&index, &prompt(0, 10));
         index.learn(first, true);
         assert_eq!(there(), [1, 1, 1, 1, 1, 0]);
     }
@@ -284,11 +349,11 @@ mod tests {
     fn a_backend_that_was_out_has_nothing() {
         let index = PrefixIndex::default();
         index.forget();
-        let_go(index.sent(&prompt(1, 10)));
+        let_go(send(&index, &prompt(1, 10)));
         index.horizon.store(0, Relaxed);
         index.forget();
         assert_eq!(index.cached(&prompt(1, 10), u64::MAX), 0);
-        let_go(index.sent(&prompt(1, 10)));
+        let_go(send(&index, &prompt(1, 10)));
         assert_eq!(index.cached(&prompt(1, 10), u64::MAX), 160);
     }
 
@@ -301,7 +366,7 @@ mod tests {
                 scope.spawn(move || {
                     for round in 0..2_000u64 {
                         let prefix = prompt(round % 7 + thread % 2, round % 40);
-                        let footprint = index.sent(&prefix);
+                        let footprint = send(index, &prefix);
                         assert!(footprint.seen as usize <= prefix.blocks());
                         assert!(index.cached(&prefix, u64::MAX) <= prefix.tokens(prefix.blocks()));
                         if round % 3 == 0 {
@@ -319,7 +384,7 @@ mod tests {
         fn nothing_is_believed_that_was_never_sent(sent in prop::collection::vec((0u64..6, 0u64..60), 1..60), of in 0u64..6, blocks in 0u64..80) {
             let index = PrefixIndex::default();
             for (of, blocks) in &sent {
-                let_go(index.sent(&prompt(*of, *blocks)));
+                let_go(send(&index, &prompt(*of, *blocks)));
             }
             let longest = sent.iter().filter(|(other, _)| *other == of).map(|(_, sent)| *sent.min(&blocks)).max();
             prop_assert_eq!(index.cached(&prompt(of, blocks), u64::MAX), longest.unwrap_or(0) * 16);

@@ -22,7 +22,7 @@ impl Imprint {
     /// A prompt is sent, with so many of its tokens on the books. `None` where nothing of it is to be remembered.
     pub(super) fn leave(berth: &Berth, facts: &Facts, charged: u64) -> Option<Self> {
         let prefix = facts.prompt_prefix().filter(|prefix| prefix.blocks() > 0 && berth.prefix_cache > 0)?.clone();
-        let footprint = berth.member.prefixes.sent(&prefix);
+        let footprint = berth.member.prefixes.sent(&prefix, berth.prefix_cache);
         Some(Self { prefix, footprint, prompt: facts.input_tokens(), charged })
     }
 

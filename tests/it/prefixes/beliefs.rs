@@ -80,6 +80,17 @@ fn the_profile_bounds_what_is_believed() {
 }
 
 #[test]
+fn a_repeated_prompt_pushes_nothing_out() {
+    // 12 of 400 blocks are used.
+    let router = router([Profile::new("a").prefix_cache(400 * u64::from(BLOCK))]);
+    let (mut now, _) = serve(&router, &prompt(1, 8), 0, |_| 0);
+    for n in 0..400 {
+        (now, _) = serve(&router, &prompt(2, 4), now, |_| if n == 0 { 0 } else { 4 });
+    }
+    assert_eq!(believed(&router, &prompt(1, 8)), [2_048]);
+}
+
+#[test]
 fn a_backend_that_is_said_to_keep_nothing_teaches_what_it_takes() {
     let router = router([Profile::new("a").prefix_cache(0)]);
     // Its speed varies; nobody takes a fast answer for a cached one.
