@@ -25,7 +25,7 @@ impl BackendError {
     /// | anything else | [`Protocol`](FailureKind::Protocol) |
     ///
     /// `retry-after-ms` is preferred to `retry-after`, which may be seconds or an HTTP-date; a date is read against
-    /// `now`. A hint that cannot be read is no hint.
+    /// `now`; a fraction is rounded up. A hint that cannot be read is no hint.
     ///
     /// ```
     /// use fallway::backend::{BackendError, FailureKind};
@@ -40,7 +40,7 @@ impl BackendError {
         let detail = by_detail(detail).filter(|_| status >= 400 && (status == 400 || !is_coarse(detail)));
         let kind = detail.unwrap_or_else(|| by_status(status));
         let hint = header("retry-after-ms")
-            .and_then(milliseconds)
+            .and_then(retry_after_ms)
             .or_else(|| header("retry-after").and_then(|value| retry_after(value, now)));
         match hint {
             Some(after) => Self::new(kind).retry_after(after),
@@ -94,21 +94,25 @@ fn is_coarse(detail: &str) -> bool {
     matches!(detail, "api_error" | "server_error" | "invalid_request_error")
 }
 
-fn milliseconds(value: &str) -> Option<Duration> {
-    value.trim().parse().ok().map(Duration::from_millis)
+/// A wait as so many of a unit: a fraction is rounded up, and more than a u64 holds is a very long wait, not garbage.
+fn wait(value: &str, unit: fn(u64) -> Duration) -> Option<Duration> {
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(unit(value.parse().unwrap_or(u64::MAX)));
+    }
+    let number: f64 = value.parse().ok()?;
+    (number.is_finite() && number >= 0.0).then(|| unit(number.ceil() as u64))
 }
 
-/// RFC 9110 §10.2.3: `delay-seconds` or an HTTP-date. A date in the past means now; a fraction is rounded up, and
-/// what is neither is no hint.
+/// What OpenAI and Azure send beside `retry-after`.
+pub(crate) fn retry_after_ms(value: &str) -> Option<Duration> {
+    wait(value.trim(), Duration::from_millis)
+}
+
+/// RFC 9110 §10.2.3: `delay-seconds` or an HTTP-date. A date in the past means now, and what is neither is no hint.
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
-    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a u64 holds is a very long wait, not garbage; the constructor clamps it.
-        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
-    }
-    if let Ok(seconds) = value.parse::<f64>() {
-        return (seconds.is_finite() && seconds >= 0.0)
-            .then(|| Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(BackendError::MAX_RETRY_AFTER));
+    if let Some(seconds) = wait(value, Duration::from_secs) {
+        return Some(seconds);
     }
     let date = httpdate::parse_http_date(value).ok()?;
     Some(date.duration_since(now).unwrap_or(Duration::ZERO))
@@ -117,6 +121,7 @@ pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::quota::QuotaReport;
 
     fn hint(value: &'static str) -> Option<Duration> {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777); // Sun, 06 Nov 1994 08:49:37 GMT
@@ -150,6 +155,31 @@ mod tests {
         let error = BackendError::from_http(503, header, "", SystemTime::UNIX_EPOCH);
         assert_eq!(error.kind(), FailureKind::Overloaded);
         assert_eq!(error.retry_hint(), Some(Duration::from_millis(2500)));
+    }
+
+    #[test]
+    fn errors_and_quotas_read_milliseconds_alike() {
+        let millis = |n| Some(Duration::from_millis(n));
+        for (text, expected) in [
+            ("1500", millis(1_500)),
+            (" 1500.0 ", millis(1_500)),
+            ("1500.5", millis(1_501)),
+            ("1e3", millis(1_000)),
+            ("99999999999999999999999", millis(300_000)),
+            ("1e300", millis(300_000)),
+            ("", None),
+            ("-1", None),
+            ("NaN", None),
+            ("inf", None),
+            ("soon", None),
+        ] {
+            let header = |name: &str| (name == "retry-after-ms").then_some(text);
+            let now = SystemTime::UNIX_EPOCH;
+            assert_eq!(BackendError::from_http(429, header, "", now).retry_hint(), expected, "{text:?}");
+            let report = QuotaReport::from_headers(header, now);
+            let clamped = report.retry_after.map(|after| after.min(BackendError::MAX_RETRY_AFTER));
+            assert_eq!((clamped, report.unreadable), (expected, u32::from(expected.is_none())), "{text:?}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(crate) use attempt::Ledger;
 pub use attempt::{Attempt, BackendId};
 pub use error::BackendError;
 pub use ext::{BackendExt, Drained, FnBackend, MapResponse, backend_fn};
-pub(crate) use http::retry_after;
+pub(crate) use http::{retry_after, retry_after_ms};
 pub use item::StreamItem;
 pub use kind::{Billed, Conduct, Cools, FailureKind, Fault, Replay, Retry};
 pub use usage::Usage;

@@ -1,6 +1,6 @@
 //! [`QuotaReport`]: what a provider says of the quota that is left.
 
-use super::retry_after;
+use super::{retry_after, retry_after_ms};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// One quota: of requests, or of tokens.
@@ -80,8 +80,7 @@ impl QuotaReport {
                 resets_in: read(value("reset"), |text| reset(text, now), &mut unreadable),
             };
         }
-        let milliseconds = |text: &str| Some(Duration::from_millis(amount(text)?));
-        report.retry_after = read(header("retry-after-ms"), milliseconds, &mut unreadable)
+        report.retry_after = read(header("retry-after-ms"), retry_after_ms, &mut unreadable)
             .or_else(|| read(header("retry-after"), |text| retry_after(text, now), &mut unreadable));
         report.unreadable = unreadable;
         report
