@@ -192,6 +192,7 @@ fn refusal(error: &RouteError) -> Answer {
         RouteErrorKind::DeadlineExceeded | RouteErrorKind::ZeroDeadline => {
             (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded")
         }
+        RouteErrorKind::NothingUsable if is_too_large(error) => (StatusCode::BAD_REQUEST, "context_length_exceeded"),
         _ if is_rate_limited(error) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error"),
         RouteErrorKind::AttemptsExhausted | RouteErrorKind::NotRetryable => (StatusCode::BAD_GATEWAY, "upstream_error"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable"),
@@ -213,4 +214,14 @@ fn is_rate_limited(error: &RouteError) -> bool {
             matches!(reason, Reason::RateLimited { .. } | Reason::OverQuota { .. } | Reason::ProbeInFlight { .. })
         }),
     }
+}
+
+/// Whether it will never fit anywhere: as servers say it of a prompt that is too long, so that nobody asks again.
+fn is_too_large(error: &RouteError) -> bool {
+    error.decision().candidates().all(|candidate| {
+        matches!(
+            candidate.rejected(),
+            Some(Reason::ContextTooLong { .. } | Reason::QuotaTooSmall { .. } | Reason::TokenBoundTooSmall { .. })
+        )
+    })
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use fallway::router::Step;
 use fallway::time::Clock;
 use fallway::{CallOptions, Facts};
+use hyper::StatusCode;
 
 use super::args::{Args, USAGE};
 
@@ -36,6 +37,23 @@ fn weights_that_differ_are_shares() {
         let shares = shares(&backends);
         assert!(shares["a"].abs_diff(of_a) <= 5 && shares["b"].abs_diff(1_000 - of_a) <= 5, "{backends:?}: {shares:?}");
     }
+}
+
+#[test]
+fn a_request_that_never_fits_is_the_callers_fault_and_nobody_asks_again() {
+    let backend = |id: &str, limit: &str| ["--backend".to_owned(), format!("id={id},url=http://h,model=m,{limit}")];
+    let refused = |limits: [&str; 2], tokens: u64| {
+        let flags = ["--listen".to_owned(), "127.0.0.1:0".to_owned()];
+        let flags = flags.into_iter().chain(backend("a", limits[0])).chain(backend("b", limits[1]));
+        let router = crate::build(Args::parse(flags).expect("flags")).expect("a router");
+        let ask = |tokens| router.trip(CallOptions::new(Facts::model("m").prompt_tokens(tokens)), Clock.now());
+        let error = ask(tokens).next(Clock.now()).err()?;
+        Some((crate::refusal(&error), error.to_string()))
+    };
+    let (answer, message) = refused(["tpm=1000", "tpm=2000"], 3_000).expect("a refusal");
+    assert_eq!((answer.status(), answer.headers().get("retry-after")), (StatusCode::BAD_REQUEST, None));
+    assert!(message.contains("3000 tokens") && message.contains("2000"), "{message}");
+    assert!(refused(["tpm=1000", "tpm=4000"], 3_000).is_none());
 }
 
 #[test]
