@@ -35,7 +35,7 @@ pub enum FailureKind {
     Stalled,
     /// The answer was malformed, or a 200 stream carried an error event of no known kind.
     Protocol,
-    /// The backend's own code panicked.
+    /// The backend's own code panicked; or its caller did, while it held the call or the answer ([`Routed`](crate::Routed)).
     Panicked,
 }
 

@@ -8,7 +8,8 @@ use std::fmt;
 /// An answer, the lease on its backend's capacity, and the decision behind it.
 ///
 /// The attempt ends when this does: when the answer is taken out ([`into_inner`](Self::into_inner)) or this is dropped.
-/// Both are a success, for the answer was all there. One that is still to come is a stream's: see
+/// Both are a success, for the answer was all there; only where a panic drops this, the attempt
+/// [failed](crate::FailureKind::Panicked), for the answer may be what made its reader panic. One that is still to come is a stream's: see
 /// [`Router::stream`](crate::Router::stream).
 pub struct Routed<Res> {
     response: Res,
