@@ -14,9 +14,11 @@ mod ranked;
 mod rights;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 pub(crate) use call_time::CallTime;
 pub(crate) use order::{Kind, Lack, Passed, PlaceId, Standing, Want};
+pub(crate) use turn::WaitTurn;
 
 use crate::backend::BackendId;
 use crate::bug;
@@ -32,7 +34,7 @@ use rustc_hash::FxHashMap;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 /// A bounded queue of requests, each with what it waits for.
 ///
@@ -162,13 +164,6 @@ pub(crate) enum Wished {
     Known,
     /// The place was needed for another.
     Shed,
-}
-
-/// A place in the queue, until it is dropped. A slot that was handed to it and not fetched is dropped with it.
-#[derive(Debug)]
-pub(crate) struct WaitTurn<'a, S> {
-    waiters: &'a Waiters<S>,
-    place: PlaceId,
 }
 
 impl<S> Waiters<S> {
@@ -395,118 +390,5 @@ impl<S> Place<S> {
             }
             State::Awake | State::Asleep(_) => None,
         }
-    }
-}
-
-impl<S> WaitTurn<'_, S> {
-    /// From now on what is freed there may be handed to this place. Returns as well where something was kept for it that it
-    /// does not want any more: that is for the next, whom nobody else tells.
-    pub(crate) fn wish(&mut self, mut wants: Vec<Want>) -> (Wished, Vec<BackendId>) {
-        let mut queue = self.waiters.queue.lock();
-        let Queue { places, order, .. } = &mut *queue;
-        let Some(place) = places.get_mut(&self.place) else { return (Wished::Known, Vec::new()) };
-        match place.state {
-            State::Called(Call::Shed) => return (Wished::Shed, Vec::new()),
-            // It looks again as soon as it is polled.
-            State::Called(_) => return (Wished::Known, Vec::new()),
-            State::Awake | State::Asleep(_) => {}
-        }
-        // Where something is kept for it that it does not want now, it begins anew: it would keep that from others.
-        let is_kept_in_vain = |backend: &BackendId| wants.iter().all(|want| want.backend != *backend);
-        let adds_up = !place.kept_at.iter().any(is_kept_in_vain);
-        if let Some(spot) = place.spot.as_ref().filter(|_| adds_up) {
-            let known = order.wants(spot);
-            if wants.iter().all(|want| known.binary_search(want).is_ok()) {
-                return (Wished::Known, Vec::new());
-            }
-            // Who lacks a share lacks nothing else as yet, and who has found one lacks none.
-            if !wants.iter().chain(known).any(Want::is_share) {
-                wants.extend_from_slice(known);
-            }
-        }
-        wants.sort_unstable();
-        wants.dedup();
-        let spot = order.enter(self.place, &place.standing, place.spot.take(), &wants);
-        place.call_time = Some(order.call_time(&spot, place.call_time.as_ref()));
-        place.spot = Some(spot);
-        // What was kept for it is asked for again.
-        (place.alarm, place.moved) = (None, false);
-        let mut kept_at = std::mem::take(&mut place.kept_at);
-        kept_at.retain(|backend| wants.binary_search_by_key(backend, |want| want.backend).is_err());
-        // Who waits for a moment only has nothing to look for.
-        (if wants.is_empty() { Wished::Known } else { Wished::New }, kept_at)
-    }
-
-    /// It looks after what refills by itself then.
-    pub(crate) fn looks_at(&self, at: Instant) {
-        if let Some(place) = self.waiters.queue.lock().places.get_mut(&self.place) {
-            // It is awake, and asks when that is before it sleeps.
-            place.looks_at(at);
-        }
-    }
-
-    /// When it is to look after what refills; that it is time for it is said once.
-    pub(crate) fn alarm(&self, now: Instant) -> Option<Instant> {
-        let mut queue = self.waiters.queue.lock();
-        let place = queue.places.get_mut(&self.place)?;
-        place.moved = false;
-        place.alarm.take_if(|alarm| *alarm <= now).or(place.alarm)
-    }
-
-    /// What is known of the calls of its flow; nothing before it has said what it waits for.
-    pub(crate) fn call_time(&self) -> Option<Arc<CallTime>> {
-        self.waiters.queue.lock().places.get(&self.place)?.call_time.clone()
-    }
-
-    /// Notes, once, that it can not use what it was handed. `alike`: nor can those who wait for the same.
-    pub(crate) fn pass(&self, passed: &mut Passed, alike: bool) {
-        let mut queue = self.waiters.queue.lock();
-        let Queue { places, order, .. } = &mut *queue;
-        let Some(place) = places.get_mut(&self.place) else { return };
-        let Some(class) = place.class.take() else { return };
-        passed.add(self.place, alike.then_some(class));
-        order.give_back(&place.standing);
-    }
-
-    /// Whether it was called since it was last asked, and with what; keeps the place, and wants nothing any more.
-    pub(crate) fn called(&mut self) -> Option<Call<S>> {
-        self.waiters.queue.lock().places.get_mut(&self.place).map_or(Some(Call::News), Place::answer)
-    }
-
-    /// As [`called`](Self::called); sleeps until it is.
-    pub(crate) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<Call<S>> {
-        let mut queue = self.waiters.queue.lock();
-        let Some(place) = queue.places.get_mut(&self.place) else { return Poll::Ready(Call::News) };
-        if let Some(call) = place.answer() {
-            return Poll::Ready(call);
-        }
-        if std::mem::take(&mut place.moved) {
-            return Poll::Ready(Call::Alarm);
-        }
-        let stale = match &mut place.state {
-            State::Asleep(Sleeper(waker)) if waker.will_wake(cx.waker()) => return Poll::Pending,
-            state => std::mem::replace(state, State::Asleep(Sleeper(cx.waker().clone()))),
-        };
-        // Outside the lock: with its last waker goes a task, and whatever waits in it.
-        drop(queue);
-        drop(stale);
-        Poll::Pending
-    }
-}
-
-impl<S> Drop for WaitTurn<'_, S> {
-    fn drop(&mut self) {
-        let place = {
-            let mut queue = self.waiters.queue.lock();
-            let Queue { places, order, taken, .. } = &mut *queue;
-            let Some(mut place) = places.remove(&self.place) else { return };
-            if let Some(spot) = place.spot.take() {
-                order.leave(&place.standing, &spot);
-            }
-            *taken -= usize::from(!matches!(place.state, State::Called(Call::Shed)));
-            place
-        };
-        // Outside the lock: a slot that was not fetched goes to the next, who stands in the same queue.
-        drop(place);
     }
 }

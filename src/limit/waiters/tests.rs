@@ -4,7 +4,7 @@ use super::*;
 use crate::facts::{Need, Priority, Profile};
 use crate::limit::shares::Cells;
 use std::collections::{BTreeMap, VecDeque};
-use std::task::Wake;
+use std::task::{Context, Poll, Wake, Waker};
 
 const A: BackendId = BackendId::new(0, 0);
 const B: BackendId = BackendId::new(1, 0);
