@@ -1,13 +1,13 @@
 //! Who goes before whom.
 
 use super::{PRIORITIES, fleet, load, of, send, stack};
-use crate::support::{ANSWER, LEAVES, Task, World, always, leaf};
+use crate::support::{ANSWER, LEAVES, Reply, Task, TestRouter, World, always, leaf};
 use fallway::Profile;
 use fallway::decision::{Next, Reason};
 use fallway::facts::Priority;
 use fallway::policy::{Capacity, FailSafe, PolicyExt, RoutingPolicy, ordered, policy_fn};
 use fallway::rng::Rng;
-use fallway::router::Step;
+use fallway::router::{Step, Trip};
 use fallway::time::Instant;
 use std::task::{Context, Waker};
 
@@ -70,6 +70,14 @@ fn of_those_who_wait_the_highest_gets_the_slot() {
     assert_eq!(router.total_in_flight(), 0);
 }
 
+/// A request that starts, or waits and sleeps.
+fn begin(router: &TestRouter, priority: Priority, waits: bool, now: Instant) -> Trip<'_, str, Reply> {
+    let mut trip = router.trip(of(priority), now);
+    assert_eq!(matches!(trip.next(now), Ok(Step::Wait { .. })), waits);
+    assert_eq!(trip.poll_called(&mut Context::from_waker(Waker::noop())).is_pending(), waits);
+    trip
+}
+
 #[test]
 fn who_is_not_to_have_what_is_free_is_not_called_for_it() {
     let world = World::new();
@@ -80,12 +88,7 @@ fn who_is_not_to_have_what_is_free_is_not_called_for_it() {
         let builder = world.router(stack(ordered(), Capacity::default()));
         let (router, _) = world.fleet(builder, [(a, always(ANSWER))]);
         let (now, cx) = (world.now(), || Context::from_waker(Waker::noop()));
-        let call = |priority, waits| {
-            let mut trip = router.trip(of(priority), now);
-            assert_eq!(matches!(trip.next(now), Ok(Step::Wait { .. })), waits);
-            assert_eq!(trip.poll_called(&mut cx()).is_pending(), waits);
-            trip
-        };
+        let call = |priority, waits| begin(&router, priority, waits, now);
         let mut calls: Vec<_> = (0..4).map(|_| call(Priority::Critical, false)).collect();
         let mut standard = [1, 2].map(|_| call(Priority::Standard, true));
         // They may fill three of the four, and three are taken: the fourth is for those who matter more.
@@ -119,12 +122,7 @@ fn who_passed_a_slot_on_gets_it_when_another_is_free_too() {
     });
     let router = fleet(&world, world.router(reserve.fail_safe(FailSafe::default())), [("a", 4)]);
     let (now, cx) = (world.now(), || Context::from_waker(Waker::noop()));
-    let call = |priority, waits| {
-        let mut trip = router.trip(of(priority), now);
-        assert_eq!(matches!(trip.next(now), Ok(Step::Wait { .. })), waits);
-        assert_eq!(trip.poll_called(&mut cx()).is_pending(), waits);
-        trip
-    };
+    let call = |priority, waits| begin(&router, priority, waits, now);
     let mut calls: Vec<_> = (0..4).map(|_| call(Priority::Critical, false)).collect();
     let mut standard = call(Priority::Standard, true);
     calls.pop();
