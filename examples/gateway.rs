@@ -218,10 +218,12 @@ fn is_rate_limited(error: &RouteError) -> bool {
 
 /// Whether it will never fit anywhere: as servers say it of a prompt that is too long, so that nobody asks again.
 fn is_too_large(error: &RouteError) -> bool {
-    error.decision().candidates().all(|candidate| {
-        matches!(
-            candidate.rejected(),
-            Some(Reason::ContextTooLong { .. } | Reason::QuotaTooSmall { .. } | Reason::TokenBoundTooSmall { .. })
-        )
-    })
+    let mut candidates = error.decision().candidates().peekable();
+    candidates.peek().is_some()
+        && candidates.all(|candidate| {
+            matches!(
+                candidate.rejected(),
+                Some(Reason::ContextTooLong { .. } | Reason::QuotaTooSmall { .. } | Reason::TokenBoundTooSmall { .. })
+            )
+        })
 }

@@ -232,11 +232,13 @@ pub enum Reason {
         predicted: u64,
     },
     /// In what is left of the request's time it is not predicted to answer
-    /// ([`budgeted`](crate::policy::PolicyExt::budgeted)).
+    /// ([`budgeted`](crate::policy::PolicyExt::budgeted)); or it was out, and what is left is less than it ever took at best, too
+    /// little to be the request that finds out how it is.
     MissesDeadline {
-        /// What 95 of 100 answers stay below, in nanoseconds: its first token, or all of it where that is wanted.
+        /// What 95 of 100 answers stay below, in nanoseconds: its first token, or all of it where that is wanted. The best that it
+        /// ever did, where it was out.
         late: u64,
-        /// What half of them stay below, in nanoseconds.
+        /// What half of them stay below, in nanoseconds; the best as well, where it was out.
         half: u64,
         /// What is left, in nanoseconds.
         left: u64,
