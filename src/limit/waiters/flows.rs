@@ -50,14 +50,16 @@ impl Flows {
         self.ids.get(&(standing.priority, standing.tenant.clone())).copied()
     }
 
-    /// Counts one more request. A flow that comes anew goes to the end.
-    pub(super) fn join(&mut self, standing: &Standing, place: PlaceId) -> FlowId {
+    /// Counts one more request. A flow that comes anew goes to the end; `left`: what it had left of its turn, where that was
+    /// interrupted.
+    pub(super) fn join(&mut self, standing: &Standing, place: PlaceId, left: Option<u32>) -> FlowId {
         let id = self.find(standing).unwrap_or_else(|| {
             let (id, turn) = (self.last_number + 1, self.last_number + 2);
             self.last_number = turn;
             let (key, weight) = ((standing.priority, standing.tenant.clone()), self.weight(standing));
             self.ids.insert(key.clone(), id);
-            self.flows.insert(id, Flow { key, weight, turn, left: weight, ages: BTreeSet::new(), call_time: None });
+            let left = left.unwrap_or(weight);
+            self.flows.insert(id, Flow { key, weight, turn, left, ages: BTreeSet::new(), call_time: None });
             id
         });
         self.recount(id, |ages| ages.insert((standing.arrival, place)));
@@ -104,8 +106,13 @@ impl Flows {
 
     /// In which round of turns the request with so many of its flow before it is served, and where in the round.
     pub(super) fn round(&self, id: FlowId, before: u64) -> (u64, u64) {
-        let flow = &self.flows[&id];
-        (before / u64::from(flow.weight), flow.turn)
+        let Flow { weight, left, turn, .. } = self.flows[&id];
+        ((before + u64::from(weight.saturating_sub(left))) / u64::from(weight), turn)
+    }
+
+    /// How many more of it are served before it goes to the end.
+    pub(super) fn left(&self, id: FlowId) -> u32 {
+        self.flows[&id].left
     }
 
     /// One of it is served.

@@ -29,7 +29,7 @@ use crate::limit::slots;
 use crate::sync::{AtomicU32, Mutex, Ordering};
 use crate::time::Instant;
 use crate::unwind::contain;
-use order::{Class, Order, Spot};
+use order::{Before, Class, Order, Spot};
 use rustc_hash::FxHashMap;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -75,6 +75,8 @@ struct Place<S> {
     call_time: Option<Arc<CallTime>>,
     /// Which class it was called out of, for the case that it passes its slot on.
     class: Option<Class>,
+    /// What its flow had left of its turn when all were called: nobody begins a turn anew by that.
+    left: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -237,7 +239,8 @@ impl<S> Waiters<S> {
                     // share was taken this moment, and the next look shows that.)
                     if !is_share {
                         let wants = [Want::share(cells, kind)];
-                        place.spot = Some(order.enter(id, &place.standing, place.spot.take(), &wants));
+                        let before = place.stood();
+                        place.spot = Some(order.enter(id, &place.standing, before, &wants));
                     }
                     continue;
                 };
@@ -298,8 +301,13 @@ impl<S> Waiters<S> {
             let mut queue = self.queue.lock();
             self.round.store(self.round().wrapping_add(1), Ordering::Relaxed);
             let Queue { order, places, .. } = &mut *queue;
-            let spot = |place: &mut Place<S>| Some((place.standing.priority, place.spot.take()?));
-            let first_to_last = order.drain(places.values_mut().filter_map(spot).collect());
+            let spot = |place: &mut Place<S>| {
+                let spot = place.spot.take()?;
+                place.left = Some(order.left(&spot));
+                Some((place.standing.priority, spot))
+            };
+            let spots = places.values_mut().filter_map(spot).collect();
+            let first_to_last = order.drain(spots);
             // Who is deciding may have read what is not true any more.
             let deciding = places.values_mut().filter(|place| matches!(place.state, State::Awake));
             deciding.for_each(|place| place.state = State::Called(Call::News));
@@ -341,7 +349,14 @@ impl<S> Queue<S> {
 impl<S> Place<S> {
     const fn new(standing: Standing) -> Self {
         let (state, call_time) = (State::Awake, None);
-        Self { standing, spot: None, state, alarm: None, moved: false, kept_at: Vec::new(), call_time, class: None }
+        let (class, left) = (None, None);
+        Self { standing, spot: None, state, alarm: None, moved: false, kept_at: Vec::new(), call_time, class, left }
+    }
+
+    /// Where it stands, or stood: it is to enter.
+    fn stood(&mut self) -> Before {
+        let left = self.left.take();
+        self.spot.take().map_or(Before::Nowhere { left }, Before::At)
     }
 
     /// Whom it speaks for where it stands.

@@ -232,10 +232,14 @@ fn compare(seed: u64, events: usize) -> usize {
                 for row in &mut plain.rows {
                     row.sleeps = false;
                 }
-                plain.tidy();
+                let before = std::mem::take(&mut plain.flows);
                 for row in plain.rows.clone() {
                     turns.get_mut(&row.id).unwrap().wish(row.wants.clone());
                     plain.sleep(row.id, row.wants);
+                }
+                // A turn goes on where it was.
+                for (key, _, left) in before {
+                    plain.flows.iter_mut().filter(|(flow, ..)| *flow == key).for_each(|flow| flow.2 = left);
                 }
             }
             _ => {}

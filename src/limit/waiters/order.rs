@@ -117,6 +117,16 @@ pub(super) struct Spot {
     pub(super) due: Due,
 }
 
+/// Where a request stood that enters.
+#[derive(Debug)]
+pub(super) enum Before {
+    At(Spot),
+    Nowhere {
+        /// What its flow had left of its turn when all were called, if it stood somewhere then.
+        left: Option<u32>,
+    },
+}
+
 /// The order within a line: deadline, then arrival.
 pub(super) type Due = (Instant, Instant, PlaceId);
 
@@ -135,16 +145,21 @@ impl Order {
 
     /// Puts a request into the line for `wants`, which are sorted. One that stands elsewhere moves, and its flow keeps its
     /// turn.
-    pub(super) fn enter(&mut self, place: PlaceId, standing: &Standing, before: Option<Spot>, wants: &[Want]) -> Spot {
+    pub(super) fn enter(&mut self, place: PlaceId, standing: &Standing, before: Before, wants: &[Want]) -> Spot {
         let flow = match before {
-            Some(spot) => {
+            Before::At(spot) => {
                 self.lanes.leave(&spot, standing.priority);
                 spot.flow
             }
-            None => self.flows.join(standing, place),
+            Before::Nowhere { left } => self.flows.join(standing, place, left),
         };
         let due = (standing.deadline, standing.arrival, place);
         self.lanes.enter(wants, (flow, self.flows.turn(flow)), standing.priority, due)
+    }
+
+    /// What is left of the turn of who stands here.
+    pub(super) fn left(&self, spot: &Spot) -> u32 {
+        self.flows.left(spot.flow)
     }
 
     /// What is known of the calls of a flow: `before`, where nothing of it waited meanwhile.

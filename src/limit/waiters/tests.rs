@@ -119,14 +119,16 @@ fn wishes_add_up_until_it_is_called() {
     assert_eq!(turn.wish(vec![slot_of(A)]).0, Wished::New);
 }
 
+/// Notes who was woken.
+struct Bell(usize, Arc<Mutex<Vec<usize>>>);
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.1.lock().push(self.0);
+    }
+}
+
 #[test]
 fn news_wake_the_first_first() {
-    struct Bell(usize, Arc<Mutex<Vec<usize>>>);
-    impl Wake for Bell {
-        fn wake(self: Arc<Self>) {
-            self.1.lock().push(self.0);
-        }
-    }
     let waiters = queue::<()>(8, &[]);
     let standings = [
         (Priority::Batch, "x", 1),
@@ -209,6 +211,41 @@ fn higher_bands_first_and_the_earliest_deadline_inside() {
     ];
     let standings = (0..).zip(standings).map(|(n, (priority, deadline))| standing(priority, "", n, deadline));
     assert_eq!(served(&[], standings), [2, 3, 1, 5, 4, 0]);
+}
+
+#[test]
+fn nobody_begins_a_turn_anew_because_all_were_called() {
+    let (waiters, woken) = (queue::<()>(usize::MAX, &[("heavy", 4)]), Arc::<Mutex<Vec<_>>>::default());
+    let sleep = |n: usize, turn: &mut WaitTurn<'_, ()>| {
+        turn.wish(vec![slot_of(A)]);
+        let waker = Waker::from(Arc::new(Bell(n, woken.clone())));
+        assert!(turn.poll_called(&mut Context::from_waker(&waker)).is_pending());
+    };
+    let mut turns = BTreeMap::new();
+    for n in 0..80 {
+        let standing = standing(Priority::Standard, ["heavy", "light"][n % 2], n as u64, 90);
+        let mut turn = waiters.join(standing).unwrap();
+        sleep(n, &mut turn);
+        turns.insert(n, turn);
+    }
+    let mut of_light = 0;
+    for n in 1..=40 {
+        call_one(&waiters, A, &Passed::default(), at(0), |_| ());
+        let who = woken.lock().pop().unwrap();
+        assert!(has_slot(&mut turns.remove(&who).unwrap()));
+        of_light += who % 2;
+        if n % 3 == 0 {
+            waiters.call_all();
+            // They look in the order in which they were called.
+            let called_all = std::mem::take(&mut *woken.lock());
+            for who in called_all {
+                let turn = turns.get_mut(&who).unwrap();
+                assert!(called(turn).is_some());
+                sleep(who, turn);
+            }
+        }
+    }
+    assert_eq!(of_light, 8, "one in five");
 }
 
 #[test]

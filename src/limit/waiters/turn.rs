@@ -42,7 +42,8 @@ impl<S> WaitTurn<'_, S> {
         }
         wants.sort_unstable();
         wants.dedup();
-        let spot = order.enter(self.place, &place.standing, place.spot.take(), &wants);
+        let before = place.stood();
+        let spot = order.enter(self.place, &place.standing, before, &wants);
         place.call_time = Some(order.call_time(&spot, place.call_time.as_ref()));
         place.spot = Some(spot);
         // What was kept for it is asked for again.
