@@ -393,6 +393,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Core<Req, Res> {
         let current = self.current.load_full();
         let mut update = Update::of(&current);
         change(&mut update);
+        // Those of an update that is refused go when the lock is free: how they are dropped is the host's affair, and it may look
+        // at the router.
+        let _backends = update.backends();
         let next = update.finish(&current, &mut self.slots.lock(), self)?;
         let generation = next.fleet.roster.generation;
         self.shared.tell_of_fleet(&next.fleet);

@@ -132,6 +132,11 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Update<Req, Res> {
         self.seats.iter().map(|seat| &*seat.profile)
     }
 
+    /// All of them.
+    pub(super) fn backends(&self) -> Vec<SharedBackend<Req, Res>> {
+        self.seats.iter().map(|seat| seat.backend.clone()).collect()
+    }
+
     fn seat(&self, id: &str) -> Option<usize> {
         self.seats.iter().position(|seat| seat.profile.id() == id)
     }

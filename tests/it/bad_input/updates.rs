@@ -2,10 +2,11 @@
 
 use super::{backend, one};
 use crate::support::{ANSWER, World, always, ms, scripted_panic, secs, within};
+use fallway::backend::{Attempt, Backend, BackendError, backend_fn};
 use fallway::policy::{FailSafe, PolicyExt, Regions, ordered};
-use fallway::{BuildError, CallOptions, Facts, Profile};
+use fallway::{BuildError, CallOptions, Facts, Profile, Router};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 
 #[test]
@@ -113,4 +114,35 @@ fn an_update_that_panics_changes_nothing_and_is_over() {
     assert_eq!((router.generation(), a.calls()), (1, 2));
     assert_eq!(router.update(|fleet| fleet.drain("a")), Ok(2));
     assert!(world.call(&router, within(secs(1))).is_err());
+}
+
+/// Looks at the router when it is dropped.
+struct Looks(Arc<OnceLock<Router<str, ()>>>, mpsc::Sender<u64>);
+
+#[async_trait::async_trait]
+impl Backend<str> for Looks {
+    type Response = ();
+    async fn call(&self, _: &str, _: &Attempt) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        if let Some(router) = self.0.get() {
+            let _ = self.1.send(router.total_in_flight());
+        }
+    }
+}
+
+#[test]
+fn a_backend_of_an_update_that_is_refused_may_look_at_the_router_when_it_is_dropped() {
+    let (shared, (sender, receiver)) = (Arc::new(OnceLock::new()), mpsc::channel());
+    let model = backend_fn(|_: &str, _: &_| async { Ok::<_, BackendError>(()) });
+    let router = Router::builder(ordered()).backend(Profile::new("a"), model).build().unwrap();
+    assert!(shared.set(router.clone()).is_ok());
+    // On a thread of its own: what waits for itself is found out.
+    let update = thread::spawn(move || router.update(|fleet| fleet.add(Profile::new("a"), Looks(shared, sender))));
+    assert_eq!(receiver.recv_timeout(secs(20)), Ok(0), "the update waits for itself");
+    assert_eq!(update.join().unwrap(), Err(BuildError::DuplicateId("a".into())));
 }
