@@ -216,7 +216,7 @@ impl Rates {
                     let (key, class) = meter.find(facts);
                     class.buckets.give_back(class.ask(key, now));
                 }
-                return Err(meter.refusal(class, at));
+                return Err(last(meter.refusal(class, at), self.refusals(facts, now)));
             }
         }
         Ok(())
@@ -229,11 +229,23 @@ impl Rates {
     }
 
     fn peek_all(&self, facts: &Facts, now: Instant) -> Result<(), Refusal> {
-        self.limits.iter().try_for_each(|meter| {
+        let mut refusals = self.refusals(facts, now);
+        refusals.next().map_or(Ok(()), |first| Err(last(first, refusals)))
+    }
+
+    /// What each limit without a token says.
+    fn refusals<'a>(&'a self, facts: &'a Facts, now: Instant) -> impl Iterator<Item = Refusal> + 'a {
+        self.limits.iter().filter_map(move |meter| {
             let (key, class) = meter.find(facts);
-            class.buckets.peek(class.ask(key, now)).map_err(|at| meter.refusal(class, at))
+            class.buckets.peek(class.ask(key, now)).err().map(|at| meter.refusal(class, at))
         })
     }
+}
+
+/// The refusal by the limit that has a token last: before that it would be refused again.
+fn last(first: Refusal, others: impl Iterator<Item = Refusal>) -> Refusal {
+    let until = |refusal: &Refusal| if let Refusal::OverRate { until, .. } = refusal { Some(*until) } else { None };
+    others.fold(first, |last, other| if until(&other) > until(&last) { other } else { last })
 }
 
 /// Nanoseconds by which the time of a thread may be behind that of another: it was read, and then the thread had to wait.

@@ -157,6 +157,23 @@ fn of_several_limits_all_are_taken_or_none() {
 }
 
 #[test]
+fn of_several_limits_the_one_that_has_a_token_last_says_when_to_come_back() {
+    let world = World::new();
+    let limit = |name, requests| RateLimit::new(name, requests, secs(60)).burst(1);
+    for limits in [[limit("soon", 60), limit("late", 6)], [limit("late", 6), limit("soon", 60)]] {
+        let router = router(&world, limits);
+        let now = world.now();
+        asks(&router, of("t"), now).unwrap();
+        let (limit, until) = asks(&router, of("t"), now).unwrap_err();
+        assert_eq!(limit, "late");
+        world.timer().set(now + ms(5));
+        let told = router.explain(&CallOptions::new(of("t"))).next();
+        assert!(matches!(told, Next::Refuse { why: Refusal::OverRate { limit: "late", .. } }), "{told:?}");
+        assert_eq!(asks(&router, of("t"), until), Ok(()));
+    }
+}
+
+#[test]
 fn a_named_key_has_a_bucket_that_a_flood_of_strangers_does_not_touch() {
     let world = World::new();
     let limit = RateLimit::new("tenant", 60, secs(60)).by_tenant().burst(1).key(["search"], 600, 20);
