@@ -7,6 +7,7 @@ mod idle;
 mod meters;
 mod order;
 mod refills;
+mod regions;
 mod rights;
 mod rounds;
 mod slots;

@@ -1,6 +1,7 @@
 //! Waiting for what refills.
 
 use super::Trip;
+use crate::decision::record::Record;
 use crate::decision::{Next, Reason};
 use crate::facts::Need;
 use crate::limit::Call;
@@ -54,7 +55,8 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         // What may change without a word it looks after by itself.
         let decided = record.now;
         let again = decided + waiting.age(decided).max(LOOKS_AFTER);
-        let unheard = if reasons().any(|(_, why)| is_unheard(why)) { again } else { latest };
+        let unheard = reasons().any(|(_, why)| is_unheard(why)) || has_growing_room(record);
+        let unheard = if unheard { again } else { latest };
         let due = others.fold(latest.min(verdict), Instant::min).min(unheard);
         let rang = waiting.alarm(now).is_some_and(|at| at <= now);
         if rang {
@@ -94,4 +96,11 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         let by_itself = enough.max(now + waiting.age(now).max(LOOKS_AFTER));
         Some(due.min(waiting.alarm(now).unwrap_or(by_itself)).min(by_itself))
     }
+}
+
+/// Whether there is no room in a region whose room may grow by itself: with the share of a backend that starts slowly.
+fn has_growing_room(record: &Record) -> bool {
+    let entries = || record.sheet.entries.iter();
+    entries().any(|entry| matches!(entry.rejected, Some(Reason::RegionFull { .. })))
+        && entries().any(|entry| matches!(entry.note, Some(Reason::RampingUp { .. })))
 }
