@@ -9,6 +9,7 @@ mod order;
 mod refills;
 mod regions;
 mod rights;
+mod rooms;
 mod rounds;
 mod slots;
 mod turns;

@@ -222,12 +222,17 @@ impl<S> Waiters<S> {
                     return Handed::Nobody;
                 };
                 let Some(place) = places.get_mut(&id) else { return Handed::Nobody };
-                let Standing { priority, cells, kind, need, kept, .. } = place.standing;
+                let Standing { priority, deadline, cells, kind, need, kept, .. } = place.standing;
                 let at = at.filter(|_| !is_share);
                 let lack = at.zip(place.spot.as_ref()).and_then(|(at, spot)| order.lacks(spot, at.backend));
                 let promise = |until| Some(Promise { priority, round: self.round(), until });
                 if let (Some(Freed { backend, gauge, quotas }), Some(Lack::Quota)) = (at, lack) {
                     let until = quotas.returns_at(need, freed);
+                    if until >= deadline {
+                        // Too late for it; what a call gives back may still help.
+                        passed.to_mut().add(id, None);
+                        continue;
+                    }
                     if until > freed {
                         gauge.promise(promise(Some(until)));
                         place.keep_at(backend);
@@ -250,13 +255,22 @@ impl<S> Waiters<S> {
                     Ok(hold) => {
                         let claim = quotas.take(need, freed);
                         if claim.is_none() && matches!(lack, Some(Lack::Slot | Lack::Room)) {
-                            // It does not know that this is what it lacks.
+                            // It has waited for a slot, and meanwhile its quota was used up: it waits for that as well now.
                             gauge.release(hold);
                             shares.give_back(stake);
-                            gauge.promise(promise(Some(quotas.returns_at(need, freed))));
+                            let known = place.spot.as_ref().map_or(&[][..], |spot| order.wants(spot));
+                            let mut wants = [known, &[Want { backend, lack: Lack::Quota }]].concat();
+                            wants.sort_unstable();
+                            let before = place.stood();
+                            place.spot = Some(order.enter(id, &place.standing, before, &wants));
+                            let until = quotas.returns_at(need, freed);
+                            if until >= deadline {
+                                passed.to_mut().add(id, None);
+                                continue;
+                            }
+                            gauge.promise(promise(Some(until)));
                             place.keep_at(backend);
-                            place.spot.take().into_iter().for_each(|spot| order.leave(&place.standing, &spot));
-                            break 'called (Handed::Promised, place.call(Call::News));
+                            break 'called (Handed::Promised, place.looks_at(until));
                         }
                         let handed = if lack == Some(Lack::Probe) { Handed::Probe } else { Handed::Slot };
                         break (id, handed, stake, Some(Held { hold, claim }));

@@ -71,6 +71,10 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
             return None;
         }
         if quotas().next().is_none() {
+            if rang {
+                // A quota that its last decision knows nothing of.
+                return None;
+            }
             return Some(waiting.alarm(now).map_or(due, |at| due.min(at)));
         }
         let facts = record.facts();

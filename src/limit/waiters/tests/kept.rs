@@ -1,0 +1,64 @@
+//! What is kept at a backend for one that waits.
+
+use super::*;
+
+/// Whether it has found out that it lacks a quota, or finds it out as it is its turn for the slot.
+#[test]
+fn what_refills_is_kept_for_the_first_that_has_the_time() {
+    let profile = Profile::new("a").requests_per_minute(60).request_burst(1);
+    for lack in [Lack::Quota, Lack::Slot] {
+        let (waiters, gauge, quotas) = (queue::<()>(9, &[]), Gauge::default(), Quotas::default());
+        quotas.tell(&profile);
+        let _used = quotas.take(Need::default(), at(0)).unwrap();
+        let deadlines = [500_000_000, 1_500_000_000, u64::MAX];
+        let turns = deadlines.map(|deadline| {
+            let mut turn = waiters.join(standing(Priority::Standard, "", 0, deadline)).unwrap();
+            assert_eq!(turn.wish(vec![Want { backend: A, lack }]).0, Wished::New);
+            turn
+        });
+        let (at_a, undivided) = (Freed { backend: A, gauge: &gauge, quotas: &quotas }, Shares::new(None, None, 0));
+        let call = |now| waiters.call_one(Some(at_a), (&undivided, true), &Passed::default(), at(now), |_| ());
+        assert_eq!((call(1), gauge.is_promised()), (Handed::Promised, true), "{lack:?}");
+        // Nobody decides for that.
+        let alarms = turns.each_ref().map(|turn| turn.alarm(at(1)));
+        assert_eq!(alarms, [None, Some(at(1_000_000_000)), None], "{lack:?}");
+        let [late, mut first, mut second] = turns;
+        drop(late);
+        assert_eq!(call(1_000_000_000), Handed::Slot, "{lack:?}");
+        assert_eq!([has_slot(&mut first), has_slot(&mut second)], [true, false], "{lack:?}");
+    }
+}
+
+/// It lacks a slot, or what refills, or tokens there; and has another slot meanwhile.
+#[test]
+fn who_wants_no_more_what_was_kept_for_it_says_so() {
+    let profile = Profile::new("a").requests_per_minute(60).request_burst(1).max_total_tokens(1_000);
+    let asked_again = |lack, in_flight, has: BackendId, wants: &[BackendId]| {
+        let (waiters, gauge, quotas) = (queue(9, &[]), Gauge::default(), Quotas::default());
+        gauge.set_bounds(&profile);
+        quotas.tell(&profile);
+        let need = |tokens| Need { expected: tokens, least: tokens, ..Need::default() };
+        let call = gauge.enter(u32::MAX, 1000, need(in_flight), at(0)).unwrap();
+        let claim = (in_flight == 0).then(|| quotas.take(need(0), at(0)).unwrap());
+        let standing = Standing { need: need(600), ..standing(Priority::Standard, "", 0, u64::MAX) };
+        let mut turn = waiters.join(standing).unwrap();
+        assert_eq!(turn.wish(vec![Want { backend: A, lack }, slot_of(B)]), (Wished::New, Vec::new()));
+        let (at_a, undivided) = (Freed { backend: A, gauge: &gauge, quotas: &quotas }, Shares::new(None, None, 0));
+        let handed = waiters.call_one(Some(at_a), (&undivided, true), &Passed::default(), at(1), |_| ());
+        assert_eq!((handed, gauge.is_promised()), (Handed::Promised, true), "{lack:?}");
+        call_one(&waiters, has, &Passed::default(), at(1), |_| ());
+        assert!(turn.called().is_some());
+        let unwanted = turn.wish(wants.iter().copied().map(slot_of).collect()).1;
+        gauge.leave(call);
+        drop((turn, claim));
+        unwanted
+    };
+    for (lack, in_flight) in [(Lack::Slot, 0), (Lack::Quota, 0), (Lack::Slot, 500)] {
+        assert_eq!(asked_again(lack, in_flight, B, &[B]), [A], "{lack:?}");
+        assert_eq!(asked_again(lack, in_flight, B, &[A, B]), [], "{lack:?}");
+    }
+    // What it had itself it passes on, with the names of all who had it.
+    for (lack, in_flight) in [(Lack::Quota, 0), (Lack::Slot, 500)] {
+        assert_eq!(asked_again(lack, in_flight, A, &[B]), [], "{lack:?}");
+    }
+}
