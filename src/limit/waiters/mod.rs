@@ -24,7 +24,7 @@ use crate::backend::BackendId;
 use crate::bug;
 use crate::limit::gauge::{Gauge, Hold, Promise, Short};
 use crate::limit::quota::{Claim, Quotas};
-use crate::limit::shares::{Shares, Stake};
+use crate::limit::shares::{Shares, Stake, Taken};
 use crate::limit::slots;
 use crate::sync::{AtomicU32, Mutex, Ordering};
 use crate::time::Instant;
@@ -202,7 +202,7 @@ impl<S> Waiters<S> {
     pub(crate) fn call_one(
         &self,
         at: Option<Freed<'_>>,
-        (shares, are_free): (&Shares, bool),
+        (shares, mut are_free): (&Shares, bool),
         passed: &Passed,
         freed: Instant,
         give: impl FnOnce(Given) -> S,
@@ -239,7 +239,10 @@ impl<S> Waiters<S> {
                         break 'called (Handed::Promised, place.looks_at(until));
                     }
                 }
-                let Some(stake) = shares.take(cells).stake else {
+                let Taken { stake, disturbed } = shares.take(cells);
+                // Who looked meanwhile found it missing.
+                are_free |= disturbed;
+                let Some(stake) = stake else {
                     // It has waited for a slot, and meanwhile its share was used up: that is what it waits for now. (Or the
                     // share was taken this moment, and the next look shows that.)
                     if !is_share {

@@ -1,6 +1,8 @@
 //! What is kept at a backend for one that waits.
 
 use super::*;
+use crate::facts::Facts;
+use crate::limit::{Bulkheads, Share};
 
 /// Whether it has found out that it lacks a quota, or finds it out as it is its turn for the slot.
 #[test]
@@ -61,4 +63,25 @@ fn who_wants_no_more_what_was_kept_for_it_says_so() {
     for (lack, in_flight) in [(Lack::Quota, 0), (Lack::Slot, 500)] {
         assert_eq!(asked_again(lack, in_flight, A, &[B]), [], "{lack:?}");
     }
+}
+
+/// One waits for a slot, of a tenant with a call left and a route with none: for a moment its tenant has none left.
+#[test]
+fn a_share_that_was_missing_for_a_moment_is_offered() {
+    let whole = |most| Some(Bulkheads::of(10, Share::at_most(most)));
+    let (waiters, gauge, quotas) = (queue::<()>(9, &[]), Gauge::default(), Quotas::default());
+    let shares = Shares::new(whole(1), whole(1), 7);
+    let cells = |tenant, route| shares.cells(&Facts::model(route).tenant(tenant));
+    let _of_route = shares.take(cells("x", "full")).stake.unwrap();
+    let wait = |cells, want| {
+        let mut turn = waiters.join(Standing { cells, ..standing(Priority::Standard, "", 0, 9) }).unwrap();
+        assert_eq!(turn.wish(vec![want]).0, Wished::New);
+        turn
+    };
+    let mut disturbs = wait(cells("t", "full"), slot_of(A));
+    let other = cells("t", "free");
+    let mut misses = wait(other, Want::share(other, Kind::default()));
+    let at_a = Freed { backend: A, gauge: &gauge, quotas: &quotas };
+    let handed = waiters.call_one(Some(at_a), (&shares, false), &Passed::default(), at(1), |_| ());
+    assert_eq!((handed, has_slot(&mut disturbs), has_slot(&mut misses)), (Handed::Share, false, true));
 }
