@@ -23,6 +23,7 @@ impl Reason {
             | Self::OutsideResidency
             | Self::TenantForbidden
             | Self::OutsideShard { .. }
+            | Self::NoShare
             | Self::MissingCapabilities { .. }
             | Self::ContextTooLong { .. }
             | Self::OverPriceCap { .. }

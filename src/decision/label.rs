@@ -30,6 +30,7 @@ impl Reason {
             Self::QuotaTooSmall { .. } => "of too small a quota",
             Self::TenantFull { .. } => "beyond the tenant's share",
             Self::RouteFull { .. } => "beyond the route's share",
+            Self::NoShare => "without a share of the calls",
             Self::RegionFull { .. } => "in a full region",
             Self::Reserved { .. } => "kept for higher priorities",
             Self::Throttled { .. } => "throttled",

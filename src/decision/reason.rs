@@ -126,6 +126,9 @@ pub enum Reason {
         /// How many it may have now.
         most: u32,
     },
+    /// All calls are kept for other tenants, or other routes, and none is lent: the request never has one. The backend has nothing to
+    /// do with it.
+    NoShare,
     /// Its region has no room for requests of this priority, and neither has another.
     RegionFull {
         /// Calls in flight there.

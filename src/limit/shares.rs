@@ -106,11 +106,15 @@ impl Shares {
         if !self.exist() {
             return None;
         }
-        let full = |ledger: &Option<Ledger>, cell| ledger.as_ref().and_then(|ledger| ledger.full(cell));
-        let tenant = full(&self.tenants, cells.tenant);
-        tenant
-            .map(|(in_flight, most)| Reason::TenantFull { in_flight, most })
-            .or_else(|| full(&self.routes, cells.route).map(|(in_flight, most)| Reason::RouteFull { in_flight, most }))
+        let full = |ledger: &Option<Ledger>, cell, why: fn(u32, u32) -> Reason| {
+            let ledger = ledger.as_ref()?;
+            let (in_flight, most) = ledger.full(cell)?;
+            Some(if ledger.has_none_for(cell) { Reason::NoShare } else { why(in_flight, most) })
+        };
+        let tenant = full(&self.tenants, cells.tenant, |in_flight, most| Reason::TenantFull { in_flight, most });
+        let route = full(&self.routes, cells.route, |in_flight, most| Reason::RouteFull { in_flight, most });
+        // What never ends goes before what does.
+        [tenant, route].into_iter().flatten().find(|why| *why == Reason::NoShare).or(tenant).or(route)
     }
 
     /// The right by which a request may start now; `None` where it may not.
@@ -225,6 +229,11 @@ impl Ledger {
             return Some((used, share.most));
         }
         (used >= share.kept() && !self.is_open()).then_some((used, used))
+    }
+
+    /// Whether nothing is kept for this cell, and nothing is open to all, ever.
+    fn has_none_for(&self, cell: u32) -> bool {
+        self.open == 0 && self.at(cell).1.kept() == 0
     }
 
     fn is_open(&self) -> bool {

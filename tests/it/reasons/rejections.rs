@@ -12,6 +12,7 @@ use fallway::facts::{Capabilities, Price, Priority};
 use fallway::limit::{Bulkheads, Share};
 use fallway::policy::{Budgets, Capacity, FailSafe, PolicyExt, Regions, ordered, policy_fn, round_robin};
 use fallway::recover::Ejection;
+use fallway::router::RouteErrorKind;
 use fallway::shape::SpendLimit;
 use fallway::{CallOptions, Facts, Profile};
 use std::time::Duration;
@@ -252,6 +253,22 @@ fn route_full() {
     assert_eq!(rejected(&router, plain()), Some(Reason::RouteFull { in_flight: 2, most: 2 }));
     world.run();
     drop(calls);
+}
+
+#[test]
+fn no_share() {
+    let world = World::new();
+    // All four are kept for one.
+    let tenants = Bulkheads::of(4, Share::at_most(2)).share("a", Share::at_least(4));
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).tenant_bulkheads(tenants);
+    let (router, _) = world.fleet(builder, [(a(), always(ANSWER))]);
+    assert_eq!(rejected(&router, plain()), Some(Reason::NoShare));
+    assert_eq!(rejected(&router, plain().tenant("a")), None);
+    // At once: it would wait for ever.
+    let before = world.now();
+    let refused = world.call(&router, within(secs(5))).unwrap_err();
+    assert_eq!((refused.kind(), refused.retry_after()), (RouteErrorKind::NothingUsable, None));
+    assert_eq!(world.now(), before);
 }
 
 #[test]
