@@ -27,7 +27,8 @@ use std::time::Duration;
 ///
 /// # Cancel safety
 ///
-/// Dropping it before its end closes the backend's stream and frees everything at once. It says nothing about the backend.
+/// Dropping it before its end closes the backend's stream and frees everything at once. It says nothing about the backend, unless
+/// its reader panics: that is a failure of the attempt (`Panicked`), for what it holds may have caused it.
 pub struct Streamed<Req: ?Sized, S: TryStream> {
     core: Arc<Core<Req, S>>,
     /// What the backend gave and the caller has not got yet.
