@@ -1,7 +1,7 @@
 //! What refills of a quota goes to the first in the queue, as what calls give back does.
 
 use super::fleet;
-use crate::support::{ANSWER, Act, Log, Script, Task, TestRouter, Told, World, always, guard, ms, secs, tokens};
+use crate::support::{ANSWER, Act, Cue, Log, Script, Task, TestRouter, Told, World, always, guard, ms, secs, tokens};
 use fallway::backend::FailureKind;
 use fallway::decision::Reason;
 use fallway::facts::{Price, Priority};
@@ -127,6 +127,30 @@ fn who_is_never_polled_again_holds_up_nobody_for_long() {
     assert!(first.take().is_some());
     let ends = others.map(|other| other.take().expect("it is answered") - start);
     assert!(ends.iter().all(|end| *end < secs(5)), "{ends:?}");
+    assert_eq!(a.calls(), 4);
+}
+
+#[test]
+fn who_is_never_polled_again_holds_up_nobody_who_waited_for_a_slot() {
+    let world = World::new();
+    let profile = Profile::new("a").concurrency(2).tokens_per_minute(6_000).token_burst(300);
+    let builder = world.router(ordered().fail_safe(FailSafe::default())).longest_wait(secs(300));
+    let takes = |cue: &Cue<'_>| Act::Answer(if cue.call < 2 { ms(200) } else { ms(1) });
+    let (router, [a]) = world.fleet(builder, [(profile, Box::new(takes))]);
+    let start = world.now();
+    let _two = [(); 2].map(|()| ask(&world, &router, tokens(50, 50), secs(300)));
+    world.settle();
+    // They have found no slot; when there is one for the second, the first has used up the quota.
+    let first = ask(&world, &router, tokens(50, 50), secs(300));
+    let waits = ask(&world, &router, tokens(50, 50), secs(300));
+    world.run_for(ms(500));
+    let facts = tokens(200, 50).priority(Priority::Critical);
+    // What refills is kept for this one.
+    let mut stuck = pin!(router.call("ask", CallOptions::within(secs(60)).facts(facts)));
+    assert!(stuck.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    world.run();
+    let ends = [first, waits].map(|it| it.take().expect("it is answered") - start);
+    assert!(ends[0] == ms(201) && ends[1] < secs(5), "{ends:?}");
     assert_eq!(a.calls(), 4);
 }
 
