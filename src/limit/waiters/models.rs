@@ -79,7 +79,7 @@ impl House {
             priority: Priority::Standard,
             tenant: None,
             arrival: now(),
-            deadline: Instant::from_nanos(9),
+            deadline: Instant::from_nanos(u64::MAX),
             cells: Cells::default(),
             kind: Kind::default(),
             need: Need::default(),
