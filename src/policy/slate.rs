@@ -151,14 +151,20 @@ impl<'a> Slate<'a> {
         });
     }
 
+    /// Whether somebody may be used who was not set aside.
+    pub(super) fn has_ready(&mut self) -> bool {
+        let range = self.range();
+        self.sheet.entries[range].iter().any(Entry::ready)
+    }
+
     /// Makes the nearest of the groups that were set aside the first, where nobody in the first may be used. Returns
     /// whether there was one.
     pub(super) fn advance(&mut self) -> bool {
-        let range = self.range();
-        let entries = &mut self.sheet.entries[range];
-        if entries.iter().any(Entry::ready) {
+        if self.has_ready() {
             return false;
         }
+        let range = self.range();
+        let entries = &mut self.sheet.entries[range];
         let nearest = entries.iter().filter(|entry| entry.admitted()).map(|entry| entry.aside).min();
         let Some(nearest) = nearest else { return false };
         for entry in entries.iter_mut().filter(|entry| entry.aside == nearest) {

@@ -58,17 +58,18 @@ impl<P: RoutingPolicy> RoutingPolicy for RegionFailover<P> {
         let regular = slate.is_regular();
         let first = self.survey(cx, slate, regular);
         let ceilings = Ceilings::new(self.config.headroom, cx.facts().request_priority() == Priority::Critical);
-        if !self.first_takes_all(cx, &mut slate.sheet.regions[first..], &ceilings) {
-            slate.each_with_region(first, |at, row, _, candidate| {
-                if at > 0 && row.rank.is_some() {
-                    look_at_load(row, candidate, regular);
-                }
-            });
+        let first_takes_all = self.first_takes_all(cx, &mut slate.sheet.regions[first..], &ceilings);
+        if !first_takes_all {
+            look_beyond(slate, first, regular);
             let choice = self.divide(cx, &mut slate.sheet.regions[first..], &ceilings);
             mark(cx, slate, first, choice, &ceilings);
         }
         slate.plan_with(&self.inner, cx);
         // The inner policies may have ruled out all of the region.
+        if first_takes_all && !slate.has_ready() {
+            look_beyond(slate, first, regular);
+            mark(cx, slate, first, Choice::Row(0), &ceilings);
+        }
         while slate.advance() {
             slate.plan_with(&self.inner, cx);
         }
@@ -252,6 +253,15 @@ impl Standing {
     }
 }
 
+/// Adds up what is in flight in the regions after the first.
+fn look_beyond(slate: &mut Slate<'_>, first: usize, regular: bool) {
+    slate.each_with_region(first, |at, row, _, candidate| {
+        if at > 0 && row.rank.is_some() {
+            look_at_load(row, candidate, regular);
+        }
+    });
+}
+
 /// Adds what is in flight at a backend to its region.
 fn look_at_load(row: &mut RegionRow, candidate: &mut Contender<'_>, regular: bool) {
     let Some(Standing { open, .. }) = Standing::of(candidate, regular) else { return };
@@ -289,8 +299,9 @@ fn mark(cx: &PlanContext<'_>, slate: &mut Slate<'_>, first: usize, choice: Choic
                 Some(_) => {}
             }
         } else {
-            // Regions that get nothing come last, in their order.
-            let behind = at + 1 + if row.allowed == 0 { rows } else { 0 };
+            // In their order; those without room for more after the others, and last those that get nothing.
+            let turn = usize::from(!ceilings.has_room(row)) + 2 * usize::from(row.allowed == 0);
+            let behind = at + 1 + turn * rows;
             candidate.set_aside(u8::try_from(behind).unwrap_or(u8::MAX));
         }
     });

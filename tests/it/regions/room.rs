@@ -98,6 +98,35 @@ fn a_full_region_passes_on_and_says_so() {
 }
 
 #[test]
+fn where_the_first_region_has_room_and_nobody_who_may_be_used_the_others_fill_up_as_always() {
+    let world = World::new();
+    let members = ["a", "b", "c"].map(|region| {
+        let profile = Profile::new(region).region(region).concurrency(10);
+        // Two of its calls take all of its tokens.
+        let profile = if region == "a" { profile.max_prefill_tokens(40) } else { profile };
+        (profile, always(Act::Answer(secs(10))))
+    });
+    let regions = Regions::new("a").then("b").then("c");
+    let policy = least_loaded().region_failover(regions).fail_safe(FailSafe::default());
+    let (router, _) = world.fleet(world.router(policy), members);
+    let load = || ["a", "b", "c"].map(|id| router.in_flight(id).unwrap());
+    let mut seen = vec![load()];
+    for _ in 0..24 {
+        fly(&world, &router, of(Priority::Standard));
+        world.settle();
+        seen.push(load());
+    }
+    // 60 % of 10 in each, then 85 %, and then they wait.
+    assert_eq!([seen[2], seen[8], seen[14]], [[2, 0, 0], [2, 6, 0], [2, 6, 6]]);
+    assert_eq!([seen[20], seen[24]], [[2, 9, 9]; 2]);
+    let decision = router.explain(&of(Priority::Standard)).to_string();
+    assert!(decision.contains("b, 9 in flight (180 prompt tokens waiting), rejected: in a full region"), "{decision}");
+    assert_eq!(router.explain(&of(Priority::Critical)).chosen().unwrap().name(), "b");
+    world.run();
+    assert_eq!(router.total_in_flight(), 0);
+}
+
+#[test]
 fn a_region_without_limits_is_never_full() {
     let world = World::new();
     let members = [("a1", "a", None), ("b1", "b", Some(5))].map(|(id, region, limit)| {
