@@ -29,6 +29,10 @@ planted! {
     SHARE_NOT_RETURNED = "share_not_returned";
     /// A freed slot is not handed to whoever waits for it.
     SLOT_NOT_HANDED_OVER = "slot_not_handed_over";
+    /// Who has waited for a slot while its quota was used up decides again, and forgets what it lacks.
+    CALLED_FOR_A_QUOTA = "called_for_a_quota";
+    /// Where nobody in the first region may be used, nobody looks how full the next is.
+    NEXT_REGION_OVERRUN = "next_region_overrun";
     /// A request is called, and nobody wakes it.
     LOST_WAKEUP = "lost_wakeup";
     /// The permit of a probe that ended without a verdict is not given back.

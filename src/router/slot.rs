@@ -36,6 +36,11 @@ impl Slot {
         self.held.as_ref().map(|(member, _)| member.id)
     }
 
+    /// How many could not use it.
+    pub(super) fn had_by(&self) -> usize {
+        self.passed.len()
+    }
+
     /// Whether it brings a call of the shares.
     pub(super) const fn has_stake(&self) -> bool {
         self.stake.is_some()
@@ -103,12 +108,18 @@ impl Shared {
         self.hand(Offer::Kept, Some(member), &Passed::default(), now);
     }
 
+    /// What is left of its quotas is for the first that waits for them.
+    pub(super) fn ask(self: &Arc<Self>, member: &Arc<Member>, now: Instant) {
+        self.hand(Offer::Asked, Some(member), &Passed::default(), now);
+    }
+
     fn hand(self: &Arc<Self>, offer: Offer, member: Option<&Arc<Member>>, passed: &Passed, freed: Instant) {
         let mut member = member.filter(|member| member.gauge.is_wanted() || member.gauge.is_promised());
-        let are_free = offer != Offer::Kept;
+        let are_free = !matches!(offer, Offer::Kept | Offer::Asked);
         let mut started = false;
         while member.is_some() || (are_free && self.shares.are_wanted()) {
-            let at = member.map(|it| Freed { backend: it.id, gauge: &it.gauge, quotas: &it.quotas });
+            let asked = offer == Offer::Asked;
+            let at = member.map(|it| Freed { backend: it.id, gauge: &it.gauge, quotas: &it.quotas, asked });
             let shares = (&self.shares, are_free);
             let called = self.waiters.call_one(at, shares, passed, freed, |Given { held, stake, passed }| {
                 let held = member.cloned().zip(held);
@@ -145,4 +156,6 @@ enum Offer {
     PassedOn,
     /// What was there before; no share was freed.
     Kept,
+    /// What is left of quotas; nothing was freed.
+    Asked,
 }

@@ -2,7 +2,7 @@
 
 use super::core::Shared;
 use super::slot::Slot;
-use crate::decision::{Class, Decision, Reason, Refusal};
+use crate::decision::{Candidate, Class, Decision, Reason, Refusal};
 use crate::facts::Need;
 use crate::fleet::{Fleet, Member};
 use crate::limit::{Call, CallTime, Cells, Kind, Lack, Standing, WaitTurn, Want, Wished};
@@ -10,6 +10,9 @@ use crate::time::{Instant, nanos};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+/// So many whom a region has no room for, each for its own reasons, are asked, and then none of their class: each costs a decision.
+const MOST_ASKED: usize = 8;
 
 /// A place in the queue, until it is dropped.
 #[derive(Debug)]
@@ -98,6 +101,11 @@ impl<'r> Waiting<'r> {
         self.turn.alarm(now)
     }
 
+    /// Whether it has stepped back somewhere, for a quota that refills too late for it; said once.
+    pub(super) fn is_late(&self) -> bool {
+        self.turn.is_late()
+    }
+
     /// What is kept anywhere that it ever waited for is for the first that does.
     pub(super) fn offer_kept(&self, now: Instant) {
         for Wish { member, .. } in self.wishes.iter().filter(|wish| wish.member.gauge.is_promised()) {
@@ -158,7 +166,7 @@ impl<'r> Waiting<'r> {
     pub(super) fn ask_for_quotas(&self, fleet: &Fleet, decision: &Decision, now: Instant) {
         let entries = decision.record().sheet.entries.iter();
         for entry in entries.filter(|entry| entry.rejected.is_some_and(is_for_quota)) {
-            self.shared.offer(&fleet.berths[entry.seat as usize].member, now);
+            self.shared.ask(&fleet.berths[entry.seat as usize].member, now);
         }
     }
 
@@ -166,10 +174,20 @@ impl<'r> Waiting<'r> {
     /// is in the way of those who wait for the same. That there is no slot for a share is so for all of the kind, unless
     /// this one has reasons of its own.
     pub(super) fn decline(&self, slot: &mut Slot, decision: &Decision) {
-        let mut rejected = decision.candidates().filter_map(|it| Some((it.id(), it.rejected()?)));
+        let rejected = || decision.candidates().filter_map(|it| Some((it.id(), it.rejected()?)));
         let alike = match slot.backend() {
-            Some(id) => rejected.any(|(other, why)| other == id && is_as_before(why)),
-            None => decision.attempts().is_empty() && rejected.all(|(_, why)| is_alike(why)),
+            Some(id) => rejected().any(|(other, why)| {
+                other == id
+                    && is_as_before(why)
+                    && match why {
+                        // What room there is depends on whom else the request may use there.
+                        Reason::RegionFull { .. } => {
+                            slot.had_by() >= MOST_ASKED || !rejected().any(|(_, why)| is_its_own(why))
+                        }
+                        _ => true,
+                    }
+            }),
+            None => decision.attempts().is_empty() && rejected().all(|(_, why)| is_alike(why)),
         };
         slot.decline(&self.turn, alike);
     }
@@ -192,7 +210,9 @@ pub(super) fn wants(decision: &Decision, cells: Cells, kind: impl FnOnce() -> Ki
         return vec![Want::share(cells, kind())];
     }
     let mut wants = Vec::with_capacity(decision.record().sheet.entries.len());
-    wants.extend(decision.candidates().filter_map(|it| Some(Want { backend: it.id(), lack: lack(it.rejected()?)? })));
+    let timely = |why: &Reason| !is_too_late(*why, decision.deadline());
+    let want = |it: Candidate<'_>| Some(Want { backend: it.id(), lack: it.rejected().filter(timely).and_then(lack)? });
+    wants.extend(decision.candidates().filter_map(want));
     wants.sort_unstable();
     wants
 }
@@ -221,13 +241,18 @@ pub(super) const fn is_for_quota(why: Reason) -> bool {
     matches!(why, Reason::OverQuota { .. } | Reason::QuotaKept { .. })
 }
 
+/// Whether that quota refills after the deadline. Calls may give enough back earlier, of which nobody is told.
+pub(super) fn is_too_late(why: Reason, deadline: Instant) -> bool {
+    is_for_quota(why) && why.returns_at().is_some_and(|at| at >= deadline)
+}
+
 /// Whether a candidate that was ruled out so may be of use again and nobody says so: money comes back, the work before the request is
 /// done, a policy readmits.
 pub(super) const fn is_unheard(why: Reason) -> bool {
     match why.class() {
         Class::Soft => true,
         Class::Refused if why.returns_at().is_some() => matches!(why, Reason::OverSpendLimit { .. }),
-        Class::Refused => lack(why).is_none() && !is_for_share(why),
+        Class::Refused => matches!(why, Reason::RegionFull { .. }) || (lack(why).is_none() && !is_for_share(why)),
         Class::Hard | Class::Note => false,
     }
 }
@@ -247,6 +272,20 @@ const fn is_alike(why: Reason) -> bool {
 /// it returns does not look then.
 const fn is_as_before(why: Reason) -> bool {
     (lack(why).is_some() && !is_by_size(why)) || matches!(why, Reason::Drained)
+}
+
+/// Whether another request of the kind may not be ruled out so: for its length, its deadline, its price.
+const fn is_its_own(why: Reason) -> bool {
+    match why.class() {
+        Class::Hard => !is_alike(why),
+        Class::Refused => {
+            is_for_quota(why)
+                || matches!(why, Reason::OverSpendLimit { .. })
+                || (lack(why).is_none() && why.returns_at().is_none())
+        }
+        Class::Soft => matches!(why, Reason::Custom { .. }),
+        Class::Note => false,
+    }
 }
 
 /// Whether one that needs fewer tokens may not be ruled out so.

@@ -2,7 +2,7 @@
 //! may be, however many there are.
 
 use super::flows::{FlowId, Flows};
-use super::order::{BANDS, Due, Passed, PlaceId, Spot, Want};
+use super::order::{BANDS, Due, Lack, Passed, PlaceId, Spot, Want, lack_of};
 use super::pace::Pace;
 use super::ranked::Ranked;
 use crate::backend::BackendId;
@@ -168,8 +168,9 @@ impl Lanes {
         }
     }
 
-    /// Who is next for a slot of `backend`, of those who have not passed it on. Looks at those lanes only whose turn it may be.
-    pub(super) fn next(&mut self, backend: BackendId, flows: &Flows, passed: &Passed) -> Option<Rank> {
+    /// Who is next for a slot of `backend`, of those who have not passed it on; those for whom its quota is `late`, or the
+    /// others. Looks at those lanes only whose turn it may be.
+    pub(super) fn next(&mut self, backend: BackendId, late: bool, flows: &Flows, passed: &Passed) -> Option<Rank> {
         let heads = self.at.get_mut(&backend)?;
         let (mut best, mut looked) = (None::<Rank>, Bound::Unbounded);
         while let Some(&head) = heads.range((looked, Bound::Unbounded)).next() {
@@ -186,6 +187,9 @@ impl Lanes {
                 self.looks += 1;
             }
             let lane = self.lanes.get_mut(&id).expect("a backend knows the lanes that there are");
+            if (lack_of(&lane.wants, backend) == Some(Lack::Late)) != late {
+                continue;
+            }
             let first = lane.bands[priority as usize].first(flows, passed);
             lane.relist(head, backend, heads);
             let rank = first.map(|(turn, due)| Rank(Right::Open, band, turn, due));

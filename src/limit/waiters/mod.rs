@@ -35,6 +35,14 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
+
+/// Whoever is not told of what it waits for looks when it has waited for twice as long, and for this at least: what may change without
+/// a word, and a quota that is kept for another, who may never be polled again.
+pub(crate) const LOOKS_AFTER: Duration = Duration::from_secs(1);
+
+/// So many for whom a quota is late are asked whether a call has given enough of it back for them.
+const MOST_LATE: usize = 8;
 
 /// A bounded queue of requests, each with what it waits for.
 ///
@@ -69,6 +77,8 @@ struct Place<S> {
     alarm: Option<Instant>,
     /// Its owner has not seen as yet to when that was moved.
     moved: bool,
+    /// It has stepped back somewhere, and its owner has not seen that as yet.
+    is_late: bool,
     /// Where something was kept for it, since it said last what it waits for.
     kept_at: Vec<BackendId>,
     /// Of its flow, since it said what it waits for.
@@ -138,6 +148,8 @@ pub(crate) struct Freed<'m> {
     pub(crate) backend: BackendId,
     pub(crate) gauge: &'m Gauge,
     pub(crate) quotas: &'m Quotas,
+    /// Nothing was freed: it is about what is left of the quotas.
+    pub(crate) asked: bool,
 }
 
 /// What became of what was freed.
@@ -208,6 +220,7 @@ impl<S> Waiters<S> {
         give: impl FnOnce(Given) -> S,
     ) -> Handed {
         let mut passed = Cow::Borrowed(passed);
+        let mut late = Vec::new();
         let (handed, called) = 'called: {
             let mut queue = self.queue.lock();
             let Queue { order, places, .. } = &mut *queue;
@@ -219,21 +232,31 @@ impl<S> Waiters<S> {
                     if let Some(Freed { gauge, .. }) = at {
                         gauge.promise(None);
                     }
-                    return Handed::Nobody;
+                    break 'called (Handed::Nobody, None);
                 };
-                let Some(place) = places.get_mut(&id) else { return Handed::Nobody };
+                let Some(place) = places.get_mut(&id) else { break 'called (Handed::Nobody, None) };
                 let Standing { priority, deadline, cells, kind, need, kept, .. } = place.standing;
                 let at = at.filter(|_| !is_share);
                 let lack = at.zip(place.spot.as_ref()).and_then(|(at, spot)| order.lacks(spot, at.backend));
+                let is_for_quota = matches!(lack, Some(Lack::Quota | Lack::Late));
+                if at.is_some_and(|at| at.asked) && !is_for_quota {
+                    // It waits for something else there, and was asked when that changed last.
+                    break 'called (Handed::Gone, None);
+                }
                 let promise = |until| Some(Promise { priority, round: self.round(), until });
-                if let (Some(Freed { backend, gauge, quotas }), Some(Lack::Quota)) = (at, lack) {
+                if let Some(Freed { backend, gauge, quotas, .. }) = at.filter(|_| is_for_quota) {
                     let until = quotas.returns_at(need, freed);
-                    if until >= deadline {
-                        // Too late for it; what a call gives back may still help.
-                        passed.to_mut().add(id, None);
+                    if lack == Some(Lack::Late) {
+                        if until > freed {
+                            // A smaller one may be behind it, but not many are looked at.
+                            let class = place.class().filter(|_| passed.len() >= MOST_LATE);
+                            passed.to_mut().add(id, class);
+                            continue;
+                        }
+                    } else if until >= deadline {
+                        late.extend(place.is_too_late_at(backend, id, order, freed));
                         continue;
-                    }
-                    if until > freed {
+                    } else if until > freed {
                         gauge.promise(promise(Some(until)));
                         place.keep_at(backend);
                         break 'called (Handed::Promised, place.looks_at(until));
@@ -246,31 +269,32 @@ impl<S> Waiters<S> {
                     // It has waited for a slot, and meanwhile its share was used up: that is what it waits for now. (Or the
                     // share was taken this moment, and the next look shows that.)
                     if !is_share {
-                        let wants = [Want::share(cells, kind)];
-                        let before = place.stood();
-                        place.spot = Some(order.enter(id, &place.standing, before, &wants));
+                        place.enter(id, order, &[Want::share(cells, kind)]);
                     }
                     continue;
                 };
-                let Some(Freed { backend, gauge, quotas }) = at else { break (id, Handed::Share, stake, None) };
+                let Some(Freed { backend, gauge, quotas, .. }) = at else { break (id, Handed::Share, stake, None) };
                 let share = 1000 - kept;
                 match gauge.hold(slots(gauge.limit(), share), share, need) {
                     Ok(hold) => {
                         let claim = quotas.take(need, freed);
                         if claim.is_none() && matches!(lack, Some(Lack::Slot | Lack::Room)) {
-                            // It has waited for a slot, and meanwhile its quota was used up: it waits for that as well now.
                             gauge.release(hold);
                             shares.give_back(stake);
-                            let known = place.spot.as_ref().map_or(&[][..], |spot| order.wants(spot));
-                            let mut wants = [known, &[Want { backend, lack: Lack::Quota }]].concat();
-                            wants.sort_unstable();
-                            let before = place.stood();
-                            place.spot = Some(order.enter(id, &place.standing, before, &wants));
                             let until = quotas.returns_at(need, freed);
+                            if bug::CALLED_FOR_A_QUOTA {
+                                gauge.promise(promise(Some(until)));
+                                place.spot.take().into_iter().for_each(|spot| order.leave(&place.standing, &spot));
+                                break 'called (Handed::Promised, place.call(Call::News));
+                            }
                             if until >= deadline {
-                                passed.to_mut().add(id, None);
+                                late.extend(place.is_too_late_at(backend, id, order, freed));
                                 continue;
                             }
+                            // It has waited for a slot, and meanwhile its quota was used up: it waits for that as well now.
+                            let mut wants = [place.wants(order), &[Want { backend, lack: Lack::Quota }]].concat();
+                            wants.sort_unstable();
+                            place.enter(id, order, &wants);
                             gauge.promise(promise(Some(until)));
                             place.keep_at(backend);
                             break 'called (Handed::Promised, place.looks_at(until));
@@ -285,11 +309,11 @@ impl<S> Waiters<S> {
                             Short::Slots if gauge.in_flight() < gauge.limit() => {
                                 passed.to_mut().add(id, place.class());
                             }
-                            Short::Slots => return Handed::Gone,
+                            Short::Slots => break 'called (Handed::Gone, None),
                             Short::Tokens if lack != Some(Lack::Probe) => {
                                 gauge.promise(promise(None));
                                 place.keep_at(backend);
-                                return Handed::Promised;
+                                break 'called (Handed::Promised, None);
                             }
                             // It waits for something else there, and keeps nobody from tokens.
                             Short::Tokens => passed.to_mut().add(id, None),
@@ -306,9 +330,8 @@ impl<S> Waiters<S> {
             place.class = place.spot.take().map(|spot| order.serve(&place.standing, &spot, freed));
             (handed, place.call(Call::Slot(slot)))
         };
-        if let Some(waker) = called.filter(|_| !bug::LOST_WAKEUP) {
-            waker.wake();
-        }
+        let called = called.filter(|_| !bug::LOST_WAKEUP);
+        late.into_iter().chain(called).for_each(Sleeper::wake);
         handed
     }
 
@@ -366,14 +389,36 @@ impl<S> Queue<S> {
 impl<S> Place<S> {
     const fn new(standing: Standing) -> Self {
         let (state, call_time) = (State::Awake, None);
-        let (class, left) = (None, None);
-        Self { standing, spot: None, state, alarm: None, moved: false, kept_at: Vec::new(), call_time, class, left }
+        let (class, left, moved, is_late) = (None, None, false, false);
+        Self { standing, spot: None, state, alarm: None, moved, is_late, kept_at: Vec::new(), call_time, class, left }
     }
 
     /// Where it stands, or stood: it is to enter.
     fn stood(&mut self) -> Before {
         let left = self.left.take();
         self.spot.take().map_or(Before::Nowhere { left }, Before::At)
+    }
+
+    fn enter(&mut self, id: PlaceId, order: &mut Order, wants: &[Want]) {
+        let before = self.stood();
+        self.spot = Some(order.enter(id, &self.standing, before, wants));
+    }
+
+    /// What it waits for.
+    fn wants<'o>(&self, order: &'o Order) -> &'o [Want] {
+        self.spot.as_ref().map_or(&[], |spot| order.wants(spot))
+    }
+
+    /// A quota refills too late for it there. It steps behind those who have the time, or it would be looked at before them for
+    /// each slot that is freed; and looks by itself as well whether calls have given enough back. Returns whom to wake so that it knows.
+    fn is_too_late_at(&mut self, backend: BackendId, id: PlaceId, order: &mut Order, now: Instant) -> Option<Sleeper> {
+        let others = self.wants(order).iter().copied().filter(|want| want.backend != backend);
+        let mut wants: Vec<_> = others.chain([Want { backend, lack: Lack::Late }]).collect();
+        wants.sort_unstable();
+        self.enter(id, order, &wants);
+        self.kept_at.retain(|at| *at != backend);
+        self.is_late = true;
+        self.looks_at(now + LOOKS_AFTER)
     }
 
     /// Whom it speaks for where it stands.

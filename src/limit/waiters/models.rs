@@ -63,7 +63,7 @@ impl House {
     /// As the router does.
     fn hand_over(self: &Arc<Self>) {
         if self.gauge.is_wanted() {
-            let at = Freed { backend: A, gauge: &self.gauge, quotas: &self.quotas };
+            let at = Freed { backend: A, gauge: &self.gauge, quotas: &self.quotas, asked: false };
             self.waiters.call_one(Some(at), (&self.shares, true), &Passed::default(), now(), |given| {
                 Slot(self.clone(), given.held.map(|held| held.hold))
             });

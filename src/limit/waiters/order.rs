@@ -72,6 +72,8 @@ pub(crate) enum Lack {
     Probe,
     /// What a call may give back of a quota.
     Quota,
+    /// That too, and nothing else: by itself the quota refills too late.
+    Late,
     /// A call of its tenant's share and its route's: more than backends can give, and lacking before they are looked at.
     Share(Cells, Kind),
 }
@@ -188,7 +190,7 @@ impl Order {
         passed: &Passed,
         cells: impl Fn(PlaceId) -> Option<Cells>,
     ) -> Option<(PlaceId, bool)> {
-        let slot = backend.and_then(|id| self.lanes.next(id, &self.flows, passed));
+        let slot = backend.and_then(|id| self.lanes.next(id, false, &self.flows, passed));
         let share = shares.and_then(|shares| self.lanes.next_share(&self.flows, passed, shares));
         // Who waits for a slot may have a right to its share as well.
         let right = |slot: Rank| shares?.right(cells(slot.place())?);
@@ -196,7 +198,8 @@ impl Order {
         match (slot, share) {
             (Some(slot), Some(share)) => Some(if share < slot { (share.place(), true) } else { (slot.place(), false) }),
             (Some(slot), None) => Some((slot.place(), false)),
-            (None, share) => Some((share?.place(), true)),
+            (None, Some(share)) => Some((share.place(), true)),
+            (None, None) => Some((self.lanes.next(backend?, true, &self.flows, passed)?.place(), false)),
         }
     }
 
@@ -254,8 +257,7 @@ impl Order {
 
     /// What a request that stands here waits for at `backend`: a quota, where it has found out that it lacks that as well.
     pub(super) fn lacks(&self, spot: &Spot, backend: BackendId) -> Option<Lack> {
-        let mut here = self.wants(spot).iter().filter(|want| want.backend == backend).map(|want| want.lack);
-        here.clone().find(|lack| *lack == Lack::Quota).or_else(|| here.next())
+        lack_of(self.wants(spot), backend)
     }
 
     /// How many cells and lanes were looked at.
@@ -271,6 +273,12 @@ impl Order {
     }
 }
 
+/// What of these wants counts at this backend.
+pub(super) fn lack_of(wants: &[Want], backend: BackendId) -> Option<Lack> {
+    let mut here = wants.iter().filter(|want| want.backend == backend).map(|want| want.lack);
+    here.clone().find(|lack| *lack == Lack::Quota).or_else(|| here.next())
+}
+
 impl Spot {
     const fn place(&self) -> PlaceId {
         self.due.2
@@ -283,6 +291,11 @@ impl Passed {
         if self.freed != freed {
             *self = Self { freed, ..Self::default() };
         }
+    }
+
+    /// How many passed it on.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
     }
 
     /// `class`: those who would pass it on as well.

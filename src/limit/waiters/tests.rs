@@ -75,7 +75,7 @@ pub(super) fn call_one<S>(
     slot: impl FnOnce(Passed) -> S,
 ) {
     let (undivided, unlimited) = (Shares::new(None, None, 0), Gauge::default());
-    let at = Freed { backend, gauge: &unlimited, quotas: &Quotas::default() };
+    let at = Freed { backend, gauge: &unlimited, quotas: &Quotas::default(), asked: false };
     waiters.call_one(Some(at), (&undivided, true), passed, freed, |given| slot(given.passed));
 }
 

@@ -24,6 +24,7 @@ pub use config::{Regions, Spill};
 
 use super::{Check, Contender, PlanContext, RoutingPolicy, Slate, Window};
 use crate::backend::{FailureKind, Fault};
+use crate::bug;
 use crate::decision::record::Region;
 use crate::decision::{Class, Reason, RegionPhase, RegionRow, RegionRules};
 use crate::facts::Priority;
@@ -66,7 +67,7 @@ impl<P: RoutingPolicy> RoutingPolicy for RegionFailover<P> {
         }
         slate.plan_with(&self.inner, cx);
         // The inner policies may have ruled out all of the region.
-        if first_takes_all && !slate.has_ready() {
+        if first_takes_all && !slate.has_ready() && !bug::NEXT_REGION_OVERRUN {
             look_beyond(slate, first, regular);
             mark(cx, slate, first, Choice::Row(0), &ceilings);
         }

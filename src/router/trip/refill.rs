@@ -1,20 +1,15 @@
 //! Waiting for what refills.
 
 use super::Trip;
-use crate::decision::record::Record;
 use crate::decision::{Next, Reason};
 use crate::facts::Need;
-use crate::limit::Call;
+use crate::limit::{Call, LOOKS_AFTER};
 use crate::policy::FailSafe;
 use crate::router::slot::Slot;
-use crate::router::waiting::{is_for_quota, is_unheard};
+use crate::router::waiting::{is_for_quota, is_too_late, is_unheard};
 use crate::time::Instant;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Whoever is not told of what it waits for looks when it has waited for twice as long, and for this at least: what may change without
-/// a word, and a quota that is kept for another, who may never be polled again.
-const LOOKS_AFTER: Duration = Duration::from_secs(1);
 
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
     /// Something happened to it in the queue.
@@ -55,7 +50,10 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         // What may change without a word it looks after by itself.
         let decided = record.now;
         let again = decided + waiting.age(decided).max(LOOKS_AFTER);
-        let unheard = reasons().any(|(_, why)| is_unheard(why)) || has_growing_room(record);
+        let is_late = |why: Reason| is_too_late(why, self.deadline);
+        // A region has more room after a slow start, or for whom others there may be used.
+        let has_regions = !record.sheet.regions.is_empty();
+        let unheard = has_regions || reasons().any(|(_, why)| is_unheard(why) || is_late(why));
         let unheard = if unheard { again } else { latest };
         let due = others.fold(latest.min(verdict), Instant::min).min(unheard);
         let rang = waiting.alarm(now).is_some_and(|at| at <= now);
@@ -67,7 +65,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
                 return None;
             }
         }
-        if due <= now {
+        if due <= now || (rang && waiting.is_late()) {
             return None;
         }
         if quotas().next().is_none() {
@@ -100,11 +98,4 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         let by_itself = enough.max(now + waiting.age(now).max(LOOKS_AFTER));
         Some(due.min(waiting.alarm(now).unwrap_or(by_itself)).min(by_itself))
     }
-}
-
-/// Whether there is no room in a region whose room may grow by itself: with the share of a backend that starts slowly.
-fn has_growing_room(record: &Record) -> bool {
-    let entries = || record.sheet.entries.iter();
-    entries().any(|entry| matches!(entry.rejected, Some(Reason::RegionFull { .. })))
-        && entries().any(|entry| matches!(entry.note, Some(Reason::RampingUp { .. })))
 }

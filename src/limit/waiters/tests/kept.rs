@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::facts::Facts;
-use crate::limit::{Bulkheads, Share};
+use crate::limit::{Bulkheads, Share, Spent};
 
 /// Whether it has found out that it lacks a quota, or finds it out as it is its turn for the slot.
 #[test]
@@ -18,16 +18,69 @@ fn what_refills_is_kept_for_the_first_that_has_the_time() {
             assert_eq!(turn.wish(vec![Want { backend: A, lack }]).0, Wished::New);
             turn
         });
-        let (at_a, undivided) = (Freed { backend: A, gauge: &gauge, quotas: &quotas }, Shares::new(None, None, 0));
+        let (at_a, undivided) =
+            (Freed { backend: A, gauge: &gauge, quotas: &quotas, asked: false }, Shares::new(None, None, 0));
         let call = |now| waiters.call_one(Some(at_a), (&undivided, true), &Passed::default(), at(now), |_| ());
         assert_eq!((call(1), gauge.is_promised()), (Handed::Promised, true), "{lack:?}");
-        // Nobody decides for that.
+        // Nobody decides for that; for whom it is too late looks by itself.
         let alarms = turns.each_ref().map(|turn| turn.alarm(at(1)));
-        assert_eq!(alarms, [None, Some(at(1_000_000_000)), None], "{lack:?}");
+        assert_eq!(alarms, [Some(at(1_000_000_001)), Some(at(1_000_000_000)), None], "{lack:?}");
         let [late, mut first, mut second] = turns;
         drop(late);
         assert_eq!(call(1_000_000_000), Handed::Slot, "{lack:?}");
         assert_eq!([has_slot(&mut first), has_slot(&mut second)], [true, false], "{lack:?}");
+    }
+}
+
+/// They are looked at once, however many they are; what a call gives back is for those who have the time, and then for them.
+#[test]
+fn for_whom_a_quota_refills_too_late_stands_behind() {
+    let profile = Profile::new("a").requests_per_minute(60).request_burst(1);
+    let (waiters, gauge, quotas) = (queue(99, &[]), Gauge::default(), Quotas::default());
+    quotas.tell(&profile);
+    let used = quotas.take(Need::default(), at(0)).unwrap();
+    let wait = |deadline| {
+        let mut turn = waiters.join(standing(Priority::Standard, "", 0, deadline)).unwrap();
+        assert_eq!(turn.wish(vec![Want { backend: A, lack: Lack::Quota }, slot_of(B)]).0, Wished::New);
+        turn
+    };
+    let mut late: Vec<_> = (0..20).map(|nth| wait(500_000_000 + nth)).collect();
+    let mut timely = wait(u64::MAX);
+    let (at_a, undivided) =
+        (Freed { backend: A, gauge: &gauge, quotas: &quotas, asked: false }, Shares::new(None, None, 0));
+    let call =
+        || waiters.call_one(Some(at_a), (&undivided, true), &Passed::default(), at(1), |given| given.held?.claim);
+    assert_eq!((call(), timely.alarm(at(1))), (Handed::Promised, Some(at(1_000_000_000))));
+    // They look by themselves as well.
+    assert!(late.iter().all(|turn| turn.alarm(at(1)) == Some(at(1_000_000_001)) && turn.is_late() && !turn.is_late()));
+    quotas.settle(&used, Spent::Nothing);
+    assert_eq!((call(), fetched(&mut late[0]).is_none()), (Handed::Slot, true));
+    let used = fetched(&mut timely).flatten().unwrap();
+    assert_eq!((call(), gauge.is_promised()), (Handed::Nobody, false));
+    quotas.settle(&used, Spent::Nothing);
+    assert_eq!((call(), fetched(&mut late[0]).flatten().is_some()), (Handed::Slot, true));
+    // What they wait for elsewhere they are handed as before.
+    call_one(&waiters, B, &Passed::default(), at(1), |_| None);
+    assert!(has_slot(&mut late[1]));
+}
+
+/// It has no need of the quota; nothing was freed for it.
+#[test]
+fn who_asks_for_quotas_calls_nobody_who_waits_for_something_else() {
+    for lack in [Lack::Slot, Lack::Room, Lack::Probe] {
+        let (waiters, gauge, quotas) = (queue::<()>(9, &[]), Gauge::default(), Quotas::default());
+        let mut first = waiters.join(standing(Priority::Critical, "", 0, 9)).unwrap();
+        first.wish(vec![Want { backend: A, lack }]);
+        let mut second = waiters.join(standing(Priority::Standard, "", 0, 9)).unwrap();
+        second.wish(vec![Want { backend: A, lack: Lack::Quota }]);
+        let undivided = Shares::new(None, None, 0);
+        let call = |asked| {
+            let at_a = Freed { backend: A, gauge: &gauge, quotas: &quotas, asked };
+            waiters.call_one(Some(at_a), (&undivided, false), &Passed::default(), at(1), |_| ())
+        };
+        assert_eq!((call(true), called(&mut first).is_some()), (Handed::Gone, false), "{lack:?}");
+        assert!(matches!(call(false), Handed::Slot | Handed::Probe) && has_slot(&mut first), "{lack:?}");
+        assert_eq!((call(true), has_slot(&mut second)), (Handed::Slot, true), "{lack:?}");
     }
 }
 
@@ -45,7 +98,8 @@ fn who_wants_no_more_what_was_kept_for_it_says_so() {
         let standing = Standing { need: need(600), ..standing(Priority::Standard, "", 0, u64::MAX) };
         let mut turn = waiters.join(standing).unwrap();
         assert_eq!(turn.wish(vec![Want { backend: A, lack }, slot_of(B)]), (Wished::New, Vec::new()));
-        let (at_a, undivided) = (Freed { backend: A, gauge: &gauge, quotas: &quotas }, Shares::new(None, None, 0));
+        let (at_a, undivided) =
+            (Freed { backend: A, gauge: &gauge, quotas: &quotas, asked: false }, Shares::new(None, None, 0));
         let handed = waiters.call_one(Some(at_a), (&undivided, true), &Passed::default(), at(1), |_| ());
         assert_eq!((handed, gauge.is_promised()), (Handed::Promised, true), "{lack:?}");
         call_one(&waiters, has, &Passed::default(), at(1), |_| ());
@@ -81,7 +135,7 @@ fn a_share_that_was_missing_for_a_moment_is_offered() {
     let mut disturbs = wait(cells("t", "full"), slot_of(A));
     let other = cells("t", "free");
     let mut misses = wait(other, Want::share(other, Kind::default()));
-    let at_a = Freed { backend: A, gauge: &gauge, quotas: &quotas };
+    let at_a = Freed { backend: A, gauge: &gauge, quotas: &quotas, asked: false };
     let handed = waiters.call_one(Some(at_a), (&shares, false), &Passed::default(), at(1), |_| ());
     assert_eq!((handed, has_slot(&mut disturbs), has_slot(&mut misses)), (Handed::Share, false, true));
 }
