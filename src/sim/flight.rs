@@ -20,8 +20,9 @@ pub(super) struct Flight<'s> {
     pub(super) answered: bool,
     /// How its answer broke last.
     pub(super) broken: Option<FailureKind>,
-    /// How many steps it took.
+    /// How many steps it took, and before which moment how many of them.
     pub(super) steps: u32,
+    pub(super) steps_before: (Instant, u32),
     /// When its caller leaves.
     pub(super) leaves: Option<Instant>,
     pub(super) waits: bool,
@@ -39,7 +40,24 @@ pub(super) struct Call {
 /// Marks the tag of a request's second call.
 pub(super) const HEDGE: u64 = 1 << 31;
 
+/// Steps at one moment, after which no end is to be expected.
+const MOST_STEPS: u32 = 1_000;
+
 impl Flight<'_> {
+    /// It takes one more step; whether there may be an end of them at this moment.
+    pub(super) fn steps_on(&mut self, setting: &Setting, now: Instant) -> bool {
+        self.waits = false;
+        self.steps += 1;
+        if self.steps_before.0 != now {
+            self.steps_before = (now, self.steps);
+        }
+        let rests = self.steps - self.steps_before.1 < MOST_STEPS;
+        if !rests {
+            setting.tell(|audit| audit.never_rests(self.request.number));
+        }
+        rests
+    }
+
     /// Which of the calls is that of this attempt.
     pub(super) fn side_of(&self, number: u32) -> Option<usize> {
         self.calls.iter().position(|call| call.as_ref().is_some_and(|call| call.attempt.number() == number))

@@ -169,6 +169,7 @@ impl<'s> Play<'s> {
             answered: false,
             broken: None,
             steps: 0,
+            steps_before: (now, 0),
             leaves: arrival.leaves.map(|after| now + after),
             waits: false,
             bell: None,
@@ -194,8 +195,9 @@ impl<'s> Play<'s> {
         let now = self.script.time();
         loop {
             let Some(flight) = flight(&mut self.flights, tag) else { return };
-            flight.waits = false;
-            flight.steps += 1;
+            if !flight.steps_on(self.setting, now) {
+                return self.end(tag, Ended::Open);
+            }
             let wake = Alarm::Wake(flight.steps);
             let next = flight.trip.next(now);
             if next.is_ok() {
@@ -203,7 +205,7 @@ impl<'s> Play<'s> {
             }
             match next {
                 Ok(Step::Call(attempt)) => {
-                    self.setting.tell(|audit| audit.chosen(flight.trip.decision()));
+                    self.setting.tell(|audit| audit.chosen(flight.router, flight.trip.decision()));
                     flight.answered = false;
                     return self.send(tag, attempt);
                 }

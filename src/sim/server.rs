@@ -158,6 +158,11 @@ impl Server {
         self
     }
 
+    /// Whether it has a quota.
+    pub(super) const fn has_quota(&self) -> bool {
+        self.requests_per_minute.is_some() || self.tokens_per_minute.is_some()
+    }
+
     /// What each of so many routers is told of its quotas of requests and tokens.
     pub(super) fn known_part(&self, routers: usize) -> (Option<u64>, Option<u64>) {
         let part = |quota: Option<u64>| {

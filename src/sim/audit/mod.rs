@@ -7,6 +7,7 @@
 mod books;
 mod money;
 mod rest;
+mod rooms;
 mod tokens;
 mod witness;
 
@@ -17,6 +18,7 @@ use super::source::Arrival;
 use crate::backend::{Attempt, BackendError};
 use crate::decision::{Decision, Next, Reason};
 use crate::facts::{Facts, Need};
+use crate::limit::LOOKS_AFTER;
 use crate::router::CallOptions;
 use crate::time::Instant;
 use books::Books;
@@ -56,6 +58,8 @@ pub(super) struct Rules {
     pub(super) signals: bool,
     /// What of a limit requests that are not critical may use, in thousandths.
     pub(super) ceiling: u32,
+    /// How full a region may be where others than critical requests go, in thousandths, where that is limited.
+    pub(super) region: Option<u32>,
     /// Requests say how long their answers may be, so that what attempts may cost has a bound.
     pub(super) bounded: bool,
     /// What a request may cost, in pico-dollars, and what each tenant may spend at each router, where that is limited.
@@ -169,8 +173,9 @@ impl Audit {
     }
 
     /// A router is about to call what it chose: again where the request failed only if the decision says why.
-    pub(super) fn chosen(&self, decision: &Decision) {
+    pub(super) fn chosen(&self, router: usize, decision: &Decision) {
         let Some(chosen) = decision.chosen() else { return };
+        self.0.lock().hold_region(router, chosen.id().slot(), decision);
         let again = matches!(chosen.note(), Some(Reason::RetriedHere { .. } | Reason::Probe | Reason::QuotaProbe));
         // Who was outrun there has not failed.
         let failed_here =
@@ -187,6 +192,11 @@ impl Audit {
         }
     }
 
+    /// A request decides again and again at one moment.
+    pub(super) fn never_rests(&self, request: u64) {
+        self.find("L3", || format!("request {request} decides again and again, without end"));
+    }
+
     /// A request waits, as far as its host knows.
     pub(super) fn waits(&self, router: &SimRouter, number: usize, called: bool, decision: &Decision) {
         if called {
@@ -196,6 +206,9 @@ impl Audit {
         if !matches!(decision.next(), Next::Wait { .. }) || !decision.attempts().is_empty() {
             return;
         }
+        // Where there are regions, with room for some and not for others, who waits looks by itself.
+        let (has_regions, record) = (decision.regions().next().is_some(), decision.record());
+        let looks = record.now + (record.now - record.arrival).max(LOOKS_AFTER);
         for candidate in decision.candidates() {
             let server = candidate.id().slot();
             let Some(Reason::AtCapacity { .. } | Reason::PrefillFull { .. } | Reason::TokensFull { .. }) =
@@ -205,8 +218,11 @@ impl Audit {
             };
             let need = Need::of(decision.facts());
             let Some(taken) = self.0.lock().has_room(number, server, need) else { continue };
-            let now = router.explain(&CallOptions::new(decision.facts().clone()));
-            let Some(now) = now.candidates().find(|it| it.id() == candidate.id()) else { continue };
+            let explained = router.explain(&CallOptions::new(decision.facts().clone()));
+            if has_regions && explained.time() < looks {
+                continue;
+            }
+            let Some(now) = explained.candidates().find(|it| it.id() == candidate.id()) else { continue };
             let is_free = match now.rejected() {
                 // A trial is for whoever asks, and promised to nobody.
                 None => now.note() != Some(Reason::Trial),

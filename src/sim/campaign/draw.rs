@@ -4,6 +4,7 @@ use super::super::audit::Allowance;
 use super::super::{Fault, Schedule, Server, at};
 use super::money::Money;
 use super::plan::{Leaf, Plan, REGIONS, SECOND, Safe, StackPlan, Tenants, seconds};
+use super::regions::Preference;
 use crate::backend::FailureKind;
 use crate::facts::Price;
 use crate::recover::Ejection;
@@ -68,6 +69,7 @@ impl Plan {
             sessions: if dice.chance(0.5) { dice.whole(1, 200) } else { 0 },
             tenants: None,
             money: None,
+            preference: None,
             probes: dice.chance(0.4).then(|| seconds(dice.scale(0.2, 5.0))),
             stack: draw_stack(&mut dice),
             futures: dice.chance(0.125),
@@ -93,17 +95,19 @@ impl Plan {
         plan.faults = draw_faults(&mut dice, &plan);
         // Of random numbers of their own: the rest of a plan is what it would be without.
         let own = |purpose: &str| Dice(Rng::new(mix(seed, hash_str(purpose))));
+        plan.preference = draw_preference(&mut own("regions"), &plan);
+        let mut quotas = own("quotas");
+        let (known, told) = (quotas.chance(0.5), quotas.chance(0.5));
+        for server in plan.servers.iter_mut().filter(|server| server.requests_per_minute.is_some()) {
+            (server.quota_is_known, server.quota_is_told) = (known, told);
+        }
+        draw_short_quotas(&mut own("short quotas"), &mut plan);
         plan.residency = draw_residency(&mut own("residency"), &plan);
         plan.tenants = draw_tenants(&mut own("tenants"), &plan);
         plan.money = draw_money(&mut own("money"), &mut plan);
         let mut capacity = own("capacity");
         plan.reserve = capacity.chance(0.3).then(|| capacity.unit());
         plan.resuming = own("resuming").chance(0.5);
-        let mut quotas = own("quotas");
-        let (known, told) = (quotas.chance(0.5), quotas.chance(0.5));
-        for server in plan.servers.iter_mut().filter(|server| server.requests_per_minute.is_some()) {
-            (server.quota_is_known, server.quota_is_told) = (known, told);
-        }
         draw_token_bounds(&mut own("tokens"), &mut plan);
         plan.stack.hedge = draw_hedge(&mut own("hedging"), longest, plan.deadline / 2);
         let mut budgets = own("budgets");
@@ -147,6 +151,31 @@ fn draw_servers(dice: &mut Dice) -> Vec<Server> {
         server
     });
     servers.collect()
+}
+
+/// An order of what is there from the start, where there is more than one; not always of all of it.
+fn draw_preference(dice: &mut Dice, plan: &Plan) -> Option<Preference> {
+    let mut order: Vec<_> = plan.regions_from_the_start().collect();
+    // Without anybody who waits, a full region refuses.
+    if order.len() < 2 || plan.stack.safe.is_none() || dice.chance(0.4) {
+        return None;
+    }
+    for place in 1..order.len() {
+        order.swap(place, dice.0.below(place + 1));
+    }
+    order.truncate(dice.whole(1, 2 * order.len() as u64) as usize);
+    let full = |dice: &mut Dice| dice.pick(&[0.5, 0.6, 0.85, 1.0]);
+    let hold = dice.pick(&[0.0, 1.0, 10.0]);
+    Some(Preference {
+        order,
+        homes: dice.chance(0.4),
+        alike: dice.chance(0.3),
+        switch: dice.chance(0.3),
+        headroom: (full(dice), full(dice)),
+        hold: (seconds(hold), seconds(hold * dice.pick(&[1.0, 2.0]))),
+        ramp: seconds(dice.pick(&[0.0, 4.0, 20.0])),
+        exercise: dice.pick(&[0.0, 0.0, 0.02]),
+    })
 }
 
 /// Binds some requests to some regions, where there is more than one. Never to more of the fleet's work than its part
@@ -199,6 +228,25 @@ fn draw_money(dice: &mut Dice, plan: &mut Plan) -> Option<Money> {
     let per_second = 8.0 * dearest * plan.calm_rate() / plan.routers as f64;
     let allowance = Allowance { most: dearest * calls.max(1.0), per_second };
     Some(Money { cap, allowance: dice.chance(0.7).then_some(allowance) })
+}
+
+/// Quotas that run out, at servers that take few calls: who waits lacks one thing in this region and another in that.
+fn draw_short_quotas(dice: &mut Dice, plan: &mut Plan) {
+    if plan.preference.is_none() || dice.chance(0.5) {
+        return;
+    }
+    // Each router is told its part, in which the longest request must fit.
+    let longest = plan.lengths.iter().map(|(prompt, output)| u64::from(prompt + output)).max().unwrap_or(1);
+    let least = 2 * longest * plan.routers as u64;
+    for server in &mut plan.servers {
+        if dice.chance(0.6) {
+            server.limit = Some(dice.whole(1, 4) as u32);
+        }
+        let requests = dice.chance(0.4).then(|| dice.whole(20, 120));
+        let tokens = dice.chance(0.4).then(|| least * dice.whole(1, 10));
+        (server.requests_per_minute, server.tokens_per_minute) = (requests, tokens);
+        (server.quota_is_known, server.quota_is_told) = (dice.chance(0.8), dice.chance(0.3));
+    }
 }
 
 /// Bounds of tokens that leave room for one request at least.

@@ -8,7 +8,7 @@
 //! | code | what |
 //! | --- | --- |
 //! | I1 | attempts of a request within its limit, one more only for a canary that was given up early; extra attempts within the shared budget of every window, hedges within their share |
-//! | I2 | calls and tokens in flight within each known limit, of others than critical requests within their ceiling, and as many as the router thinks; none at rest |
+//! | I2 | calls and tokens in flight within each known limit, of others than critical requests within their ceiling and where their region has room, and as many as the router thinks; none at rest |
 //! | I3 | requests end by their deadline, and no attempt starts after it |
 //! | I4 | one end for each request; never at two servers at once but where it is hedged, once, at another, and may be executed twice; nor again where it failed without a reason |
 //! | I5 | no retry after the first token, except for the rest; none of what would repeat or may not be repeated |
@@ -21,16 +21,17 @@
 //! | I16 | no answer is called complete that is not; every token is delivered once, in order, and nothing after an error |
 //! | I17 | what a router books for an attempt is what its server bills, to the pico-dollar where it is known and no less where it is not |
 //! | I18 | what a request is billed stays within its cap, and what a tenant is billed within its spend limit |
-//! | L1 | in the calm, every server gets requests |
+//! | L1 | in the calm, every server gets requests, of the region that its routers prefer where they prefer one |
 //! | L2 | in the end of the calm, requests succeed |
-//! | L3 | no request waits for ever, or for what is there |
-//! | L4 | in the end of the calm, no router keeps a server out |
+//! | L3 | no request waits for ever, or for what is there, or decides without end |
+//! | L4 | in the end of the calm, no router keeps such a server out |
 //!
 //! A violation is made small before it is shown: what the plan can do without is taken away, piece by piece.
 
 mod draw;
 mod money;
 mod plan;
+mod regions;
 mod shrink;
 mod tokens;
 mod verdict;

@@ -1,14 +1,15 @@
 //! [`Plan`]: what one round plays.
 
 use super::super::audit::Rules;
-use super::super::{Arrivals, Fault, Lengths, Server, Stack, World, secs};
+use super::super::{Arrivals, Desk, Fault, Lengths, Server, Stack, World, secs};
 use super::money::Money;
+use super::regions::Preference;
 use crate::budget::{Hedge, RetryBudget};
 use crate::fleet::Member;
 use crate::limit::{Bulkheads, Share};
 use crate::policy::{
-    Budgets, Capacity, FailSafe, PolicyExt, RoutingPolicy, cheapest, least_loaded, ordered, policy_fn, power_of_two,
-    predicted_ttft, round_robin, sticky, weighted,
+    Budgets, Capacity, FailSafe, PolicyExt, Regions, RoutingPolicy, cheapest, least_loaded, ordered, policy_fn,
+    power_of_two, predicted_ttft, round_robin, sticky, weighted,
 };
 use crate::recover::Ejection;
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub struct Plan {
     pub(super) tenants: Option<Tenants>,
     /// What requests may cost.
     pub(super) money: Option<Money>,
+    /// Which regions are preferred.
+    pub(super) preference: Option<Preference>,
     pub(super) probes: Option<Duration>,
     pub(super) stack: StackPlan,
     /// Also played with futures.
@@ -163,7 +166,8 @@ impl Leaf {
 }
 
 impl StackPlan {
-    pub(super) fn stack(&self, reserve: bool, tenants: Option<Tenants>, money: Option<Money>) -> Stack {
+    /// The policies inside `fail_safe`.
+    fn inner(&self, reserve: bool, regions: Option<Regions>) -> Box<dyn RoutingPolicy> {
         let leaf = self.leaf.policy();
         let leaf = if reserve { leaf.capacity_aware(Capacity::default()).boxed() } else { leaf };
         let hedge = self.hedge.map(|(share, after)| {
@@ -184,8 +188,16 @@ impl StackPlan {
             }
             (None, None) => leaf,
         };
-        let policy = match self.safe {
+        match regions {
+            Some(regions) => leaf.region_failover(regions).boxed(),
             None => leaf,
+        }
+    }
+
+    fn policy(&self, reserve: bool, regions: Option<Regions>) -> Box<dyn RoutingPolicy> {
+        let inner = self.inner(reserve, regions);
+        match self.safe {
+            None => inner,
             Some(safe) => {
                 let mut config = FailSafe::default().attempts(safe.attempts).panic_threshold(safe.panic_threshold);
                 if let Some(limit) = safe.attempt_limit {
@@ -194,19 +206,8 @@ impl StackPlan {
                 if safe.fallback {
                     config = config.fallback([SECOND]);
                 }
-                leaf.fail_safe(config).boxed()
+                inner.fail_safe(config).boxed()
             }
-        };
-        let mut stack = Stack::new(policy).ejection(self.ejection).queue(self.queue);
-        if let Some(tenants) = tenants {
-            stack = stack.tenant_bulkheads(tenants.bulkheads());
-        }
-        if let Some(limit) = money.and_then(Money::limit) {
-            stack = stack.spend_limit(limit);
-        }
-        match self.budget.map(|(ratio, reserve)| RetryBudget::new(ratio, reserve)) {
-            Some(Ok(budget)) => stack.retry_budget(budget),
-            _ => stack,
         }
     }
 }
@@ -215,6 +216,23 @@ impl Plan {
     /// The seed of its round.
     pub const fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// What routes at this desk.
+    pub(super) fn stack(&self, desk: &Desk) -> Stack {
+        let regions = self.preference.as_ref().and_then(|preference| preference.regions(desk));
+        let StackPlan { ejection, queue, budget, .. } = self.stack;
+        let mut stack = Stack::new(self.stack.policy(self.reserve.is_some(), regions)).ejection(ejection).queue(queue);
+        if let Some(tenants) = self.tenants {
+            stack = stack.tenant_bulkheads(tenants.bulkheads());
+        }
+        if let Some(limit) = self.money.and_then(Money::limit) {
+            stack = stack.spend_limit(limit);
+        }
+        match budget.map(|(ratio, reserve)| RetryBudget::new(ratio, reserve)) {
+            Some(Ok(budget)) => stack.retry_budget(budget),
+            _ => stack,
+        }
     }
 
     /// Whether bound requests may be served there.
@@ -246,9 +264,8 @@ impl Plan {
     pub(super) fn calm_rate(&self) -> f64 {
         let lengths = self.lengths();
         let rates = self.first_tier().map(|(_, server)| self.sustained(server, &lengths));
-        let (least, count) = rates.fold((f64::INFINITY, 0.0), |(least, count), rate| (least.min(rate), count + 1.0));
-        let spread = if self.stack.leaf.prefers_one() { 1.0 } else { count };
-        least * spread * self.calm_share
+        let spread = if self.stack.leaf.prefers_one() { 1.0 } else { self.fewest() as f64 };
+        rates.fold(f64::INFINITY, f64::min) * spread * self.calm_share
     }
 
     /// Requests a second that a server carries for good, whoever sends them.
@@ -335,6 +352,7 @@ impl Plan {
             cap: self.money.and_then(|money| money.cap),
             allowance: self.money.and_then(|money| money.allowance),
             ceiling: if self.reserve.is_some() { (Capacity::CEILINGS[0] * 1e3) as u32 } else { 1000 },
+            region: self.preference.as_ref().map(Preference::ceiling),
             outside: world.servers.iter().map(|server| !self.may_serve_bound(server)).collect(),
         }
     }

@@ -1,5 +1,6 @@
 //! Makes a plan small that shows a violation.
 
+use super::super::Server;
 use super::super::audit::Finding;
 use super::super::fault::Target;
 use super::plan::Plan;
@@ -64,6 +65,11 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     if plan.replay_safe < 1.0 {
         offer(&|plan| plan.replay_safe = 1.0);
     }
+    if plan.preference.is_some() {
+        offer(&|plan| plan.preference = None);
+        offer(&|plan| plan.preference.iter_mut().for_each(|it| it.homes = false));
+        offer(&|plan| plan.preference.iter_mut().for_each(|it| it.exercise = 0.0));
+    }
     if plan.residency.is_some() {
         offer(&|plan| plan.residency = None);
     }
@@ -85,6 +91,9 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     if plan.servers.iter().any(|server| server.token_bounds != (None, None)) {
         offer(&|plan| plan.servers.iter_mut().for_each(|server| server.token_bounds = (None, None)));
     }
+    if plan.servers.iter().any(Server::has_quota) {
+        offer(&|plan| plan.servers.iter_mut().for_each(|it| *it = it.clone().quota(None, None)));
+    }
     if plan.reserve.is_some() {
         offer(&|plan| plan.reserve = None);
     }
@@ -105,6 +114,11 @@ impl Plan {
     fn remove_server(&mut self, at: usize) {
         let removed = self.servers.remove(at);
         let servers = &self.servers;
+        let start = |name: &str| servers.iter().any(|it| it.region == *name && it.joins.is_zero());
+        if let Some(preference) = &mut self.preference {
+            preference.order.retain(|name| start(name));
+        }
+        self.preference = self.preference.take().filter(|preference| !preference.order.is_empty());
         if let Some((_, regions)) = &mut self.residency {
             regions.retain(|name| servers.iter().any(|server| server.region == *name));
         }

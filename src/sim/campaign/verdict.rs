@@ -1,11 +1,11 @@
 //! Plays a plan and judges what came of it.
 
-use super::super::Stack;
 use super::super::audit::{Audit, Finding};
 use super::super::run::{Ended, Run};
+use super::super::{Server, World};
 use super::plan::{CALM, Plan};
+use super::regions::Pool;
 use crate::decision::Reason;
-use crate::time::Instant;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -35,14 +35,10 @@ impl Plan {
         catch_unwind(AssertUnwindSafe(|| self.judge())).unwrap_or_else(panicked)
     }
 
-    fn stack(&self) -> Stack {
-        self.stack.stack(self.reserve.is_some(), self.tenants, self.money)
-    }
-
     fn judge(&self) -> Outcome {
         let world = self.world();
         let audit = Audit::new(self.rules(&world));
-        let run = match world.play(&|_| self.stack(), Some(&audit)) {
+        let run = match world.play(&|desk| self.stack(desk), Some(&audit)) {
             Ok(run) => run,
             // Not a violation of the router's: the plan itself makes no sense, and says so.
             Err(error) => {
@@ -62,7 +58,7 @@ impl Plan {
         }
         let world = self.world();
         let audit = Audit::new(self.rules(&world));
-        let other = match world.play_with_futures(&|_| self.stack(), Some(&audit)) {
+        let other = match world.play_with_futures(&|desk| self.stack(desk), Some(&audit)) {
             Ok(other) => other,
             Err(error) => return Some(Finding { code: "plan", what: error.to_string() }),
         };
@@ -88,29 +84,37 @@ impl Plan {
             let bad = run.between(last, end).find(|record| !run.is_good(record));
             return found("L2", format!("goodput {:.3} in the end, e.g. {bad:?}", run.goodput_between(last, end)));
         }
-        let tier: Vec<_> = self.world().servers.iter().map(|it| it.model == super::super::Server::MODEL).collect();
-        let servers = tier.iter().filter(|first| **first).count() as f64;
         // Callers who leave find nothing out, nor those who may not go everywhere.
         let bound = self.residency.as_ref().map_or(0.0, |(share, _)| *share);
         let rate = self.calm_rate() * (1.0 - self.impatient.map_or(0.0, |(share, _)| share)) * (1.0 - bound);
+        let rate = rate / self.routers as f64;
+        let world = self.world();
+        self.pools(&world).iter().find_map(|pool| self.reaches(pool, rate, &world, run, audit))
+    }
+
+    /// Whether everybody gets requests among whom the calm's are divided, of whom each router gets so many a second.
+    fn reaches(&self, pool: &Pool, rate: f64, world: &World, run: &Run, audit: &Audit) -> Option<Finding> {
+        let found = |code, what| Some(Finding { code, what });
+        let Pool { routers, servers } = pool;
+        let count = servers.len() as f64;
         // In the second half of the calm, and for as long before as some policies leave a server alone: enough requests that
         // nobody is left out by chance.
         let half = CALM.as_secs_f64() / 2.0;
-        let (pause, requests) = self.stack.leaf.looks_everywhere_in(servers);
+        let (pause, requests) = self.stack.leaf.looks_everywhere_in(count);
         let watched = CALM.min(CALM / 2 + Duration::from_secs_f64(pause));
-        if rate * (watched.as_secs_f64() - pause) >= requests && !self.is_tight() {
+        let sent = rate * routers.len() as f64 * (watched.as_secs_f64() - pause);
+        if sent >= requests && !self.is_tight() {
             let since = audit.end() - watched;
-            let left_out = |(_, (first, sent)): &(usize, (&bool, Instant))| **first && *sent < since;
-            if let Some((server, (_, sent))) = tier.iter().zip(audit.last_sent()).enumerate().find(left_out) {
-                let id = &run.servers()[server];
+            let last_sent = audit.last_sent();
+            if let Some(server) = servers.iter().find(|server| last_sent[**server] < since) {
+                let (id, sent) = (&run.servers()[*server], last_sent[*server]);
                 return found("L1", format!("{id} was sent nothing after {sent:?}; now is {:?}", audit.end()));
             }
         }
         // A router that is asked often enough has probed everybody by the end.
-        if rate / self.routers as f64 * half >= 10.0 * servers && !self.is_hurried() && !self.is_tight() {
-            let world = self.world();
-            let kept = audit.kept_out().into_iter().find(|(_, server, reason)| {
-                let limited = world.servers[*server].requests_per_minute.is_some();
+        if rate * half >= 10.0 * count && !self.is_hurried() && !self.is_tight() {
+            let kept = audit.kept_out().into_iter().find(|(router, server, reason)| {
+                let limited = world.servers[*server].has_quota();
                 let quota =
                     matches!(reason, Reason::RateLimited { .. } | Reason::ProbeInFlight { .. } | Reason::QuotaProbe)
                         || matches!(reason, Reason::OverQuota { .. } | Reason::QuotaKept { .. });
@@ -118,7 +122,8 @@ impl Plan {
                 let compared = self.stack.ejection.latency.is_some();
                 // Too slow for one request is not for all, and that it is sent some is what L1 says.
                 let slow = matches!(reason, Reason::MissesDeadline { .. });
-                !(compared || slow || limited && quota)
+                let inside = routers.contains(router) && servers.contains(server);
+                inside && !(compared || slow || limited && quota)
             });
             if let Some((router, server, reason)) = kept {
                 let id = &run.servers()[server];
@@ -131,13 +136,13 @@ impl Plan {
     /// Whether every request can succeed in the end. Quotas may be met by chance, and then nothing but a retry helps; and
     /// nobody learns that a server is well from callers who leave.
     fn must_succeed(&self) -> bool {
-        let quotas = self.servers.iter().any(|server| server.requests_per_minute.is_some());
+        let quotas = self.servers.iter().any(Server::has_quota);
         let safe = self.stack.safe;
         let retries =
             safe.is_some_and(|safe| safe.attempts > 1) && self.stack.budget.is_none_or(|(_, reserve)| reserve > 0);
         let patient = self.impatient.is_none_or(|(share, _)| share < 0.5);
         // Who knows that there is too little of it everywhere refuses.
-        let known = self.first_tier().all(|(_, server)| server.quota_is_known);
+        let known = self.first_tier().all(|(_, server)| server.has_quota() && server.quota_is_known);
         !known && (!quotas || retries) && !self.is_hurried() && patient && !self.is_tight()
     }
 

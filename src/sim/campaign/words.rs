@@ -2,6 +2,7 @@
 
 use super::money::Money;
 use super::plan::{Plan, Safe, StackPlan, Tenants};
+use super::regions::Preference;
 use crate::recover::Ejection;
 use crate::sim::audit::Allowance;
 use crate::sim::fault::{Effect, Target};
@@ -42,6 +43,17 @@ impl fmt::Display for Plan {
         if self.replay_safe < 1.0 {
             write!(f, ", {:.2} replay safe", self.replay_safe)?;
         }
+        if let Some(preference) = &self.preference {
+            let Preference { order, homes, alike, switch, headroom, hold, ramp, exercise } = preference;
+            write!(f, ", prefers {}", order.join(if *alike { " | " } else { " > " }))?;
+            write!(
+                f,
+                "{}{}",
+                if *homes { " (each its own)" } else { "" },
+                if *switch { ", all or nothing" } else { "" }
+            )?;
+            write!(f, ", headroom {headroom:?}, hold {hold:?}, ramp {ramp:?}, exercise {exercise}")?;
+        }
         if let Some((share, regions)) = &self.residency {
             write!(f, ", {share:.2} only in {}", regions.join(" or "))?;
         }
@@ -68,6 +80,7 @@ impl fmt::Display for Plan {
             let known = if server.quota_is_known { " known" } else { "" };
             let told = if server.quota_is_told { " told" } else { "" };
             server.requests_per_minute.iter().try_for_each(|rpm| write!(f, " {rpm} rpm{known}{told}"))?;
+            server.tokens_per_minute.iter().try_for_each(|tpm| write!(f, " {tpm} tpm{known}{told}"))?;
             if !server.joins.is_zero() {
                 write!(f, " joins at {:?}", server.joins)?;
             }
