@@ -102,8 +102,8 @@ impl<'r> Waiting<'r> {
     }
 
     /// Whether it has stepped back somewhere, for a quota that refills too late for it; said once.
-    pub(super) fn is_late(&self) -> bool {
-        self.turn.is_late()
+    pub(super) fn stepped_back(&self) -> bool {
+        self.turn.stepped_back()
     }
 
     /// What is kept anywhere that it ever waited for is for the first that does.

@@ -78,7 +78,7 @@ struct Place<S> {
     /// Its owner has not seen as yet to when that was moved.
     moved: bool,
     /// It has stepped back somewhere, and its owner has not seen that as yet.
-    is_late: bool,
+    stepped_back: bool,
     /// Where something was kept for it, since it said last what it waits for.
     kept_at: Vec<BackendId>,
     /// Of its flow, since it said what it waits for.
@@ -254,7 +254,7 @@ impl<S> Waiters<S> {
                             continue;
                         }
                     } else if until >= deadline {
-                        late.extend(place.is_too_late_at(backend, id, order, freed));
+                        late.extend(place.step_back_at(backend, id, order, freed));
                         continue;
                     } else if until > freed {
                         gauge.promise(promise(Some(until)));
@@ -288,7 +288,7 @@ impl<S> Waiters<S> {
                                 break 'called (Handed::Promised, place.call(Call::News));
                             }
                             if until >= deadline {
-                                late.extend(place.is_too_late_at(backend, id, order, freed));
+                                late.extend(place.step_back_at(backend, id, order, freed));
                                 continue;
                             }
                             // It has waited for a slot, and meanwhile its quota was used up: it waits for that as well now.
@@ -389,8 +389,19 @@ impl<S> Queue<S> {
 impl<S> Place<S> {
     const fn new(standing: Standing) -> Self {
         let (state, call_time) = (State::Awake, None);
-        let (class, left, moved, is_late) = (None, None, false, false);
-        Self { standing, spot: None, state, alarm: None, moved, is_late, kept_at: Vec::new(), call_time, class, left }
+        let (class, left, moved, stepped_back) = (None, None, false, false);
+        Self {
+            standing,
+            spot: None,
+            state,
+            alarm: None,
+            moved,
+            stepped_back,
+            kept_at: Vec::new(),
+            call_time,
+            class,
+            left,
+        }
     }
 
     /// Where it stands, or stood: it is to enter.
@@ -411,13 +422,13 @@ impl<S> Place<S> {
 
     /// A quota refills too late for it there. It steps behind those who have the time, or it would be looked at before them for
     /// each slot that is freed; and looks by itself as well whether calls have given enough back. Returns whom to wake so that it knows.
-    fn is_too_late_at(&mut self, backend: BackendId, id: PlaceId, order: &mut Order, now: Instant) -> Option<Sleeper> {
+    fn step_back_at(&mut self, backend: BackendId, id: PlaceId, order: &mut Order, now: Instant) -> Option<Sleeper> {
         let others = self.wants(order).iter().copied().filter(|want| want.backend != backend);
         let mut wants: Vec<_> = others.chain([Want { backend, lack: Lack::Late }]).collect();
         wants.sort_unstable();
         self.enter(id, order, &wants);
         self.kept_at.retain(|at| *at != backend);
-        self.is_late = true;
+        self.stepped_back = true;
         self.looks_at(now + LOOKS_AFTER)
     }
 

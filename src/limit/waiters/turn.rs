@@ -47,7 +47,7 @@ impl<S> WaitTurn<'_, S> {
         place.call_time = Some(order.call_time(&spot, place.call_time.as_ref()));
         place.spot = Some(spot);
         // What was kept for it is asked for again.
-        (place.alarm, place.moved, place.is_late) = (None, false, false);
+        (place.alarm, place.moved, place.stepped_back) = (None, false, false);
         let mut kept_at = std::mem::take(&mut place.kept_at);
         kept_at.retain(|backend| wants.binary_search_by_key(backend, |want| want.backend).is_err());
         // Who waits for a moment only has nothing to look for.
@@ -71,9 +71,9 @@ impl<S> WaitTurn<'_, S> {
     }
 
     /// Whether it has stepped back somewhere, for a quota that refills too late for it. Said once.
-    pub(crate) fn is_late(&self) -> bool {
+    pub(crate) fn stepped_back(&self) -> bool {
         let mut queue = self.waiters.queue.lock();
-        queue.places.get_mut(&self.place).is_some_and(|place| std::mem::take(&mut place.is_late))
+        queue.places.get_mut(&self.place).is_some_and(|place| std::mem::take(&mut place.stepped_back))
     }
 
     /// What is known of the calls of its flow; nothing before it has said what it waits for.

@@ -65,7 +65,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
                 return None;
             }
         }
-        if due <= now || (rang && waiting.is_late()) {
+        if due <= now || (rang && waiting.stepped_back()) {
             return None;
         }
         if quotas().next().is_none() {
