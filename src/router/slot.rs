@@ -36,11 +36,6 @@ impl Slot {
         self.held.as_ref().map(|(member, _)| member.id)
     }
 
-    /// How many could not use it.
-    pub(super) fn had_by(&self) -> usize {
-        self.passed.len()
-    }
-
     /// Whether it brings a call of the shares.
     pub(super) const fn has_stake(&self) -> bool {
         self.stake.is_some()

@@ -11,9 +11,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// So many whom a region has no room for, each for its own reasons, are asked, and then none of their class: each costs a decision.
-const MOST_ASKED: usize = 8;
-
 /// A place in the queue, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Waiting<'r> {
@@ -174,20 +171,10 @@ impl<'r> Waiting<'r> {
     /// is in the way of those who wait for the same. That there is no slot for a share is so for all of the kind, unless
     /// this one has reasons of its own.
     pub(super) fn decline(&self, slot: &mut Slot, decision: &Decision) {
-        let rejected = || decision.candidates().filter_map(|it| Some((it.id(), it.rejected()?)));
+        let mut rejected = decision.candidates().filter_map(|it| Some((it.id(), it.rejected()?)));
         let alike = match slot.backend() {
-            Some(id) => rejected().any(|(other, why)| {
-                other == id
-                    && is_as_before(why)
-                    && match why {
-                        // What room there is depends on whom else the request may use there.
-                        Reason::RegionFull { .. } => {
-                            slot.had_by() >= MOST_ASKED || !rejected().any(|(_, why)| is_its_own(why))
-                        }
-                        _ => true,
-                    }
-            }),
-            None => decision.attempts().is_empty() && rejected().all(|(_, why)| is_alike(why)),
+            Some(id) => rejected.any(|(other, why)| other == id && is_as_before(why)),
+            None => decision.attempts().is_empty() && rejected.all(|(_, why)| is_alike(why)),
         };
         slot.decline(&self.turn, alike);
     }
@@ -272,20 +259,6 @@ const fn is_alike(why: Reason) -> bool {
 /// it returns does not look then.
 const fn is_as_before(why: Reason) -> bool {
     (lack(why).is_some() && !is_by_size(why)) || matches!(why, Reason::Drained)
-}
-
-/// Whether another request of the kind may not be ruled out so: for its length, its deadline, its price.
-const fn is_its_own(why: Reason) -> bool {
-    match why.class() {
-        Class::Hard => !is_alike(why),
-        Class::Refused => {
-            is_for_quota(why)
-                || matches!(why, Reason::OverSpendLimit { .. })
-                || (lack(why).is_none() && why.returns_at().is_none())
-        }
-        Class::Soft => matches!(why, Reason::Custom { .. }),
-        Class::Note => false,
-    }
 }
 
 /// Whether one that needs fewer tokens may not be ruled out so.

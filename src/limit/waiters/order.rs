@@ -294,7 +294,7 @@ impl Passed {
     }
 
     /// How many passed it on.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.places.len()
     }
 
