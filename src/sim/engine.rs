@@ -255,7 +255,7 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use super::super::job::{Job, Jobs, Place, Request};
+    use super::super::job::{Job, Jobs, Place};
     use super::*;
     use proptest::prelude::*;
     use proptest::test_runner::RngSeed;
@@ -369,7 +369,7 @@ mod tests {
                 match what {
                     0 => engine.set_speed(plan.speeds[at].1),
                     1 => {
-                        let id = jobs.insert(job(at, &plan.asks[at]));
+                        let id = jobs.insert(Job::of(at as u64, plan.asks[at].prompt, plan.asks[at].output));
                         ids.push(id);
                         engine.enqueue(id, plan.asks[at].prompt);
                     }
@@ -392,28 +392,6 @@ mod tests {
         }
         assert_eq!((engine.in_flight(), engine.queued(), engine.waiting_tokens()), (0, 0, 0.0));
         times
-    }
-
-    fn job(tag: usize, ask: &Ask) -> Job {
-        Job {
-            server: 0,
-            tag: tag as u64,
-            place: Place::Queued,
-            prefill: ask.prompt,
-            decode: ask.output,
-            cut: false,
-            times: 1.0,
-            joined: 0.0,
-            arrived: 0,
-            met: 0,
-            sent: 0,
-            headers: None,
-            request: Request::default(),
-            call: (0, 1),
-            used: (0, 0),
-            trip: 0,
-            back: 0,
-        }
     }
 
     fn any_plan() -> impl Strategy<Value = Plan> {

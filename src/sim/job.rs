@@ -5,11 +5,11 @@ use crate::backend::quota::QuotaReport;
 use crate::backend::{Attempt, BackendError, Usage};
 use std::sync::Arc;
 
-/// Names a job; a slot is used again under another generation.
+/// Names a job by how many were sent before it. Its slot is used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct JobId {
+    number: u64,
     slot: u32,
-    generation: u32,
 }
 
 /// What a request asks of a server.
@@ -131,50 +131,96 @@ pub(super) fn hear(headers: &Headers, hears: bool, attempt: &Attempt) {
 /// Jobs by id.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    slots: Vec<(u32, Option<Job>)>,
+    sent: u64,
+    slots: Vec<Option<(u64, Job)>>,
     free: Vec<u32>,
 }
 
 impl Jobs {
     pub(super) fn insert(&mut self, job: Job) -> JobId {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push((0, None));
+            self.slots.push(None);
             self.slots.len() as u32 - 1
         });
-        let (generation, place) = &mut self.slots[slot as usize];
-        *place = Some(job);
-        JobId { slot, generation: *generation }
+        let number = self.sent;
+        self.sent += 1;
+        self.slots[slot as usize] = Some((number, job));
+        JobId { number, slot }
     }
 
     pub(super) fn get(&self, id: JobId) -> Option<&Job> {
-        let (generation, job) = &self.slots[id.slot as usize];
-        if *generation == id.generation { job.as_ref() } else { None }
+        self.slots[id.slot as usize].as_ref().filter(|(number, _)| *number == id.number).map(|(_, job)| job)
     }
 
     pub(super) fn get_mut(&mut self, id: JobId) -> Option<&mut Job> {
-        let (generation, job) = &mut self.slots[id.slot as usize];
-        if *generation == id.generation { job.as_mut() } else { None }
+        self.slots[id.slot as usize].as_mut().filter(|(number, _)| *number == id.number).map(|(_, job)| job)
     }
 
     pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
-        let (generation, job) = &mut self.slots[id.slot as usize];
-        if *generation != id.generation {
-            return None;
-        }
-        *generation = generation.wrapping_add(1);
+        let (_, job) = self.slots[id.slot as usize].take_if(|(number, _)| *number == id.number)?;
         self.free.push(id.slot);
-        job.take()
+        Some(job)
     }
 
     /// Those that were sent and have not ended.
     pub(super) fn all(&self) -> impl Iterator<Item = &Job> {
-        self.slots.iter().filter_map(|(_, job)| job.as_ref())
+        self.slots.iter().flatten().map(|(_, job)| job)
     }
 
-    /// The jobs of one server, by slot.
+    /// The jobs of one server, in the order in which they were sent: a slot's would depend on who left first at one moment.
     pub(super) fn of_server(&self, server: usize) -> Vec<JobId> {
-        let jobs =
-            (0u32..).zip(&self.slots).filter(|(_, (_, job))| job.as_ref().is_some_and(|job| job.server == server));
-        jobs.map(|(slot, (generation, _))| JobId { slot, generation: *generation }).collect()
+        let jobs = (0u32..).zip(&self.slots).filter_map(|(slot, job)| Some((slot, job.as_ref()?)));
+        let mut ids: Vec<_> = jobs
+            .filter(|(_, (_, job))| job.server == server)
+            .map(|(slot, (number, _))| JobId { number: *number, slot })
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Job {
+        /// One that waits on the first server.
+        pub(in crate::sim) fn of(tag: u64, prefill: f64, decode: f64) -> Self {
+            Self {
+                server: 0,
+                tag,
+                place: Place::Queued,
+                prefill,
+                decode,
+                cut: false,
+                times: 1.0,
+                joined: 0.0,
+                arrived: 0,
+                met: 0,
+                sent: 0,
+                headers: None,
+                request: Request::default(),
+                call: (0, 1),
+                used: (0, 0),
+                trip: 0,
+                back: 0,
+            }
+        }
+    }
+
+    #[test]
+    fn a_servers_jobs_come_as_they_were_sent_and_a_slot_that_is_used_again_is_another_jobs() {
+        let mut jobs = Jobs::default();
+        let send = |jobs: &mut Jobs, tag| jobs.insert(Job::of(tag, 1.0, 1.0));
+        let (first, second, third) = (send(&mut jobs, 0), send(&mut jobs, 1), send(&mut jobs, 2));
+        // Who leaves first must not matter for the order of those that come.
+        assert_eq!(jobs.remove(second).map(|job| job.tag), Some(1));
+        assert_eq!(jobs.remove(first).map(|job| job.tag), Some(0));
+        let (fourth, fifth) = (send(&mut jobs, 3), send(&mut jobs, 4));
+        assert_eq!(jobs.of_server(0), [third, fourth, fifth]);
+        assert_eq!(jobs.of_server(1), []);
+        assert!(jobs.get(first).is_none() && jobs.get_mut(second).is_none() && jobs.remove(first).is_none());
+        assert_eq!(jobs.get(fourth).map(|job| job.tag), Some(3));
+        assert_eq!(jobs.all().count(), 3);
     }
 }
