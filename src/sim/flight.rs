@@ -41,7 +41,7 @@ pub(super) struct Call {
 pub(super) const HEDGE: u64 = 1 << 31;
 
 /// Steps at one moment, after which no end is to be expected.
-const MOST_STEPS: u32 = 1_000;
+const MOST_STEPS: u32 = 300;
 
 impl Flight<'_> {
     /// It takes one more step; whether there may be an end of them at this moment.

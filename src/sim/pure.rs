@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake};
+use std::task::{Context, Wake};
 
 impl World {
     /// Plays it, with the stack that `make` makes for each router.
@@ -182,8 +182,7 @@ impl<'s> Play<'s> {
     /// Whether the caller leaves by now: that comes before anything else that happens to a request at this moment.
     fn has_left(&mut self, tag: u64) -> bool {
         let now = self.script.time();
-        let leaves = flight(&mut self.flights, tag).and_then(|flight| flight.leaves);
-        let left = leaves.is_some_and(|at| at <= now);
+        let left = flight(&mut self.flights, tag).and_then(|it| it.leaves).is_some_and(|at| at <= now);
         if left {
             self.end(tag, Ended::Left);
         }
@@ -392,30 +391,31 @@ impl<'s> Play<'s> {
     fn answer_bells(&mut self) {
         loop {
             let Some(tag) = self.rung.lock().pop_front() else { return };
-            let Some(flight) = flight(&mut self.flights, tag) else { continue };
-            if !flight.waits || self.has_left(tag) {
+            if flight(&mut self.flights, tag).is_none_or(|it| !it.waits) || self.has_left(tag) {
                 continue;
             }
-            let Some(flight) = self::flight(&mut self.flights, tag) else { continue };
+            let Some(flight) = flight(&mut self.flights, tag) else { continue };
             let Some(bell) = flight.bell.clone() else { continue };
-            if let Poll::Ready(()) = flight.trip.poll_called(&mut Context::from_waker(&bell)) {
+            if flight.trip.poll_called(&mut Context::from_waker(&bell)).is_ready() {
                 self.advance(tag);
             }
         }
     }
 
-    /// Now and then, whether those who wait wait for something.
+    /// Now and then, whether those who wait wait for something. After a clock jumped, not before all who may be woken by that are.
     fn inspect(&mut self) {
         let Some(audit) = &self.setting.audit else { return };
-        self.steps += 1;
-        if !self.steps.is_multiple_of(INSPECTED) {
+        let now = self.script.time();
+        let is_due = self.timers.peek().is_some_and(|Reverse((at, ..))| *at <= now);
+        self.steps += u64::from(!is_due);
+        if is_due || !self.steps.is_multiple_of(INSPECTED) {
             return;
         }
         for (_, flight) in &mut self.flights {
             let Some(flight) = flight.as_mut().filter(|flight| flight.waits) else { continue };
             let Some(bell) = &flight.bell else { continue };
             let called = flight.trip.poll_called(&mut Context::from_waker(bell)).is_ready();
-            audit.waits(&self.setting.routers[flight.router], flight.router, called, flight.trip.decision());
+            audit.waits(&self.setting.routers[flight.router], flight.router, called, flight.trip.decision(), now);
         }
     }
 

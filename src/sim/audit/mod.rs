@@ -18,7 +18,7 @@ use super::source::Arrival;
 use crate::backend::{Attempt, BackendError};
 use crate::decision::{Decision, Next, Reason};
 use crate::facts::{Facts, Need};
-use crate::limit::LOOKS_AFTER;
+use crate::limit::{LOOKS_AFTER, RESTS};
 use crate::router::CallOptions;
 use crate::time::Instant;
 use books::Books;
@@ -198,7 +198,7 @@ impl Audit {
     }
 
     /// A request waits, as far as its host knows.
-    pub(super) fn waits(&self, router: &SimRouter, number: usize, called: bool, decision: &Decision) {
+    pub(super) fn waits(&self, router: &SimRouter, number: usize, called: bool, decision: &Decision, now: Instant) {
         if called {
             self.find("L3", || "a request that waits was called and nobody woke it".into());
         }
@@ -206,9 +206,13 @@ impl Audit {
         if !matches!(decision.next(), Next::Wait { .. }) || !decision.attempts().is_empty() {
             return;
         }
-        // Where there are regions, with room for some and not for others, who waits looks by itself.
+        // Who could not use what it was given again and again rests for a moment. Where there are regions, with room for some and
+        // not for others, who waits looks by itself.
         let (has_regions, record) = (decision.regions().next().is_some(), decision.record());
-        let looks = record.now + (record.now - record.arrival).max(LOOKS_AFTER);
+        let looks = record.now + if has_regions { (record.now - record.arrival).max(LOOKS_AFTER) } else { RESTS };
+        if now < looks {
+            return;
+        }
         for candidate in decision.candidates() {
             let server = candidate.id().slot();
             let Some(Reason::AtCapacity { .. } | Reason::PrefillFull { .. } | Reason::TokensFull { .. }) =
@@ -218,10 +222,9 @@ impl Audit {
             };
             let need = Need::of(decision.facts());
             let Some(taken) = self.0.lock().has_room(number, server, need) else { continue };
-            let explained = router.explain(&CallOptions::new(decision.facts().clone()));
-            if has_regions && explained.time() < looks {
-                continue;
-            }
+            // What has the time for it is another question for one that has waited than for a newcomer.
+            let left = decision.deadline() - now;
+            let explained = router.explain(&CallOptions::within(left).facts(decision.facts().clone()));
             let Some(now) = explained.candidates().find(|it| it.id() == candidate.id()) else { continue };
             let is_free = match now.rejected() {
                 // A trial is for whoever asks, and promised to nobody.
