@@ -27,9 +27,10 @@ pub(super) struct Slot {
 
 impl Slot {
     /// It is of no use to whom it was given, nor, if `alike`, to those who wait for the same.
-    pub(super) fn decline(&mut self, turn: &WaitTurn<'_, Box<Self>>, alike: bool) {
+    pub(super) fn decline(&mut self, turn: &WaitTurn<'_, Box<Self>>, alike: bool, now: Instant) {
         self.passed.see(self.shared.freed.load(Ordering::SeqCst));
-        turn.pass(&mut self.passed, alike);
+        let backend = self.backend();
+        turn.pass(&mut self.passed, backend, alike, now);
     }
 
     pub(super) fn backend(&self) -> Option<BackendId> {

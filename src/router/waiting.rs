@@ -98,9 +98,9 @@ impl<'r> Waiting<'r> {
         self.turn.alarm(now)
     }
 
-    /// Whether it has stepped back somewhere, for a quota that refills too late for it; said once.
-    pub(super) fn stepped_back(&self) -> bool {
-        self.turn.stepped_back()
+    /// Whether it is to decide when the alarm rings: a quota refills too late for it, or it rests. Said once.
+    pub(super) fn decides(&self) -> bool {
+        self.turn.decides()
     }
 
     /// What is kept anywhere that it ever waited for is for the first that does.
@@ -176,7 +176,7 @@ impl<'r> Waiting<'r> {
             Some(id) => rejected.any(|(other, why)| other == id && is_as_before(why)),
             None => decision.attempts().is_empty() && rejected.all(|(_, why)| is_alike(why)),
         };
-        slot.decline(&self.turn, alike);
+        slot.decline(&self.turn, alike, decision.time());
     }
 
     /// What it was called with since it was last asked.

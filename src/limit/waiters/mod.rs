@@ -9,6 +9,7 @@ mod model;
 mod models;
 mod order;
 mod pace;
+mod place;
 mod ranked;
 #[cfg(test)]
 mod rights;
@@ -18,6 +19,7 @@ mod turn;
 
 pub(crate) use call_time::CallTime;
 pub(crate) use order::{Kind, Lack, Passed, PlaceId, Standing, Want};
+pub(crate) use place::RESTS;
 pub(crate) use turn::WaitTurn;
 
 use crate::backend::BackendId;
@@ -28,13 +30,12 @@ use crate::limit::shares::{Shares, Stake, Taken};
 use crate::limit::slots;
 use crate::sync::{AtomicU32, Mutex, Ordering};
 use crate::time::Instant;
-use crate::unwind::contain;
-use order::{Before, Class, Order, Spot};
+use order::Order;
+use place::{Place, Sleeper, State};
 use rustc_hash::FxHashMap;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 /// Whoever is not told of what it waits for looks when it has waited for twice as long, and for this at least: what may change without
@@ -65,50 +66,6 @@ struct Queue<S> {
     taken: usize,
     /// Of those who sleep, or are about to.
     order: Order,
-}
-
-#[derive(Debug)]
-struct Place<S> {
-    standing: Standing,
-    /// Where it stands in the order; `None` where it was called since, or has not said what it waits for.
-    spot: Option<Spot>,
-    state: State<S>,
-    /// When its owner is to look after what refills.
-    alarm: Option<Instant>,
-    /// Its owner has not seen as yet to when that was moved.
-    moved: bool,
-    /// It has stepped back somewhere, and its owner has not seen that as yet.
-    stepped_back: bool,
-    /// Where something was kept for it, since it said last what it waits for.
-    kept_at: Vec<BackendId>,
-    /// Of its flow, since it said what it waits for.
-    call_time: Option<Arc<CallTime>>,
-    /// Which class it was called out of, for the case that it passes its slot on.
-    class: Option<Class>,
-    /// What its flow had left of its turn when all were called: nobody begins a turn anew by that.
-    left: Option<u32>,
-}
-
-#[derive(Debug)]
-enum State<S> {
-    /// Its owner is deciding.
-    Awake,
-    /// Its owner sleeps.
-    Asleep(Sleeper),
-    /// Something happened since its owner decided last.
-    Called(Call<S>),
-}
-
-/// Who sleeps, and how to wake it.
-#[derive(Debug)]
-struct Sleeper(Waker);
-
-impl Sleeper {
-    /// A waker is an executor's, and may panic. That is its sleeper's misfortune: others are woken after it, and who wakes is in
-    /// the middle of giving something back.
-    fn wake(self) {
-        contain(|| self.0.wake());
-    }
 }
 
 /// What happened to who waits.
@@ -215,12 +172,12 @@ impl<S> Waiters<S> {
         &self,
         at: Option<Freed<'_>>,
         (shares, mut are_free): (&Shares, bool),
-        passed: &Passed,
+        had_it: &Passed,
         freed: Instant,
         give: impl FnOnce(Given) -> S,
     ) -> Handed {
-        let mut passed = Cow::Borrowed(passed);
-        let mut late = Vec::new();
+        let mut passed = Cow::Borrowed(had_it);
+        let (mut late, mut all_looked) = (Vec::new(), at.is_none() || had_it.len() == 0);
         let (handed, called) = 'called: {
             let mut queue = self.queue.lock();
             let Queue { order, places, .. } = &mut *queue;
@@ -228,7 +185,13 @@ impl<S> Waiters<S> {
             let (id, handed, stake, held) = loop {
                 let cells = |id| places.get(&id).map(|place| place.standing.cells);
                 let Some((id, is_share)) = order.next(named, are_free.then_some(shares), &passed, cells) else {
-                    // Whoever is left has passed it on.
+                    // Whoever is left has passed it on; but who was given something else since saw this one taken.
+                    if !std::mem::replace(&mut all_looked, true) {
+                        let look = |(_, place): &(_, &Place<S>)| place.passed_on != named;
+                        let again = had_it.places().filter_map(|id| Some((id, places.get(&id)?))).filter(look);
+                        again.for_each(|(id, place)| passed.to_mut().forget(id, place.class()));
+                        continue;
+                    }
                     if let Some(Freed { gauge, .. }) = at {
                         gauge.promise(None);
                     }
@@ -383,100 +346,5 @@ impl<S> Queue<S> {
         }
         self.taken -= 1;
         Some(place.call(Call::Shed))
-    }
-}
-
-impl<S> Place<S> {
-    const fn new(standing: Standing) -> Self {
-        let (state, call_time) = (State::Awake, None);
-        let (class, left, moved, stepped_back) = (None, None, false, false);
-        Self {
-            standing,
-            spot: None,
-            state,
-            alarm: None,
-            moved,
-            stepped_back,
-            kept_at: Vec::new(),
-            call_time,
-            class,
-            left,
-        }
-    }
-
-    /// Where it stands, or stood: it is to enter.
-    fn stood(&mut self) -> Before {
-        let left = self.left.take();
-        self.spot.take().map_or(Before::Nowhere { left }, Before::At)
-    }
-
-    fn enter(&mut self, id: PlaceId, order: &mut Order, wants: &[Want]) {
-        let before = self.stood();
-        self.spot = Some(order.enter(id, &self.standing, before, wants));
-    }
-
-    /// What it waits for.
-    fn wants<'o>(&self, order: &'o Order) -> &'o [Want] {
-        self.spot.as_ref().map_or(&[], |spot| order.wants(spot))
-    }
-
-    /// A quota refills too late for it there. It steps behind those who have the time, or it would be looked at before them for
-    /// each slot that is freed; and looks by itself as well whether calls have given enough back. Returns whom to wake so that it knows.
-    fn step_back_at(&mut self, backend: BackendId, id: PlaceId, order: &mut Order, now: Instant) -> Option<Sleeper> {
-        let others = self.wants(order).iter().copied().filter(|want| want.backend != backend);
-        let mut wants: Vec<_> = others.chain([Want { backend, lack: Lack::Late }]).collect();
-        wants.sort_unstable();
-        self.enter(id, order, &wants);
-        self.kept_at.retain(|at| *at != backend);
-        self.stepped_back = true;
-        self.looks_at(now + LOOKS_AFTER)
-    }
-
-    /// Whom it speaks for where it stands.
-    fn class(&self) -> Option<Class> {
-        self.spot.as_ref().map(|spot| (spot.lane, self.standing.priority))
-    }
-
-    /// Something is kept for it there.
-    fn keep_at(&mut self, backend: BackendId) {
-        if !self.kept_at.contains(&backend) {
-            self.kept_at.push(backend);
-        }
-    }
-
-    /// Calls it, and returns whom to wake.
-    fn call(&mut self, call: Call<S>) -> Option<Sleeper> {
-        match std::mem::replace(&mut self.state, State::Called(call)) {
-            State::Asleep(sleeper) => Some(sleeper),
-            State::Awake | State::Called(_) => None,
-        }
-    }
-
-    /// Its owner is to look then, or earlier. Returns whom to wake so that it knows.
-    fn looks_at(&mut self, at: Instant) -> Option<Sleeper> {
-        if self.alarm.is_some_and(|alarm| alarm <= at) {
-            return None;
-        }
-        (self.alarm, self.moved) = (Some(at), true);
-        match std::mem::replace(&mut self.state, State::Awake) {
-            State::Asleep(sleeper) => Some(sleeper),
-            state => {
-                self.state = state;
-                None
-            }
-        }
-    }
-
-    /// What it was called with, once; that it was shed for good.
-    fn answer(&mut self) -> Option<Call<S>> {
-        match &mut self.state {
-            State::Called(Call::Shed) => Some(Call::Shed),
-            State::Called(call) => {
-                let call = std::mem::replace(call, Call::News);
-                self.state = State::Awake;
-                Some(call)
-            }
-            State::Awake | State::Asleep(_) => None,
-        }
     }
 }

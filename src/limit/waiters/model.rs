@@ -206,7 +206,8 @@ fn compare(seed: u64, events: usize) -> usize {
                         break;
                     }
                     let speaks = rng.below(2) == 0;
-                    turn.pass(&mut passed, speaks);
+                    // So seldom that nobody rests.
+                    turn.pass(&mut passed, Some(backend), speaks, at(handed as u64 * 1_000_000_000));
                     plain.give_back(&row);
                     rows.push(row);
                     alike.push(speaks);
@@ -325,7 +326,8 @@ fn compare_shares(seed: u64, events: usize) -> usize {
                     shares.give_back(stake);
                     passed = who;
                     let speaks = rng.below(2) == 0;
-                    turn.pass(&mut passed, speaks);
+                    // So seldom that nobody rests.
+                    turn.pass(&mut passed, None, speaks, at(handed as u64 * 1_000_000_000));
                     plain.give_back(&row);
                     rows.push(row);
                     alike.push(speaks);

@@ -293,6 +293,19 @@ impl Passed {
         }
     }
 
+    /// Who passed it on.
+    pub(super) fn places(&self) -> impl Iterator<Item = PlaceId> {
+        self.places.iter().copied()
+    }
+
+    /// This one may look once more, whoever spoke for it.
+    pub(super) fn forget(&mut self, place: PlaceId, class: Option<Class>) {
+        self.places.remove(&place);
+        class.iter().for_each(|class| {
+            self.classes.remove(class);
+        });
+    }
+
     /// How many passed it on.
     pub(super) fn len(&self) -> usize {
         self.places.len()

@@ -1,6 +1,7 @@
 //! The queue as the router uses it.
 
 mod kept;
+mod passed;
 
 use super::*;
 use crate::facts::{Need, Priority, Profile};
@@ -73,10 +74,10 @@ pub(super) fn call_one<S>(
     passed: &Passed,
     freed: Instant,
     slot: impl FnOnce(Passed) -> S,
-) {
+) -> Handed {
     let (undivided, unlimited) = (Shares::new(None, None, 0), Gauge::default());
     let at = Freed { backend, gauge: &unlimited, quotas: &Quotas::default(), asked: false };
-    waiters.call_one(Some(at), (&undivided, true), passed, freed, |given| slot(given.passed));
+    waiters.call_one(Some(at), (&undivided, true), passed, freed, |given| slot(given.passed))
 }
 
 /// Frees a slot of `A`, and says which of the turns got it.
@@ -295,7 +296,7 @@ fn one_speaks_for_all_who_wait_for_the_same() {
     for alike in [true, false, false] {
         call_one(&waiters, A, &passed, at(0), |_| ());
         let Some(who) = turns.iter_mut().position(has_slot) else { break };
-        turns[who].pass(&mut passed, alike);
+        turns[who].pass(&mut passed, Some(A), alike, at(0));
         asked.push(who);
     }
     assert_eq!(asked, [0, 3, 4]);

@@ -15,7 +15,7 @@ pub(crate) struct WaitTurn<'a, S> {
 }
 
 impl<S> WaitTurn<'_, S> {
-    /// From now on what is freed there may be handed to this place. Returns as well where something was kept for it that it
+    /// From now on what is freed there may be handed to this place, unless it rests. Returns as well where something was kept for it that it
     /// does not want any more: that is for the next, whom nobody else tells.
     pub(crate) fn wish(&mut self, mut wants: Vec<Want>) -> (Wished, Vec<BackendId>) {
         let mut queue = self.waiters.queue.lock();
@@ -26,6 +26,10 @@ impl<S> WaitTurn<'_, S> {
             // It looks again as soon as it is polled.
             State::Called(_) => return (Wished::Known, Vec::new()),
             State::Awake | State::Asleep(_) => {}
+        }
+        let rests_until = place.rests_until();
+        if rests_until.is_some() {
+            wants.clear();
         }
         // Where something is kept for it that it does not want now, it begins anew: it would keep that from others.
         let is_kept_in_vain = |backend: &BackendId| wants.iter().all(|want| want.backend != *backend);
@@ -47,7 +51,7 @@ impl<S> WaitTurn<'_, S> {
         place.call_time = Some(order.call_time(&spot, place.call_time.as_ref()));
         place.spot = Some(spot);
         // What was kept for it is asked for again.
-        (place.alarm, place.moved, place.stepped_back) = (None, false, false);
+        (place.alarm, place.moved, place.decides) = (rests_until, false, rests_until.is_some());
         let mut kept_at = std::mem::take(&mut place.kept_at);
         kept_at.retain(|backend| wants.binary_search_by_key(backend, |want| want.backend).is_err());
         // Who waits for a moment only has nothing to look for.
@@ -70,10 +74,10 @@ impl<S> WaitTurn<'_, S> {
         place.alarm.take_if(|alarm| *alarm <= now).or(place.alarm)
     }
 
-    /// Whether it has stepped back somewhere, for a quota that refills too late for it. Said once.
-    pub(crate) fn stepped_back(&self) -> bool {
+    /// Whether it is to decide when the alarm rings: it has stepped back somewhere, or rests. Said once.
+    pub(crate) fn decides(&self) -> bool {
         let mut queue = self.waiters.queue.lock();
-        queue.places.get_mut(&self.place).is_some_and(|place| std::mem::take(&mut place.stepped_back))
+        queue.places.get_mut(&self.place).is_some_and(Place::decides)
     }
 
     /// What is known of the calls of its flow; nothing before it has said what it waits for.
@@ -81,12 +85,14 @@ impl<S> WaitTurn<'_, S> {
         self.waiters.queue.lock().places.get(&self.place)?.call_time.clone()
     }
 
-    /// Notes, once, that it can not use what it was handed. `alike`: nor can those who wait for the same.
-    pub(crate) fn pass(&self, passed: &mut Passed, alike: bool) {
+    /// Notes, once, that it can not use what it was handed of this backend, if of any. `alike`: nor can those who wait for the same.
+    pub(crate) fn pass(&self, passed: &mut Passed, backend: Option<BackendId>, alike: bool, now: Instant) {
         let mut queue = self.waiters.queue.lock();
         let Queue { places, order, .. } = &mut *queue;
         let Some(place) = places.get_mut(&self.place) else { return };
+        place.passed_on = backend;
         let Some(class) = place.class.take() else { return };
+        place.decline(now);
         passed.add(self.place, alike.then_some(class));
         order.give_back(&place.standing);
     }

@@ -57,6 +57,9 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
         let unheard = if unheard { again } else { latest };
         let due = others.fold(latest.min(verdict), Instant::min).min(unheard);
         let rang = waiting.alarm(now).is_some_and(|at| at <= now);
+        if rang && waiting.decides() {
+            return None;
+        }
         if rang {
             // Its last decision may have been about other things.
             waiting.offer_kept(now);
@@ -65,7 +68,7 @@ impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
                 return None;
             }
         }
-        if due <= now || (rang && waiting.stepped_back()) {
+        if due <= now {
             return None;
         }
         if quotas().next().is_none() {
