@@ -181,8 +181,7 @@ impl<'s> Play<'s> {
 
     /// Whether the caller leaves by now: that comes before anything else that happens to a request at this moment.
     fn has_left(&mut self, tag: u64) -> bool {
-        let now = self.script.time();
-        let left = flight(&mut self.flights, tag).and_then(|it| it.leaves).is_some_and(|at| at <= now);
+        let left = flight(&mut self.flights, tag).and_then(|it| it.leaves).is_some_and(|at| at <= self.script.time());
         if left {
             self.end(tag, Ended::Left);
         }
@@ -343,7 +342,9 @@ impl<'s> Play<'s> {
     fn ring(&mut self) {
         let Some(Reverse((_, _, tag, alarm))) = self.timers.pop() else { return };
         let now = self.script.time();
-        if self.has_left(tag) {
+        // Nobody is woken for a hedge once the answer has begun.
+        let wakes = flight(&mut self.flights, tag).is_none_or(|it| !it.answered) || !matches!(alarm, Alarm::Hedge(_));
+        if wakes && self.has_left(tag) {
             return;
         }
         let Some(flight) = flight(&mut self.flights, tag) else { return };
@@ -437,8 +438,7 @@ impl<'s> Play<'s> {
             audit.ended(request.number, ended, now);
         });
         drop(trip);
-        // The hedge first, as futures are dropped: the places of jobs are used again, and whoever has which is in some order.
-        for call in calls.into_iter().flatten().rev() {
+        for call in calls.into_iter().flatten() {
             self.setting.reality.lock().cluster.cancel(call.job);
         }
     }
