@@ -31,6 +31,8 @@ planted! {
     SLOT_NOT_HANDED_OVER = "slot_not_handed_over";
     /// Who has waited for a slot while its quota was used up decides again, and forgets what it lacks.
     CALLED_FOR_A_QUOTA = "called_for_a_quota";
+    /// Who can not use what it is given is given the same again, without end.
+    NO_REST = "no_rest";
     /// Where nobody in the first region may be used, nobody looks how full the next is.
     NEXT_REGION_OVERRUN = "next_region_overrun";
     /// A request is called, and nobody wakes it.

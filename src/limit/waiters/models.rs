@@ -5,7 +5,7 @@ use crate::facts::{Need, Priority, Profile};
 use crate::limit::gauge::Ticket;
 use crate::limit::shares::Cells;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll, Wake};
+use std::task::{Context, Poll, Wake, Waker};
 
 const A: BackendId = BackendId::new(0, 0);
 

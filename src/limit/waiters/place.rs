@@ -4,6 +4,7 @@ use super::call_time::CallTime;
 use super::order::{Before, Class, Lack, Order, PlaceId, Spot, Standing, Want};
 use super::{Call, LOOKS_AFTER};
 use crate::backend::BackendId;
+use crate::bug;
 use crate::time::Instant;
 use crate::unwind::contain;
 use std::sync::Arc;
@@ -139,7 +140,7 @@ impl<S> Place<S> {
             (*times, *since) = (0, now);
         }
         *times += 1;
-        self.rests = *times >= MOST_DECLINED;
+        self.rests = *times >= MOST_DECLINED && !bug::NO_REST;
     }
 
     /// Until when it is given nothing, if it rests.
