@@ -19,7 +19,6 @@ mod turn;
 
 pub(crate) use call_time::CallTime;
 pub(crate) use order::{Kind, Lack, Passed, PlaceId, Standing, Want};
-pub(crate) use place::RESTS;
 pub(crate) use turn::WaitTurn;
 
 use crate::backend::BackendId;
@@ -41,6 +40,9 @@ use std::time::Duration;
 /// Whoever is not told of what it waits for looks when it has waited for twice as long, and for this at least: what may change without
 /// a word, and a quota that is kept for another, who may never be polled again.
 pub(crate) const LOOKS_AFTER: Duration = Duration::from_secs(1);
+
+/// Who could not use what it was given again and again is given nothing until so long after the first of these times.
+pub(crate) const RESTS: Duration = Duration::from_millis(20);
 
 /// So many for whom a quota is late are asked whether a call has given enough of it back for them.
 const MOST_LATE: usize = 8;

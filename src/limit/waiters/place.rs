@@ -2,7 +2,7 @@
 
 use super::call_time::CallTime;
 use super::order::{Before, Class, Lack, Order, PlaceId, Spot, Standing, Want};
-use super::{Call, LOOKS_AFTER};
+use super::{Call, LOOKS_AFTER, RESTS};
 use crate::backend::BackendId;
 use crate::bug;
 use crate::time::Instant;
@@ -15,9 +15,6 @@ use std::time::Duration;
 /// what others have in their hands: they would hand it round without end.
 const MOST_DECLINED: u32 = 16;
 const AT_ONCE: Duration = Duration::from_millis(10);
-
-/// It rests until so long after the first of these times.
-pub(crate) const RESTS: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(super) struct Place<S> {
