@@ -27,7 +27,7 @@ pub(super) struct Slot {
 
 impl Slot {
     /// It is of no use to whom it was given, nor, if `alike`, to those who wait for the same.
-    pub(super) fn decline(&mut self, turn: &WaitTurn<'_, Box<Self>>, alike: bool, now: Instant) {
+    pub(super) fn decline(&mut self, turn: &mut WaitTurn<'_, Box<Self>>, alike: bool, now: Instant) {
         self.passed.see(self.shared.freed.load(Ordering::SeqCst));
         let backend = self.backend();
         turn.pass(&mut self.passed, backend, alike, now);

@@ -99,7 +99,7 @@ impl<'r> Waiting<'r> {
     }
 
     /// Whether it is to decide when the alarm rings: a quota refills too late for it, or it rests. Said once.
-    pub(super) fn decides(&self) -> bool {
+    pub(super) fn decides(&mut self) -> bool {
         self.turn.decides()
     }
 
@@ -170,13 +170,13 @@ impl<'r> Waiting<'r> {
     /// Notes that `slot` is of no use, before it is dropped. What is in the way of this request as before, whatever its size,
     /// is in the way of those who wait for the same. That there is no slot for a share is so for all of the kind, unless
     /// this one has reasons of its own.
-    pub(super) fn decline(&self, slot: &mut Slot, decision: &Decision) {
+    pub(super) fn decline(&mut self, slot: &mut Slot, decision: &Decision) {
         let mut rejected = decision.candidates().filter_map(|it| Some((it.id(), it.rejected()?)));
         let alike = match slot.backend() {
             Some(id) => rejected.any(|(other, why)| other == id && is_as_before(why)),
             None => decision.attempts().is_empty() && rejected.all(|(_, why)| is_alike(why)),
         };
-        slot.decline(&self.turn, alike, decision.time());
+        slot.decline(&mut self.turn, alike, decision.time());
     }
 
     /// What it was called with since it was last asked.

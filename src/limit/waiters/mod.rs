@@ -162,7 +162,7 @@ impl<S> Waiters<S> {
             queue.places.insert(place, Place::new(standing));
             (place, shed)
         };
-        let turn = WaitTurn { waiters: self, place };
+        let turn = WaitTurn::new(self, place);
         // Outside the lock: a waker may run anything.
         shed.into_iter().for_each(Sleeper::wake);
         Some(turn)

@@ -2,19 +2,12 @@
 
 use super::call_time::CallTime;
 use super::order::{Before, Class, Lack, Order, PlaceId, Spot, Standing, Want};
-use super::{Call, LOOKS_AFTER, RESTS};
+use super::{Call, LOOKS_AFTER};
 use crate::backend::BackendId;
-use crate::bug;
 use crate::time::Instant;
 use crate::unwind::contain;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
-
-/// Who could not use what it was given so many times within [`AT_ONCE`] rests, and looks by itself then. What one can use may depend on
-/// what others have in their hands: they would hand it round without end.
-const MOST_DECLINED: u32 = 16;
-const AT_ONCE: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub(super) struct Place<S> {
@@ -28,9 +21,6 @@ pub(super) struct Place<S> {
     pub(super) moved: bool,
     /// Its owner is to decide when the alarm rings: it has stepped back somewhere, or rests.
     pub(super) decides: bool,
-    /// How often it could not use what it was given, since when; and whether it is given nothing more before it has looked by itself.
-    declined: (u32, Instant),
-    rests: bool,
     /// Where something was kept for it, since it said last what it waits for.
     pub(super) kept_at: Vec<BackendId>,
     /// Of its flow, since it said what it waits for.
@@ -74,8 +64,6 @@ impl<S> Place<S> {
             alarm: None,
             moved: false,
             decides: false,
-            declined: (0, Instant::from_nanos(0)),
-            rests: false,
             kept_at: Vec::new(),
             call_time: None,
             class: None,
@@ -128,27 +116,6 @@ impl<S> Place<S> {
         if !self.kept_at.contains(&backend) {
             self.kept_at.push(backend);
         }
-    }
-
-    /// It could not use what it was given.
-    pub(super) fn decline(&mut self, now: Instant) {
-        let (times, since) = &mut self.declined;
-        if now < *since || now >= *since + AT_ONCE {
-            (*times, *since) = (0, now);
-        }
-        *times += 1;
-        self.rests = *times >= MOST_DECLINED && !bug::NO_REST;
-    }
-
-    /// Until when it is given nothing, if it rests.
-    pub(super) fn rests_until(&self) -> Option<Instant> {
-        self.rests.then(|| self.declined.1 + RESTS)
-    }
-
-    /// Whether it is to decide now that the alarm rings. Said once; whoever rested has rested.
-    pub(super) fn decides(&mut self) -> bool {
-        self.rests = false;
-        std::mem::take(&mut self.decides)
     }
 
     /// Calls it, and returns whom to wake.

@@ -1,20 +1,34 @@
 //! [`WaitTurn`]: a request's own place in the queue.
 
 use super::order::{Passed, PlaceId, Want};
-use super::{Call, CallTime, Place, Queue, Sleeper, State, Waiters, Wished};
+use super::{Call, CallTime, Place, Queue, RESTS, Sleeper, State, Waiters, Wished};
 use crate::backend::BackendId;
+use crate::bug;
 use crate::time::Instant;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Who could not use what it was given so many times within [`AT_ONCE`] rests, and looks by itself then. What one can use may depend on
+/// what others have in their hands: they would hand it round without end.
+const MOST_DECLINED: u32 = 16;
+const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// A place in the queue, until it is dropped. A slot that was handed to it and not fetched is dropped with it.
 #[derive(Debug)]
 pub(crate) struct WaitTurn<'a, S> {
-    pub(super) waiters: &'a Waiters<S>,
-    pub(super) place: PlaceId,
+    waiters: &'a Waiters<S>,
+    place: PlaceId,
+    /// How often it could not use what it was given, since when; and whether it is given nothing more before it has looked by itself.
+    declined: (u32, Instant),
+    rests: bool,
 }
 
-impl<S> WaitTurn<'_, S> {
+impl<'a, S> WaitTurn<'a, S> {
+    pub(super) const fn new(waiters: &'a Waiters<S>, place: PlaceId) -> Self {
+        Self { waiters, place, declined: (0, Instant::from_nanos(0)), rests: false }
+    }
+
     /// From now on what is freed there may be handed to this place, unless it rests. Returns as well where something was kept for it that it
     /// does not want any more: that is for the next, whom nobody else tells.
     pub(crate) fn wish(&mut self, mut wants: Vec<Want>) -> (Wished, Vec<BackendId>) {
@@ -27,7 +41,7 @@ impl<S> WaitTurn<'_, S> {
             State::Called(_) => return (Wished::Known, Vec::new()),
             State::Awake | State::Asleep(_) => {}
         }
-        let rests_until = place.rests_until();
+        let rests_until = self.rests.then(|| self.declined.1 + RESTS);
         if rests_until.is_some() {
             wants.clear();
         }
@@ -74,10 +88,11 @@ impl<S> WaitTurn<'_, S> {
         place.alarm.take_if(|alarm| *alarm <= now).or(place.alarm)
     }
 
-    /// Whether it is to decide when the alarm rings: it has stepped back somewhere, or rests. Said once.
-    pub(crate) fn decides(&self) -> bool {
+    /// Whether it is to decide when the alarm rings: it has stepped back somewhere, or rests. Said once; whoever rested has rested.
+    pub(crate) fn decides(&mut self) -> bool {
+        self.rests = false;
         let mut queue = self.waiters.queue.lock();
-        queue.places.get_mut(&self.place).is_some_and(Place::decides)
+        queue.places.get_mut(&self.place).is_some_and(|place| std::mem::take(&mut place.decides))
     }
 
     /// What is known of the calls of its flow; nothing before it has said what it waits for.
@@ -86,13 +101,18 @@ impl<S> WaitTurn<'_, S> {
     }
 
     /// Notes, once, that it can not use what it was handed of this backend, if of any. `alike`: nor can those who wait for the same.
-    pub(crate) fn pass(&self, passed: &mut Passed, backend: Option<BackendId>, alike: bool, now: Instant) {
+    pub(crate) fn pass(&mut self, passed: &mut Passed, backend: Option<BackendId>, alike: bool, now: Instant) {
         let mut queue = self.waiters.queue.lock();
         let Queue { places, order, .. } = &mut *queue;
         let Some(place) = places.get_mut(&self.place) else { return };
         place.passed_on = backend;
         let Some(class) = place.class.take() else { return };
-        place.decline(now);
+        let (times, since) = &mut self.declined;
+        if now < *since || now >= *since + AT_ONCE {
+            (*times, *since) = (0, now);
+        }
+        *times += 1;
+        self.rests = *times >= MOST_DECLINED && !bug::NO_REST;
         passed.add(self.place, alike.then_some(class));
         order.give_back(&place.standing);
     }

@@ -52,7 +52,9 @@ fn for_whom_a_quota_refills_too_late_stands_behind() {
         || waiters.call_one(Some(at_a), (&undivided, true), &Passed::default(), at(1), |given| given.held?.claim);
     assert_eq!((call(), timely.alarm(at(1))), (Handed::Promised, Some(at(1_000_000_000))));
     // They look by themselves as well.
-    assert!(late.iter().all(|turn| turn.alarm(at(1)) == Some(at(1_000_000_001)) && turn.decides() && !turn.decides()));
+    assert!(
+        late.iter_mut().all(|turn| turn.alarm(at(1)) == Some(at(1_000_000_001)) && turn.decides() && !turn.decides())
+    );
     quotas.settle(&used, Spent::Nothing);
     assert_eq!((call(), fetched(&mut late[0]).is_none()), (Handed::Slot, true));
     let used = fetched(&mut timely).flatten().unwrap();
