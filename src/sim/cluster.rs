@@ -101,27 +101,7 @@ impl Cluster {
     /// Sends a request to a server. `trip`: one way, in nanoseconds.
     pub(super) fn submit(&mut self, server: usize, request: &Request, call: CallId, trip: u64, tag: u64) -> JobId {
         self.tally.outside += u64::from(request.bound && !self.regions.may_serve_bound(server));
-        let (prefill, decode) = (0.0, f64::from(request.output.saturating_sub(1)));
-        let job = Job {
-            server,
-            tag,
-            place: Place::Travelling,
-            prefill,
-            decode,
-            cut: false,
-            times: 1.0,
-            joined: 0.0,
-            arrived: 0,
-            met: 0,
-            sent: 0,
-            headers: None,
-            request: request.clone(),
-            call,
-            used: (0, 0),
-            trip,
-            back: trip,
-        };
-        let id = self.jobs.insert(job);
+        let id = self.jobs.insert(Job::new(server, tag, request.clone(), call, trip));
         if trip == 0 {
             self.arrive(id);
         } else {

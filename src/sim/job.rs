@@ -99,6 +99,29 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// One that is on its way. `trip`: one way, in nanoseconds.
+    pub(super) fn new(server: usize, tag: u64, request: Request, call: CallId, trip: u64) -> Self {
+        Self {
+            server,
+            tag,
+            place: Place::Travelling,
+            prefill: 0.0,
+            decode: f64::from(request.output.saturating_sub(1)),
+            cut: false,
+            times: 1.0,
+            joined: 0.0,
+            arrived: 0,
+            met: 0,
+            request,
+            call,
+            used: (0, 0),
+            headers: None,
+            sent: 0,
+            trip,
+            back: trip,
+        }
+    }
+
     /// Tokens after the first when the batch's clock shows this.
     pub(super) fn decoded(&self, clock: f64) -> f64 {
         ((clock - self.joined) / self.times).max(0.0)
@@ -186,25 +209,7 @@ mod tests {
     impl Job {
         /// One that waits on the first server.
         pub(in crate::sim) fn of(tag: u64, prefill: f64, decode: f64) -> Self {
-            Self {
-                server: 0,
-                tag,
-                place: Place::Queued,
-                prefill,
-                decode,
-                cut: false,
-                times: 1.0,
-                joined: 0.0,
-                arrived: 0,
-                met: 0,
-                sent: 0,
-                headers: None,
-                request: Request::default(),
-                call: (0, 1),
-                used: (0, 0),
-                trip: 0,
-                back: 0,
-            }
+            Self { place: Place::Queued, prefill, decode, ..Self::new(0, tag, Request::default(), (0, 1), 0) }
         }
     }
 
