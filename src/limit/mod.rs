@@ -16,8 +16,6 @@ pub(crate) use gauge::{Gauge, Ticket};
 pub(crate) use learned::{Moved, Sent};
 pub(crate) use quota::{Claim, Quotas, Since, Spent};
 pub(crate) use shares::{Cells, Shares, Stake};
-#[cfg(feature = "sim")]
-pub(crate) use waiters::RESTS;
 pub(crate) use waiters::{
     Call, CallTime, Freed, Given, Handed, Held, Kind, LOOKS_AFTER, Lack, Passed, Standing, WaitTurn, Waiters, Want,
     Wished,

@@ -103,6 +103,12 @@ impl<'r> Waiting<'r> {
         self.turn.decides()
     }
 
+    /// Whether it is given nothing for the moment.
+    #[cfg(feature = "sim")]
+    pub(super) const fn rests(&self) -> bool {
+        self.turn.rests()
+    }
+
     /// What is kept anywhere that it ever waited for is for the first that does.
     pub(super) fn offer_kept(&self, now: Instant) {
         for Wish { member, .. } in self.wishes.iter().filter(|wish| wish.member.gauge.is_promised()) {

@@ -413,7 +413,7 @@ impl<'s> Play<'s> {
             return;
         }
         for (_, flight) in &mut self.flights {
-            let Some(flight) = flight.as_mut().filter(|flight| flight.waits) else { continue };
+            let Some(flight) = flight.as_mut().filter(|it| it.waits && !it.trip.rests()) else { continue };
             let Some(bell) = &flight.bell else { continue };
             let called = flight.trip.poll_called(&mut Context::from_waker(bell)).is_ready();
             audit.waits(&self.setting.routers[flight.router], flight.router, called, flight.trip.decision(), now);

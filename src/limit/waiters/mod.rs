@@ -41,9 +41,6 @@ use std::time::Duration;
 /// a word, and a quota that is kept for another, who may never be polled again.
 pub(crate) const LOOKS_AFTER: Duration = Duration::from_secs(1);
 
-/// Who could not use what it was given again and again is given nothing until so long after the first of these times.
-pub(crate) const RESTS: Duration = Duration::from_millis(20);
-
 /// So many for whom a quota is late are asked whether a call has given enough of it back for them.
 const MOST_LATE: usize = 8;
 

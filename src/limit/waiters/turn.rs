@@ -1,7 +1,7 @@
 //! [`WaitTurn`]: a request's own place in the queue.
 
 use super::order::{Passed, PlaceId, Want};
-use super::{Call, CallTime, Place, Queue, RESTS, Sleeper, State, Waiters, Wished};
+use super::{Call, CallTime, Place, Queue, Sleeper, State, Waiters, Wished};
 use crate::backend::BackendId;
 use crate::bug;
 use crate::time::Instant;
@@ -13,6 +13,9 @@ use std::time::Duration;
 /// what others have in their hands: they would hand it round without end.
 const MOST_DECLINED: u32 = 16;
 const AT_ONCE: Duration = Duration::from_millis(10);
+
+/// It rests until so long after the first of these times.
+const RESTS: Duration = Duration::from_millis(20);
 
 /// A place in the queue, until it is dropped. A slot that was handed to it and not fetched is dropped with it.
 #[derive(Debug)]
@@ -93,6 +96,12 @@ impl<'a, S> WaitTurn<'a, S> {
         self.rests = false;
         let mut queue = self.waiters.queue.lock();
         queue.places.get_mut(&self.place).is_some_and(|place| std::mem::take(&mut place.decides))
+    }
+
+    /// Whether nothing is handed to it until its alarm rings.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn rests(&self) -> bool {
+        self.rests
     }
 
     /// What is known of the calls of its flow; nothing before it has said what it waits for.

@@ -12,6 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl<Req: ?Sized + Sync + 'static, Res: Send + 'static> Trip<'_, Req, Res> {
+    /// Whether nothing is handed to it for the moment, for it could not use what it was given again and again.
+    #[cfg(feature = "sim")]
+    pub(crate) fn rests(&self) -> bool {
+        self.waiting.as_ref().is_some_and(super::Waiting::rests)
+    }
+
     /// Something happened to it in the queue.
     pub(super) fn hear(&mut self, call: Call<Box<Slot>>) {
         match call {

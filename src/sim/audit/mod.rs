@@ -18,7 +18,7 @@ use super::source::Arrival;
 use crate::backend::{Attempt, BackendError};
 use crate::decision::{Decision, Next, Reason};
 use crate::facts::{Facts, Need};
-use crate::limit::{LOOKS_AFTER, RESTS};
+use crate::limit::LOOKS_AFTER;
 use crate::router::CallOptions;
 use crate::time::Instant;
 use books::Books;
@@ -206,11 +206,9 @@ impl Audit {
         if !matches!(decision.next(), Next::Wait { .. }) || !decision.attempts().is_empty() {
             return;
         }
-        // Who could not use what it was given again and again rests for a moment. Where there are regions, with room for some and
-        // not for others, who waits looks by itself.
+        // Where there are regions, with room for some and not for others, who waits looks by itself.
         let (has_regions, record) = (decision.regions().next().is_some(), decision.record());
-        let looks = record.now + if has_regions { (record.now - record.arrival).max(LOOKS_AFTER) } else { RESTS };
-        if now < looks {
+        if has_regions && now < record.now + (record.now - record.arrival).max(LOOKS_AFTER) {
             return;
         }
         for candidate in decision.candidates() {
